@@ -1,0 +1,197 @@
+"""Bundles: models as folders that explain themselves, in the layout of the MONAI model zoo.
+
+``<bundle>/configs/metadata.json`` (:class:`Metadata`), ``<bundle>/models/<network>.safetensors`` (fp16),
+``<bundle>/docs/README.md`` (model card), ``<bundle>/LICENSE``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Metadata comes from files that a user may have downloaded: only these modules may be asked to build a network.
+NETWORK_MODULES = ("BrainGenLib.networks.", "monai.networks.nets.")
+
+
+class Condition(BaseModel):
+    """A number that a bundle understands; panels build a slider of it."""
+
+    name: str
+    label: str
+    kind: str = Field(description="pathology or anatomy")
+    unit: str
+    minimum: float
+    maximum: float
+    default: float
+    marks: list[float] = Field(default=[], description="quartiles of the training data")
+    millilitres: float | None = Field(default=None, description="volume in mL that the value 1 stands for")
+    locatable: bool = Field(default=False, description="side and lobe can be asked for")
+    trained_on: str = ""
+
+
+class Network(BaseModel):
+    """How to build one network of a bundle; ``sha256`` is of its weights file."""
+
+    target: str
+    args: dict[str, Any] = {}
+    sha256: str = ""
+
+
+class Metadata(BaseModel):
+    """What a bundle says of itself."""
+
+    name: str
+    version: str
+    title: str
+    description: str
+    verbs: list[str]
+    conditions: list[Condition] = []
+    contrasts: list[str] = []
+    grid: str = "MNI152 RAS"
+    networks: dict[str, Network] = {}
+    parameters: dict[str, Any] = Field(default={}, description="numbers that inference needs, e.g. latent statistics")
+    training_data: str = ""
+    limits: list[str] = []
+    license: str = "Apache-2.0"
+    attribution: str = ""
+
+
+class Bundle:
+    """An installed bundle.
+
+    Raises:
+        ValueError: the folder's metadata is missing or malformed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.metadata = Metadata.model_validate_json((folder / "configs" / "metadata.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} is not a readable bundle ({error}).") from error
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    def weights(self, network: str) -> Path:
+        """Path of a network's weights."""
+        return self.folder / "models" / f"{network}.safetensors"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over metadata and weights: what provenance records."""
+        digest = hashlib.sha256((self.folder / "configs" / "metadata.json").read_bytes())
+        for name in sorted(self.metadata.networks):
+            digest.update(self.weights(name).read_bytes())
+        return digest.hexdigest()
+
+    def verify(self) -> None:
+        """Check every weights file against its checksum.
+
+        Raises:
+            ValueError: a file is missing or differs.
+        """
+        for name, network in self.metadata.networks.items():
+            path = self.weights(name)
+            if not path.is_file():
+                raise ValueError(f"Bundle {self.name}: {path} is missing; install the bundle again.")
+            if network.sha256 and file_sha256(path) != network.sha256:
+                raise ValueError(f"Bundle {self.name}: {path} does not match its checksum; install the bundle again.")
+
+    def load(self, network: str, device: str = "cpu") -> nn.Module:
+        """Build a network and load its weights, float32, in eval mode."""
+        from safetensors.torch import load_file
+
+        spec = self.metadata.networks[network]
+        if not spec.target.startswith(NETWORK_MODULES):
+            raise ValueError(
+                f"Bundle {self.name} asks for {spec.target}, which is not a network of BrainGen or MONAI."
+            )
+        module_name, _, class_name = spec.target.rpartition(".")
+        module = getattr(importlib.import_module(module_name), class_name)(**spec.args)
+        module.load_state_dict(
+            {
+                key: value.float() if value.is_floating_point() else value
+                for key, value in load_file(self.weights(network)).items()
+            }
+        )
+        return module.to(device).eval().requires_grad_(False)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )
+
+
+def search_path() -> list[Path]:
+    """Folders that hold bundles, first wins: ``BRAINGEN_BUNDLES``, the user's, the shipped ones."""
+    here = Path(__file__).parent
+    folders = [Path(part) for part in os.environ.get("BRAINGEN_BUNDLES", "").split(os.pathsep) if part]
+    return [
+        *folders,
+        Path.home() / ".braingen" / "bundles",
+        here.parent / "Resources" / "Bundles",
+        here / "_resources" / "Bundles",
+    ]
+
+
+def available() -> dict[str, Bundle]:
+    """Installed bundles by name."""
+    found: dict[str, Bundle] = {}
+    for root in search_path():
+        for config in sorted(root.glob("*/configs/metadata.json")):
+            bundle = Bundle(config.parent.parent)
+            found.setdefault(bundle.name, bundle)
+    return found
+
+
+def find(name: str) -> Bundle:
+    """The bundle of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those that exist.
+    """
+    bundles = available()
+    if name not in bundles:
+        raise ValueError(f"There is no bundle {name!r}; installed are: {', '.join(bundles) or 'none'}.")
+    return bundles[name]
+
+
+def save(folder: Path, metadata: Metadata, networks: dict[str, nn.Module], card: str, licence: str) -> Bundle:
+    """Write a bundle: weights as fp16 safetensors, checksums, model card. Existing networks not named here stay."""
+    import torch
+    from safetensors.torch import save_file
+
+    for part in ("configs", "models", "docs"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name, network in networks.items():
+        tensors = {
+            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+            for key, value in network.state_dict().items()
+        }
+        path = folder / "models" / f"{name}.safetensors"
+        save_file(tensors, path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+        metadata.networks[name].sha256 = file_sha256(path)
+    (folder / "docs" / "README.md").write_text(card, "utf-8")
+    (folder / "LICENSE").write_text(licence, "utf-8")
+    config = folder / "configs" / "metadata.json"
+    config.with_suffix(".part").write_text(json.dumps(metadata.model_dump(), indent=2), "utf-8")
+    os.replace(config.with_suffix(".part"), config)
+    return Bundle(folder)

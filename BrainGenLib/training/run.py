@@ -1,0 +1,146 @@
+"""What every training recipe shares: a folder that can be stopped and resumed at any step.
+
+A run folder holds ``state.pt`` (modules, their exponential moving averages, optimisers, step), ``curves.csv`` and
+``samples/``. Everything is written to a temporary name and renamed, so a killed run resumes from its last save.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is the first GPU, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 where it pays (CUDA), full precision on CPUs, most of which only emulate it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+class Run:
+    """A resumable training run.
+
+    Args:
+        folder: the run folder; an existing one is resumed.
+        modules: networks by name, already on their device.
+        optimizers: optimisers by name.
+        averaged: names of the modules of which an exponential moving average is kept (what ships).
+        decay: of that average.
+        minutes: wall-clock budget of this process; None for no limit.
+        save_every: seconds between checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        optimizers: dict[str, torch.optim.Optimizer],
+        *,
+        averaged: tuple[str, ...] = (),
+        decay: float = 0.999,
+        minutes: float | None = None,
+        save_every: float = 120.0,
+    ) -> None:
+        self.folder = folder
+        self.modules = modules
+        self.optimizers = optimizers
+        self.averages = {
+            name: AveragedModel(modules[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+            for name in averaged
+        }
+        self.step = 0
+        self._start = time.monotonic()
+        self._budget = None if minutes is None else minutes * 60
+        self._save_every = save_every
+        self._saved = self._start
+        self._sums: dict[str, list[float]] = {}
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        if (folder / "state.pt").is_file():
+            self._load()
+
+    def steps(self, total: int) -> Iterator[int]:
+        """Yield step numbers until ``total`` or until the time budget is spent; saves on the way and at the end."""
+        while self.step < total:
+            if self._budget is not None and time.monotonic() - self._start > self._budget:
+                break
+            yield self.step
+            self.step += 1
+            if time.monotonic() - self._saved > self._save_every:
+                self.save()
+        self.save()
+
+    def update_averages(self) -> None:
+        """Call after each optimiser step."""
+        for name, average in self.averages.items():
+            average.update_parameters(self.modules[name])
+
+    def average(self, name: str) -> nn.Module:
+        """The averaged network."""
+        return self.averages[name].module
+
+    def log(self, every: int = 50, **scalars: float | torch.Tensor) -> None:
+        """Add scalars to the curves; a row with their means is written every ``every`` steps."""
+        for name, value in scalars.items():
+            self._sums.setdefault(name, []).append(float(value))
+        if (self.step + 1) % every == 0:
+            self.record(**{name: sum(values) / len(values) for name, values in self._sums.items()})
+            self._sums.clear()
+
+    def record(self, **scalars: float) -> None:
+        """Write one row per scalar to ``curves.csv`` (step, seconds, name, value) and print them."""
+        seconds = time.monotonic() - self._start
+        path = self.folder / "curves.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(("step", "seconds", "name", "value"))
+            writer.writerows((self.step, round(seconds, 1), name, f"{value:.6g}") for name, value in scalars.items())
+        text = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+        print(f"step {self.step} {seconds:.0f}s {text}", flush=True)
+
+    def picture(self, name: str, image: np.ndarray) -> Path:
+        """Save an (H, W) or (H, W, 3) array in [0, 1] as ``samples/NAME-STEP.png``."""
+        from PIL import Image
+
+        path = self.folder / "samples" / f"{name}-{self.step:07d}.png"
+        Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)
+        return path
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "step": self.step,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+        temporary = self.folder / "state.pt.part"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "state.pt")
+        self._saved = time.monotonic()
+
+    def _load(self) -> None:
+        state = torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
+        self.step = state["step"]
+        for kind, objects in (
+            ("modules", self.modules),
+            ("averages", self.averages),
+            ("optimizers", self.optimizers),
+        ):
+            for name, thing in objects.items():
+                thing.load_state_dict(state[kind][name])  # type: ignore[attr-defined]
+        print(f"resumed {self.folder} at step {self.step}", flush=True)
