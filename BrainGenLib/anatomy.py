@@ -10,15 +10,28 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 TABLE = Path(__file__).with_name("anatomy.csv")
 
 
+class Code(NamedTuple):
+    """A coded concept as DICOM writes it, e.g. ``("SCT", "5366008", "Hippocampus")``."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
 @dataclass(frozen=True)
 class Label:
-    """One row of the table. ``condition`` is the pathology's name in requests, empty for anatomy."""
+    """One row of the table. ``condition`` is the pathology's name in requests, empty for anatomy.
+
+    ``sct_code`` is SNOMED CT; where SNOMED has no concept it is the nearest parent, and ``dicom`` is the exact code
+    of the DICOM standard from another scheme. ``region`` says where a lesion lies.
+    """
 
     index: int
     value: int
@@ -30,6 +43,13 @@ class Label:
     color: tuple[int, int, int]
     sct_code: str
     sct_meaning: str
+    dicom: Code | None
+    region: Code | None
+
+    @property
+    def code(self) -> Code:
+        """The most exact code there is for what the label shows."""
+        return self.dicom or Code("SCT", self.sct_code, self.sct_meaning)
 
 
 @cache
@@ -48,6 +68,10 @@ def labels() -> tuple[Label, ...]:
                 color=(int(row["r"]), int(row["g"]), int(row["b"])),
                 sct_code=row["sct_code"],
                 sct_meaning=row["sct_meaning"],
+                dicom=(
+                    Code(row["dicom_scheme"], row["dicom_code"], row["dicom_meaning"]) if row["dicom_code"] else None
+                ),
+                region=Code("SCT", row["region_code"], row["region_meaning"]) if row["region_code"] else None,
             )
             for index, row in enumerate(csv.DictReader(file))
         )
