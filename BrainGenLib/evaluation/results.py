@@ -75,10 +75,9 @@ class Result(BaseModel):
                 view.add_row(*map(shown, row))
             rich.print(view)
         for headline in self.headlines:
-            verdict = {True: " met", False: " MISSED", None: ""}[headline.met]
-            rich.print(
-                f"{headline.what}: {headline.figure} {headline.target and f'(target {headline.target}{verdict})'}"
-            )
+            verdict = {True: ", met", False: ", MISSED", None: ""}[headline.met]
+            target = f" (target {headline.target}{verdict})" if headline.target else ""
+            rich.print(f"{headline.what}: {headline.figure}{target}")
         for note in self.notes:
             rich.print(note)
 
