@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from BrainGenLib.errors import BadInput
+
 TABLE = Path(__file__).with_name("anatomy.csv")
 
 
@@ -119,10 +121,10 @@ def to_classes(values: np.ndarray) -> np.ndarray:
     """On-disk values to class indices (uint8).
 
     Raises:
-        ValueError: a value is not in the table.
+        BadInput: a value is not in the table.
     """
     if unknown := unknown_values(values):
-        raise ValueError(
+        raise BadInput(
             f"Label value(s) {', '.join(map(str, unknown[:8]))} are not in the label table; "
             "relabel the segmentation to the values that `braingen info --labels` lists."
         )

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from BrainGenLib.errors import BadInput
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -70,7 +72,7 @@ class Bundle:
     """An installed bundle.
 
     Raises:
-        ValueError: the folder's metadata is missing or malformed.
+        BadInput: the folder's metadata is missing or malformed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +80,7 @@ class Bundle:
         try:
             self.metadata = Metadata.model_validate_json((folder / "configs" / "metadata.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} is not a readable bundle ({error}).") from error
+            raise BadInput(f"{folder} is not a readable bundle ({error}).") from error
 
     @property
     def name(self) -> str:
@@ -100,14 +102,14 @@ class Bundle:
         """Check every weights file against its checksum.
 
         Raises:
-            ValueError: a file is missing or differs.
+            BadInput: a file is missing or differs.
         """
         for name, network in self.metadata.networks.items():
             path = self.weights(name)
             if not path.is_file():
-                raise ValueError(f"Bundle {self.name}: {path} is missing; install the bundle again.")
+                raise BadInput(f"Bundle {self.name}: {path} is missing; install the bundle again.")
             if network.sha256 and file_sha256(path) != network.sha256:
-                raise ValueError(f"Bundle {self.name}: {path} does not match its checksum; install the bundle again.")
+                raise BadInput(f"Bundle {self.name}: {path} does not match its checksum; install the bundle again.")
 
     def load(self, network: str, device: str = "cpu") -> nn.Module:
         """Build a network and load its weights, float32, in eval mode."""
@@ -115,9 +117,7 @@ class Bundle:
 
         spec = self.metadata.networks[network]
         if not spec.target.startswith(NETWORK_MODULES):
-            raise ValueError(
-                f"Bundle {self.name} asks for {spec.target}, which is not a network of BrainGen or MONAI."
-            )
+            raise BadInput(f"Bundle {self.name} asks for {spec.target}, which is not a network of BrainGen or MONAI.")
         module_name, _, class_name = spec.target.rpartition(".")
         module = getattr(importlib.import_module(module_name), class_name)(**spec.args)
         module.load_state_dict(
@@ -165,11 +165,11 @@ def find(name: str) -> Bundle:
     """The bundle of that name.
 
     Raises:
-        ValueError: there is none; the message lists those that exist.
+        BadInput: there is none; the message lists those that exist.
     """
     bundles = available()
     if name not in bundles:
-        raise ValueError(f"There is no bundle {name!r}; installed are: {', '.join(bundles) or 'none'}.")
+        raise BadInput(f"There is no bundle {name!r}; installed are: {', '.join(bundles) or 'none'}.")
     return bundles[name]
 
 

@@ -1,10 +1,15 @@
-"""What can be asked for: one validated model per verb. The panel, the command line and scripts pass the same objects."""
+"""What can be asked for: one validated model per verb, the same for the panel, the command line and scripts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from BrainGenLib.errors import BadInput
+
+if TYPE_CHECKING:
+    from BrainGenLib.bundles import Condition, Metadata
 
 
 class Location(BaseModel):
@@ -69,6 +74,76 @@ def parse(data: dict | str | bytes) -> Request:
     """A request from a dict or from JSON.
 
     Raises:
-        pydantic.ValidationError: a field is unknown, missing or out of range.
+        BadInput: a field is unknown, missing or out of range.
     """
-    return adapter.validate_python(data) if isinstance(data, dict) else adapter.validate_json(data)
+    try:
+        return adapter.validate_python(data) if isinstance(data, dict) else adapter.validate_json(data)
+    except ValidationError as error:
+        problems = "; ".join(_sentence(dict(item)) for item in error.errors())
+        raise BadInput(f"The request cannot be used: {problems}.") from error
+
+
+def _sentence(item: dict) -> str:
+    # The first part of the location is the verb, which the user did not type.
+    field = ".".join(str(part) for part in item["loc"][1:]) or "request"
+    given = f", not {item['input']!r}" if isinstance(item["input"], str | int | float) else ""
+    return f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{given}"
+
+
+def inputs_of(request: Request) -> list[str]:
+    """Names of the files that the request reads."""
+    match request:
+        case Generate():
+            names = [request.style]
+        case Render():
+            names = [request.segmentation, request.style]
+        case Segment():
+            names = [request.scan]
+    return [name for name in names if name is not None]
+
+
+def check(request: Request, bundle: Metadata) -> None:
+    """Check a request against what its bundle says of itself.
+
+    Raises:
+        BadInput: the bundle does not know the verb, a contrast or a condition (the message lists those it knows), a
+            value is out of range, or a place is asked for a lesion that has none.
+    """
+    if request.verb not in bundle.verbs:
+        raise BadInput(f"Bundle {bundle.name} cannot {request.verb}; it can: {', '.join(bundle.verbs)}.")
+    if isinstance(request, Segment):
+        return
+    if unknown := [name for name in request.contrasts if name not in bundle.contrasts]:
+        raise BadInput(
+            f"Bundle {bundle.name} does not know contrast {unknown[0]!r}; it knows: {', '.join(bundle.contrasts)}."
+        )
+    if len(set(request.contrasts)) < len(request.contrasts):
+        raise BadInput(f"A contrast is asked for twice ({', '.join(request.contrasts)}); name each once.")
+    if isinstance(request, Generate):
+        pathologies = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
+        anatomy = {condition.name: condition for condition in bundle.conditions if condition.kind == "anatomy"}
+        _check_values("pathology", request.pathologies, pathologies, bundle.name)
+        _check_values("anatomy condition", request.anatomy, anatomy, bundle.name)
+        for name in request.locations:
+            if name not in request.pathologies:
+                raise BadInput(f"A place is given for {name!r}, but no load: ask for it too, e.g. {name}=0.1.")
+            if not pathologies[name].locatable:
+                able = [other for other, condition in pathologies.items() if condition.locatable]
+                raise BadInput(
+                    f"Bundle {bundle.name} cannot place {name!r} by side or lobe; it can place: "
+                    f"{', '.join(able) or 'none'}."
+                )
+
+
+def _check_values(kind: str, values: dict[str, float], known: dict[str, Condition], bundle: str) -> None:
+    for name, value in values.items():
+        if name not in known:
+            raise BadInput(
+                f"Bundle {bundle} does not know the {kind} {name!r}; it knows: {', '.join(known) or 'none'}."
+            )
+        condition = known[name]
+        if not condition.minimum <= value <= condition.maximum:
+            raise BadInput(
+                f"{name}={value:g} is outside the range that bundle {bundle} was trained for: "
+                f"{condition.minimum:g} to {condition.maximum:g} ({condition.unit})."
+            )

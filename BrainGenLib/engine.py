@@ -1,0 +1,244 @@
+"""A request in, a case out. Opens bundles once per device and keeps them.
+
+>>> from BrainGenLib.engine import Engine
+>>> from BrainGenLib.requests import Generate
+>>> case = Engine().run(Generate(pathologies={"wmh": 0.05}, contrasts=["T1w", "FLAIR"], seed=7))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from BrainGenLib import anatomy, bundles, devices, provenance, requests, spaces
+from BrainGenLib.bundles import Bundle
+from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput, OutOfMemory
+from BrainGenLib.inputs import Volume, read_scan, read_segmentation
+from BrainGenLib.methods import brainspade, brainspade3d, segmentation
+from BrainGenLib.reporting import Reporter, Silent
+from BrainGenLib.requests import Generate, Render, Request, Segment
+
+# A brain has at most 2 litres, a head at least 3: a scan whose background is constant outside of less is stripped.
+STRIPPED_ML = 2300.0
+# Below this overlap with the template's brain a registration has failed.
+MIN_OVERLAP = 0.7
+
+
+def stages(request: Request) -> list[str]:
+    """The stages that :meth:`Engine.run` reports for a request, in order."""
+    if isinstance(request, Segment):
+        return ["loading", "segmentation"]
+    style = ["style"] if request.style else []
+    labels = ["labels"] if isinstance(request, Generate) else []
+    return ["loading", *style, *labels, *(f"rendering {contrast}" for contrast in request.contrasts)]
+
+
+class Engine:
+    """Runs requests. Everything that it keeps is models in memory."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, str, str], Any] = {}
+
+    def run(self, request: Request, inputs: Path = Path(), report: Reporter | None = None) -> Case:
+        """Run a request.
+
+        Args:
+            request: what is asked for.
+            inputs: folder of the files that the request names.
+            report: told of progress and previews.
+
+        Returns:
+            The case: on GRID_1MM for ``generate``, on the grid of the given file for ``render`` and ``segment``.
+
+        Raises:
+            BadInput: the request or a file cannot be used.
+            OutOfMemory: the device has too little memory.
+            Cancelled: ``report`` says so.
+        """
+        device = devices.pick(request.device)
+        # The same seed gives the same bits; operations without such a kernel only warn.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        work = _Work(self, request, inputs, report or Silent(), device)
+        try:
+            with torch.inference_mode():
+                case = {"generate": _generate, "render": _render, "segment": _segment}[request.verb](work)
+        except (MemoryError, RuntimeError) as error:
+            # PyTorch's CPU allocator raises a plain RuntimeError.
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+                raise OutOfMemory(_memory_advice(device)) from error
+            raise
+        case.measurements["volumes_ml"] = _volumes_ml(case)
+        case.provenance = provenance.record(request, work.used, inputs, device, case)
+        return case
+
+    def model(self, kind: Any, bundle: Bundle, device: str) -> Any:
+        """The model of class ``kind`` from a bundle, loaded on first use."""
+        key = (kind.__name__, bundle.sha256, device)
+        if key not in self._models:
+            bundle.verify()
+            self._models[key] = kind.from_bundle(bundle, device)
+        return self._models[key]
+
+
+@dataclass
+class _Work:
+    """One run: the request, where its files are, and the bundles that it used."""
+
+    engine: Engine
+    request: Any
+    inputs: Path
+    report: Reporter
+    device: str
+    used: list[Bundle] = field(default_factory=list)
+
+    def bundle(self, name: str) -> Bundle:
+        bundle = bundles.find(name)
+        self.used.append(bundle)
+        return bundle
+
+    def open(self, kind: Any, bundle: Bundle) -> Any:
+        self.report.step("loading", 0, 1, bundle.metadata.title)
+        return self.engine.model(kind, bundle, self.device)
+
+    def stage(self, name: str) -> Reporter:
+        return _Stage(self.report, name)
+
+
+class _Stage:
+    """Reports what a method calls its steps as the message, under the stage that the engine announced."""
+
+    def __init__(self, report: Reporter, name: str) -> None:
+        self._report = report
+        self._name = name
+        self.step("", 0, 1)
+
+    def step(self, stage: str, step: int, of: int, message: str = "") -> None:
+        self._report.step(self._name, step, of, " ".join(filter(None, (stage, message))))
+
+    def preview(self, case: Case, name: str) -> None:
+        self._report.preview(case, name)
+
+
+def _generate(work: _Work) -> Case:
+    request: Generate = work.request
+    bundle = work.bundle(request.bundle)
+    requests.check(request, bundle.metadata)
+    label_model = work.open(brainspade3d.LabelModel, bundle)
+    renderer = work.open(brainspade.Renderer, bundle)
+    style = _style(work, renderer)
+    sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
+    work.report.preview(Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine), "labels")
+    classes = sample.classes_1mm()
+    case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
+    case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+    for contrast in request.contrasts:
+        case.images[contrast] = _image(work, renderer, classes, contrast, style)
+        work.report.preview(case, contrast)
+    return case
+
+
+def _render(work: _Work) -> Case:
+    request: Render = work.request
+    bundle = work.bundle(request.bundle)
+    requests.check(request, bundle.metadata)
+    segmentation_ = read_segmentation(work.inputs / request.segmentation)
+    renderer = work.open(brainspade.Renderer, bundle)
+    style = _style(work, renderer)
+    fine = _at_1mm(segmentation_, "label")
+    case = Case({}, anatomy.to_values(segmentation_.data), segmentation_.affine)
+    for contrast in request.contrasts:
+        image = _image(work, renderer, fine.data, contrast, style)
+        case.images[contrast] = np.clip(_on_grid_of(segmentation_, Volume(image, fine.affine), 1), 0, 1)
+        work.report.preview(case, contrast)
+    return case
+
+
+def _segment(work: _Work) -> Case:
+    request: Segment = work.request
+    bundle = work.bundle(request.bundle)
+    requests.check(request, bundle.metadata)
+    scan = read_scan(work.inputs / request.scan)
+    segmenter = work.open(segmentation.Segmenter, bundle)
+    fine = _at_1mm(scan, 1)
+    classes = segmentation.segment(segmenter, fine.data, work.stage("segmentation"))
+    labels = _on_grid_of(scan, Volume(classes, fine.affine), "label")
+    return Case({}, anatomy.to_values(labels), scan.affine, synthetic=False)
+
+
+def _image(work: _Work, renderer: Any, classes: np.ndarray, contrast: str, style: np.ndarray | None) -> np.ndarray:
+    # A seed per contrast: with one for all, T1w and FLAIR would carry the same noise.
+    seed = (work.request.seed + zlib.crc32(contrast.encode())) % 2**32
+    report = work.stage(f"rendering {contrast}")
+    return brainspade.render(renderer, classes, contrast, style=style, seed=seed, report=report)
+
+
+def _style(work: _Work, renderer: Any) -> np.ndarray | None:
+    """The style code of the reference scan, which may be a whole head in any grid."""
+    if work.request.style is None:
+        return None
+    path = work.inputs / work.request.style
+    report = work.stage("style")
+    scan = _at_1mm(read_scan(path), 1)
+    brain = scan.data > scan.data.min()
+    if brain.sum() / 1000 > STRIPPED_ML:
+        segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
+        brain = segmentation.segment(segmenter, scan.data, report) > 0
+    report.step("registration", 0, 1)
+    try:
+        registration = spaces.register_to_template(scan.data, scan.affine, brain=brain)
+    except ValueError as error:
+        raise BadInput(f"{path.name} cannot be used as style: {error}") from error
+    if registration.dice < MIN_OVERLAP:
+        raise BadInput(
+            f"{path.name} cannot be used as style: no brain was found in it that fits the template (overlap "
+            f"{registration.dice:.2f}); check its orientation, or choose another scan."
+        )
+    low, high = scan.data[brain].min(), np.percentile(scan.data[brain], 99.5)
+    image = np.where(brain, np.clip((scan.data - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
+    matrix = registration.template_to_scan
+    return brainspade.encode_style(
+        renderer, spaces.to_grid(image, scan.affine, spaces.GRID_1MM, template_to_scan=matrix)
+    )
+
+
+def _at_1mm(volume: Volume, order: Literal[1, "label"]) -> Volume:
+    """A volume along its own axes, in (R, A, S) order, with voxels of 1 mm; not resampled if it has them already."""
+    data, affine = spaces.canonical(volume.data, volume.affine)
+    spacing = np.array(spaces.voxel_size(affine))
+    if np.abs(spacing - 1).max() < 0.01:
+        return Volume(data, affine)
+    shape = np.maximum(np.round(data.shape * spacing), 1).astype(int)
+    fine = affine.copy()
+    fine[:3, :3] /= spacing
+    # Voxel edges, not centres, stay where they are: the field of view is the same.
+    fine[:3, 3] += affine[:3, :3] @ np.full(3, -0.5) - fine[:3, :3] @ np.full(3, -0.5)
+    return Volume(spaces.resample(data, affine, tuple(shape), fine, order=order), fine)
+
+
+def _on_grid_of(target: Volume, volume: Volume, order: Literal[1, "label"]) -> np.ndarray:
+    return spaces.resample(volume.data, volume.affine, target.data.shape, target.affine, order=order)
+
+
+def _volumes_ml(case: Case) -> dict[str, float]:
+    """Volume of every structure and lesion that the labels hold, in mL, by name."""
+    if case.labels is None:
+        return {}
+    voxel = abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
+    counts = np.bincount(anatomy.to_classes(case.labels).ravel(), minlength=len(anatomy.labels()))
+    return {
+        label.name: round(int(counts[label.index]) * voxel, 3)
+        for label in anatomy.labels()
+        if label.index and counts[label.index]
+    }
+
+
+def _memory_advice(device: str) -> str:
+    if device == "cpu":
+        return "The computer ran out of memory; close other programs, or use a machine with at least 8 GB free."
+    return f"The graphics card {device} ran out of memory; close what else uses it, or choose the device cpu."

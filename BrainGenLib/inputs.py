@@ -1,0 +1,146 @@
+"""Scans and segmentations from files, checked once at the edge: what passes here is trusted inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from BrainGenLib import anatomy
+from BrainGenLib.errors import BadInput
+
+# A spacing outside is a unit mistaken or a header invented, not an MRI of a head.
+SPACING_MM = (0.1, 15.0)
+# Fewer slices than this are no volume.
+MIN_SLICES = 4
+# Cosine between two voxel axes from which on a grid counts as sheared; less is rounding of the header.
+MAX_SHEAR = 0.01
+
+
+@dataclass
+class Volume:
+    """A checked volume: ``data`` (i, j, k) in the file's axis order, ``affine`` 4×4 voxel to world, RAS+ mm."""
+
+    data: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size in mm along i, j, k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+
+def read_scan(path: Path) -> Volume:
+    """A scan as float32.
+
+    Raises:
+        BadInput: the file is no 3D NIfTI, NRRD or MGH volume; its place or units in space are unknown or implausible;
+            it holds NaN or infinite values, or nothing at all.
+    """
+    volume = _read(path)
+    data = volume.data.astype(np.float32)
+    if broken := int(np.count_nonzero(~np.isfinite(data))):
+        raise BadInput(
+            f"{path.name} holds {broken} values that are NaN or infinite; replace them (by 0) and try again."
+        )
+    if float(data.min()) == float(data.max()):
+        raise BadInput(f"{path.name} is empty: every voxel is {data.flat[0]:g}. Choose another scan.")
+    return Volume(data, volume.affine)
+
+
+def read_segmentation(path: Path) -> Volume:
+    """A segmentation as class indices (uint8) of :mod:`BrainGenLib.anatomy`.
+
+    Raises:
+        BadInput: as :func:`read_scan`, or a value is no whole number or not in the label table.
+    """
+    volume = _read(path)
+    if not np.all(np.isfinite(volume.data)) or np.any(volume.data != np.round(volume.data)):
+        raise BadInput(f"{path.name} is not a segmentation: it holds values that are not whole numbers.")
+    if not volume.data.any():
+        raise BadInput(f"{path.name} is empty: no voxel is labelled. Choose another segmentation.")
+    try:
+        return Volume(anatomy.to_classes(volume.data), volume.affine)
+    except BadInput as error:
+        raise BadInput(f"{path.name}: {error}") from error
+
+
+def _read(path: Path) -> Volume:
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    try:
+        data, affine = _read_nrrd(path) if path.suffix.lower() in (".nrrd", ".nhdr") else _read_nifti(path)
+    except BadInput:
+        raise
+    # Readers of damaged files raise whatever their parser stumbles over.
+    except Exception as error:
+        raise BadInput(
+            f"{path.name} cannot be read as NIfTI, NRRD or MGH: it is of another kind or damaged ({error})."
+        ) from error
+    _check_geometry(path.name, data.shape, affine)
+    return Volume(data, affine)
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = cast(SpatialImage, nib.load(path))
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise BadInput(
+            f"{path.name} is {len(shape)}D ({'×'.join(map(str, shape))}); extract one 3D volume and try again."
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise BadInput(f"{path.name} holds colours or complex numbers; convert it to one grey value per voxel.")
+    if isinstance(image, nib.nifti1.Nifti1Pair):
+        _check_header(path.name, image.header)
+    return np.asarray(image.dataobj).reshape(shape), np.asarray(image.affine, float)
+
+
+def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
+    units = header.get_xyzt_units()[0]
+    if units not in ("mm", "unknown"):
+        raise BadInput(
+            f"{name} gives its lengths in {units}s; BrainGen needs millimetres: correct the units in its header."
+        )
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
+        raise BadInput(
+            f"{name} does not say how it lies in space (sform and qform are not set), so left and right are unknown; "
+            "convert it from DICOM again, or set its affine."
+        )
+
+
+def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    # Not at file scope: NIfTI users need not wait for it.
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise BadInput(f"{path.name} is not one 3D volume of grey values; extract one and try again.")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    # ITK's world is LPS.
+    return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _check_geometry(name: str, shape: tuple[int, ...], affine: np.ndarray) -> None:
+    if min(shape) < MIN_SLICES:
+        raise BadInput(f"{name} has {'×'.join(map(str, shape))} voxels: BrainGen needs a volume of several slices.")
+    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise BadInput(f"{name} has an affine that maps no volume to space; convert it from DICOM again.")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
+        raise BadInput(
+            f"{name} has voxels of {' × '.join(f'{size:.4g}' for size in spacing)} mm, which is implausible: its lengths "
+            "are probably not in millimetres: correct the spacing in its header."
+        )
+    axes = affine[:3, :3] / spacing
+    if np.abs(axes.T @ axes - np.eye(3)).max() > MAX_SHEAR:
+        raise BadInput(
+            f"{name} has a sheared grid (its axes are not at right angles); resample it to a regular grid."
+        )

@@ -1,0 +1,266 @@
+"""A job is a folder: whoever asks writes it and watches it, a worker process runs it (``docs/architecture.md``).
+
+``request.json``, ``inputs/`` and, from the worker, ``events.jsonl``, ``previews/``, ``result/`` (renamed into place:
+its presence means done) or ``error.json``. A file ``cancel`` asks the worker to stop. Nothing here needs torch, Qt, a
+port or a thread, so Slicer, a browser app and the command line watch jobs with a timer each of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from BrainGenLib import requests
+from BrainGenLib.errors import BadInput
+
+
+class Event(BaseModel):
+    """One line of ``events.jsonl``.
+
+    ``time`` is seconds since 1970, ``seconds_left`` an estimate for the whole job, ``memory`` the worker's resident
+    memory in GB, ``preview`` a case folder relative to the job.
+    """
+
+    time: float
+    stage: str
+    step: int = 0
+    of: int = 0
+    message: str = ""
+    seconds_left: float | None = None
+    memory: float = 0.0
+    preview: str | None = None
+
+
+class Failure(BaseModel):
+    """What ``error.json`` holds: one sentence for the user, what to try, and the traceback for a bug report."""
+
+    code: Literal["bad_input", "cancelled", "out_of_memory", "failed", "crashed"]
+    message: str
+    advice: str = ""
+    traceback: str = ""
+
+
+class State(str, Enum):
+    """Where a job stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+class Job:
+    """A job folder. Events are read incrementally, so every watcher uses a ``Job`` of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._read = 0
+
+    @classmethod
+    def create(cls, folder: Path, request: requests.Request, inputs: Mapping[str, Path] | None = None) -> Job:
+        """Write a new job; ``inputs`` maps the file names in the request to the files, which are copied.
+
+        Raises:
+            BadInput: the folder holds something already, or a file that the request names is not given or not there.
+        """
+        inputs = inputs or {}
+        if folder.exists() and any(folder.iterdir()):
+            raise BadInput(f"{folder} is not empty; give every job a new folder.")
+        for name in requests.inputs_of(request):
+            if Path(name).name != name or name not in inputs:
+                raise BadInput(f"The request names the file {name!r}, which is not among the inputs of the job.")
+            if not inputs[name].is_file():
+                raise BadInput(f"There is no file {inputs[name]}.")
+        (folder / "inputs").mkdir(parents=True)
+        for name in requests.inputs_of(request):
+            shutil.copyfile(inputs[name], folder / "inputs" / name)
+        # The request comes last: a folder with a request is whole.
+        _write(folder / "request.json", request.model_dump_json(indent=1))
+        return cls(folder)
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of the files that the request names."""
+        return self.folder / "inputs"
+
+    def request(self) -> requests.Request:
+        """The request.
+
+        Raises:
+            BadInput: it is missing, cannot be understood, or names a file outside of ``inputs``.
+        """
+        try:
+            request = requests.parse((self.folder / "request.json").read_bytes())
+        except OSError as error:
+            raise BadInput(f"{self.folder} is not a job folder: it holds no readable request.json.") from error
+        if strangers := [name for name in requests.inputs_of(request) if Path(name).name != name]:
+            raise BadInput(f"The request names {strangers[0]!r}; a job may only read files of its inputs folder.")
+        return request
+
+    @property
+    def result(self) -> Path | None:
+        """The case folder, once the job is done."""
+        folder = self.folder / "result"
+        return folder if folder.is_dir() else None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no result, once that is known."""
+        path = self.folder / "error.json"
+        return Failure.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+
+    @property
+    def state(self) -> State:
+        """Where the job stands; a result counts more than an error that a watcher wrote at the same moment."""
+        if self.result is not None:
+            return State.DONE
+        if (failure := self.failure) is not None:
+            return State.CANCELLED if failure.code == "cancelled" else State.FAILED
+        return State.RUNNING if (self.folder / "events.jsonl").exists() else State.WAITING
+
+    def new_events(self) -> list[Event]:
+        """Events that were written since the last call."""
+        path = self.folder / "events.jsonl"
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        # The worker may be in the middle of a line: take whole lines only.
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [Event.model_validate_json(line) for line in whole.splitlines()]
+
+    def poll(self, worker: WorkerProcess) -> list[Event]:
+        """New events; if the worker died on this job, say so in ``error.json``: then the job is finished too."""
+        alive = worker.alive
+        events = self.new_events()
+        # In this order: what a worker wrote before its end is seen before the end is noticed.
+        if not alive and not self.state.finished:
+            self.fail(worker.obituary())
+        return events
+
+    def cancel(self) -> None:
+        """Ask the worker to stop; it obeys within one sampler step."""
+        (self.folder / "cancel").touch()
+
+    @property
+    def cancel_requested(self) -> bool:
+        return (self.folder / "cancel").exists()
+
+    def append(self, event: Event) -> None:
+        """Add an event (the worker does)."""
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(event.model_dump_json() + "\n")
+
+    def fail(self, failure: Failure) -> None:
+        """Finish the job without a result."""
+        _write(self.folder / "error.json", failure.model_dump_json(indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)
+
+
+class WorkerProcess:
+    """A worker of one's own: it runs the jobs submitted to it one by one, and ends with the process that started it.
+
+    Args:
+        python: the interpreter, which must have BrainGen's dependencies.
+        threads: CPU threads of the worker; None for all cores. Results are the same bit for bit only with the same
+            number of threads.
+    """
+
+    def __init__(self, *, python: str = sys.executable, threads: int | None = None) -> None:
+        environment = dict(os.environ)
+        # The checkout need not be installed: the worker imports the library from where this file lies.
+        paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+        handle, name = tempfile.mkstemp(prefix="braingen-worker-", suffix=".log")
+        self._log = Path(name)
+        self._process = subprocess.Popen(
+            [python, "-m", "BrainGenLib.worker"],
+            stdin=subprocess.PIPE,
+            stdout=handle,
+            stderr=handle,
+            env=environment,
+            text=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        os.close(handle)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. A worker that is dead takes it too: :meth:`Job.poll` then tells."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{job.folder.resolve()}\n")
+            self._process.stdin.flush()
+        except OSError:
+            self._process.wait()
+
+    def obituary(self) -> Failure:
+        """How the worker ended, for the job that it left unfinished."""
+        code = self._process.wait()
+        log = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+        if code == -9:
+            return Failure(
+                code="out_of_memory",
+                message="The worker process was killed by the system, most likely because memory ran out.",
+                advice="Close other programs or use a machine with more memory, then try again.",
+                traceback=log[-4000:],
+            )
+        return Failure(
+            code="crashed",
+            message=f"The worker process ended unexpectedly (exit status {code}).",
+            advice="Try again; if it happens again, report it with the text below.",
+            traceback=log[-4000:],
+        )
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Ask the worker to end (its job stops within a step); after ``grace`` s kill it and its children."""
+        import psutil
+
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(grace)
+        except OSError:
+            pass
+        except subprocess.TimeoutExpired:
+            tree = psutil.Process(self._process.pid)
+            for process in [*tree.children(recursive=True), tree]:
+                process.kill()
+            self._process.wait()
+        self._log.unlink(missing_ok=True)
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

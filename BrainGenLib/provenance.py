@@ -1,0 +1,56 @@
+"""How a case was made: enough to make it again, and to tell why it differs if it does."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from BrainGenLib import __version__
+from BrainGenLib.bundles import Bundle, file_sha256
+from BrainGenLib.case import Case
+from BrainGenLib.requests import Request, inputs_of
+
+
+def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, case: Case) -> dict[str, Any]:
+    """The provenance of a case.
+
+    ``arrays`` holds the SHA-256 of every volume: a re-run is identical when they are equal, whatever precision an
+    export stored.
+    """
+    return {
+        "synthetic": case.synthetic,
+        "request": request.model_dump(mode="json"),
+        "inputs": {name: file_sha256(inputs / name) for name in inputs_of(request)},
+        "bundles": {bundle.name: {"version": bundle.metadata.version, "sha256": bundle.sha256} for bundle in bundles},
+        "software": {"braingen": __version__, "torch": torch.__version__, "monai": version("monai")},
+        "platform": platform.platform(),
+        "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
+        "threads": torch.get_num_threads(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "arrays": hashes(case),
+    }
+
+
+def hashes(case: Case) -> dict[str, str]:
+    """SHA-256 of each image (float32) and of the labels (uint16), by contrast name or ``labels``."""
+    arrays = {name: volume.astype(np.float32) for name, volume in case.images.items()}
+    if case.labels is not None:
+        arrays["labels"] = case.labels.astype(np.uint16)
+    return {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is not the same between two provenance records of one request, as readable lines; empty when identical."""
+    lines = [f"{name} differs" for name, digest in before["arrays"].items() if after["arrays"].get(name) != digest]
+    if lines:
+        for field in ("bundles", "software", "platform", "device", "threads", "inputs"):
+            if before[field] != after[field]:
+                lines.append(f"{field}: then {before[field]}, now {after[field]}")
+    return lines

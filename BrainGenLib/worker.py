@@ -1,0 +1,60 @@
+"""The process that runs job folders: ``python -m BrainGenLib.worker`` reads their paths from standard input.
+
+Models stay loaded between jobs. The end of standard input is the end of whoever started the worker: the current job
+stops and the process ends. Only the standard library is imported until the first job is there.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+
+# A worker that does not come back from one long operation must not outlive its parent for longer than this.
+ORPHAN_SECONDS = 10.0
+
+
+def main() -> None:
+    """Run jobs until standard input ends."""
+    # Ctrl-C in a terminal reaches the whole process group; whoever started the worker decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Deterministic matrix products on CUDA need this before the library is initialised.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(paths, ended), daemon=True).start()
+    path = paths.get()
+    if path is None:
+        return
+
+    from pathlib import Path
+
+    from BrainGenLib.jobs import Event, Job
+
+    first = Job(Path(path))
+    first.append(Event(time=round(time.time(), 3), stage="starting", message="loading PyTorch"))
+
+    from BrainGenLib.engine import Engine
+    from BrainGenLib.execution import run
+    from BrainGenLib.timeline import Timeline
+
+    engine, timeline = Engine(), Timeline()
+    while path is not None:
+        run(Job(Path(path)), engine, timeline, ended.is_set)
+        path = paths.get()
+
+
+def _listen(paths: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
+    for line in sys.stdin:
+        paths.put(line.rstrip("\n"))
+    ended.set()
+    paths.put(None)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
