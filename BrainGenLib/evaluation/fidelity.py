@@ -17,7 +17,7 @@ from scipy.stats import wasserstein_distance
 
 # MS-SSIM halves the grid between scales; the short axis of the 2 mm grid (80) carries three scales of an 11³ window.
 # The three finest weights of Wang et al. 2003, made to sum to one.
-MS_SSIM_WEIGHTS = np.array([0.0448, 0.2856, 0.3001]) / 0.6305
+MS_SSIM_WEIGHTS = tuple(weight / 0.6305 for weight in (0.0448, 0.2856, 0.3001))
 
 
 def shrunk_covariance(samples: np.ndarray) -> np.ndarray:
@@ -119,16 +119,23 @@ def ms_ssim_diversity(volumes: Sequence[np.ndarray], pairs: int, rng: np.random.
     """
     scores = []
     for _ in range(pairs):
-        one, other = rng.choice(len(volumes), 2, replace=False)
-        tensors = [torch.from_numpy(volumes[i].astype(np.float32))[None, None] for i in (one, other)]
-        scores.append(float(compute_ms_ssim(*tensors, spatial_dims=3, weights=tuple(MS_SSIM_WEIGHTS))))
+        one, other = (
+            torch.from_numpy(volumes[i].astype(np.float32))[None, None]
+            for i in rng.choice(len(volumes), 2, replace=False)
+        )
+        scores.append(float(compute_ms_ssim(one, other, spatial_dims=3, weights=MS_SSIM_WEIGHTS)))
     return float(np.mean(scores))
 
 
 def split_halves(
-    count: int, rounds: int, rng: np.random.Generator, statistic: Callable[[np.ndarray, np.ndarray], float]
+    count: int,
+    rounds: int,
+    rng: np.random.Generator,
+    statistic: Callable[[np.ndarray, np.ndarray], float | list[float]],
 ) -> np.ndarray:
     """``statistic(half, other_half)`` of index arrays over ``rounds`` random halvings of ``count`` scans.
+
+    Returns (rounds,) or, of a statistic that is a list, (rounds, length).
 
     Deleting half of a sample is the jackknife whose spread estimates that of the whole sample (Shao and Wu, Ann.
     Stat. 17 (1989), d = n/2). A bootstrap would put the same scan into a set twice, which MMD and FID take for

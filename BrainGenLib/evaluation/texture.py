@@ -14,7 +14,7 @@ def power_spectrum(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Radially averaged power spectrum of the image inside a mask of any shape, (8,) in decibels.
 
     Blackman-Tukey estimate: the autocovariance over pairs of voxels that both lie in the mask, tapered by a Hann
-    window over the lags, then Fourier transformed. Entry k is at k/15 cycles per voxel; entry 0 is the slow variation.
+    window over the lags, then Fourier transformed. Entry k is at k/15 cycles per voxel, 0 is the slow variation.
 
     Raises:
         ValueError: the mask is empty.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from BrainGenLib import anatomy
-from BrainGenLib.evaluation import baselines, fidelity, texture
+from BrainGenLib.evaluation import baselines, features, fidelity, looks, texture
+from BrainGenLib.networks.label_unet import LabelUNet
 
 
 @pytest.fixture
@@ -149,3 +151,55 @@ def test_acquire_blurs_only_the_coarse_axis_and_keeps_the_mean(rng):
     assert np.diff(thick, axis=2).std() < 0.2 * np.diff(volume, axis=2).std()
     constant_along_slices = np.broadcast_to(volume[:, :, :1], volume.shape)
     np.testing.assert_allclose(baselines.acquire(constant_along_slices, 1.0, (0.9, 1.0, 4.0)), constant_along_slices)
+
+
+@pytest.fixture(scope="module")
+def network() -> LabelUNet:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return LabelUNet(5, (8, 8, 8, 8, 8, 8), hidden=8, embedding=8).eval()
+
+
+def brain(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """A ball of white matter in a shell of cortex, and its image."""
+    distance = np.linalg.norm(np.indices((48, 48, 48)) - 23.5, axis=0)
+    classes = np.where(distance < 14, 1, np.where(distance < 21, 3, 0)).astype(np.uint8)
+    image = np.choose(np.searchsorted([1, 3], classes), [0.8, 0.5]) + rng.normal(0, noise, classes.shape)
+    return np.where(classes > 0, image.clip(0.01, 1), 0).astype(np.float32), classes
+
+
+def test_features_see_noise_and_contrast_but_not_where_the_brain_lies(rng, network):
+    image, classes = brain(rng, 0.02)
+    here = features.features(network, image, classes)
+    moved = features.features(network, *(np.roll(volume, (3, -2, 1), (0, 1, 2)) for volume in (image, classes)))
+    for level in ("deep", "fine"):
+        np.testing.assert_allclose(moved[level], here[level], atol=1e-4)
+    noisy = features.features(network, *brain(rng, 0.1))
+    assert np.abs(noisy["fine"] - here["fine"]).max() > 0.05
+    assert here["deep"].shape == (8,)
+    assert here["fine"].shape == (2 * 8 * (1 + len(features.TISSUES)),)
+
+
+def test_standardised_is_blind_to_scale_and_to_the_brain_mask(rng):
+    image, classes = brain(rng, 0.02)
+    whole_head = np.where(classes > 0, image, 0.7)
+    np.testing.assert_allclose(
+        looks.standardised(image * 40, classes), looks.standardised(whole_head, classes), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="empty"):
+        looks.standardised(np.zeros_like(image), classes)
+
+
+def test_yardstick_puts_like_images_nearer_than_unlike_ones_in_every_distance(rng, network, monkeypatch):
+    monkeypatch.setattr(looks, "TISSUES", ("wm", "gm"))
+    monkeypatch.setattr(looks.spaces, "GRID_1MM", looks.spaces.Grid((48, 48, 48), 1.0, (0.0, 0.0, 0.0)))
+
+    def seen(noise: float) -> list[looks.Looks]:
+        return [looks.look(network, *brain(rng, noise * rng.uniform(0.5, 1.5)), rng) for _ in range(8)]
+
+    real, like, unlike = seen(0.04), seen(0.04), seen(0.15)
+    yardstick = looks.Yardstick(real)
+    near, far = yardstick.distances(like, real), yardstick.distances(unlike, real)
+    assert len(near) == len(looks.DISTANCES)
+    for name, a, b in zip(looks.DISTANCES, near, far, strict=True):
+        assert a < b, name

@@ -1,0 +1,60 @@
+"""What the segmenter's encoder sees in an image: the space in which sets of images are compared.
+
+The segmenter was trained on random contrasts, so its deep layers say little of contrast and much of shape, borders
+and artefacts; its second layer, averaged within each tissue, holds brightness and grain. Both are looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.networks.utils import pixelunshuffle
+from scipy import ndimage
+from torch.nn import functional as F
+
+from BrainGenLib import anatomy
+from BrainGenLib.networks.label_unet import LabelUNet
+
+TISSUES = ("wm", "gm", "deep_gm", "csf", "brainstem")
+
+
+@torch.inference_mode()
+def features(network: LabelUNet, image: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
+    """Features of one brain.
+
+    Args:
+        network: the segmenter's network.
+        image: (R, A, S) in [0, 1], 0 outside the brain, 1 mm.
+        classes: class map on the same grid, not empty; says where brain and tissues are.
+
+    Returns:
+        ``deep``: mean over the brain of the lowest level (32 mm). ``fine``: mean and standard deviation of the second
+        level (4 mm) within the brain and within each tissue. A tissue that is missing takes the values of the brain.
+    """
+    device = next(network.parameters()).device
+    box = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
+    padding = [(0, -(s.stop - s.start) % network.multiple) for s in box]
+    classes = np.pad(classes[box], padding)
+    x = torch.from_numpy(np.pad(image[box], padding)).to(device)
+    masks = np.stack([classes > 0, *(np.isin(classes, anatomy.classes_of(tissue=tissue)) for tissue in TISSUES)])
+    weights = torch.from_numpy(masks).to(device, torch.float32)
+    trunk = network.trunk
+    fine = trunk.down_1(trunk.conv_0(pixelunshuffle(x[None, None], 3, 2)))
+    deep = trunk.down_4(trunk.down_3(trunk.down_2(fine)))
+    brain_mean, _ = _moments(deep[0], weights[:1])
+    means, deviations = _moments(fine[0], weights)
+    return {
+        "deep": brain_mean.flatten().cpu().numpy().astype(np.float64),
+        "fine": torch.cat([means, deviations]).flatten().cpu().numpy().astype(np.float64),
+    }
+
+
+def _moments(activations: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, (masks, C) each, of activations (C, r, a, s) under masks (masks, R, A, S)."""
+    r, a, s = activations.shape[1:]
+    share = F.adaptive_avg_pool3d(masks, (r, a, s)).flatten(1)
+    share = torch.where(share.sum(1, keepdim=True) > 0, share, share[:1])
+    share = share / share.sum(1, keepdim=True)
+    flat = activations.flatten(1)
+    means = share @ flat.T
+    return means, (share @ flat.square().T - means.square()).clamp(min=0).sqrt()
