@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from BrainGenLib.errors import BadInput
 
 
 @dataclass
@@ -58,15 +61,13 @@ class Case:
         """Read a case folder.
 
         Raises:
-            FileNotFoundError: the folder holds no ``case.json``.
+            BadInput: the folder holds no ``case.json``.
         """
         if not (folder / "case.json").is_file():
-            raise FileNotFoundError(f"{folder} is not a case folder: it holds no case.json.")
+            raise BadInput(f"{folder} is not a case folder: it holds no case.json.")
         data = json.loads((folder / "case.json").read_text("utf-8"))
-        images = {
-            name: np.asarray(nib.load(folder / f"{name}.nii").dataobj, np.float32) for name in data["contrasts"]
-        }
-        labels = np.asarray(nib.load(folder / "labels.nii").dataobj, np.uint16) if data["has_labels"] else None
+        images = {name: read_array(folder / f"{name}.nii").astype(np.float32) for name in data["contrasts"]}
+        labels = read_array(folder / "labels.nii").astype(np.uint16) if data["has_labels"] else None
         return cls(
             images,
             labels,
@@ -75,3 +76,8 @@ class Case:
             data["provenance"],
             data["synthetic"],
         )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The voxels of a NIfTI file that BrainGen wrote."""
+    return np.asarray(cast(SpatialImage, nib.load(path)).dataobj)

@@ -73,7 +73,9 @@ class Engine:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise OutOfMemory(_memory_advice(device)) from error
             raise
-        case.measurements["volumes_ml"] = _volumes_ml(case)
+        if case.labels is not None:
+            voxel_mm3 = abs(float(np.linalg.det(case.affine[:3, :3])))
+            case.measurements["volumes_ml"] = segmentation.volumes_ml(anatomy.to_classes(case.labels), voxel_mm3)
         case.provenance = provenance.record(request, work.used, inputs, device, case)
         return case
 
@@ -188,7 +190,7 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
     brain = scan.data > scan.data.min()
     if brain.sum() / 1000 > STRIPPED_ML:
         segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
-        brain = segmentation.segment(segmenter, scan.data, report) > 0
+        brain = segmentation.brain_mask(segmentation.segment(segmenter, scan.data, report))
     report.step("registration", 0, 1)
     try:
         registration = spaces.register_to_template(scan.data, scan.affine, brain=brain)
@@ -199,7 +201,7 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
             f"{path.name} cannot be used as style: no brain was found in it that fits the template (overlap "
             f"{registration.dice:.2f}); check its orientation, or choose another scan."
         )
-    low, high = scan.data[brain].min(), np.percentile(scan.data[brain], 99.5)
+    low, high = scan.data.min(), np.percentile(scan.data[brain], 99.5)
     image = np.where(brain, np.clip((scan.data - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
     matrix = registration.template_to_scan
     return brainspade.encode_style(
@@ -223,19 +225,6 @@ def _at_1mm(volume: Volume, order: Literal[1, "label"]) -> Volume:
 
 def _on_grid_of(target: Volume, volume: Volume, order: Literal[1, "label"]) -> np.ndarray:
     return spaces.resample(volume.data, volume.affine, target.data.shape, target.affine, order=order)
-
-
-def _volumes_ml(case: Case) -> dict[str, float]:
-    """Volume of every structure and lesion that the labels hold, in mL, by name."""
-    if case.labels is None:
-        return {}
-    voxel = abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
-    counts = np.bincount(anatomy.to_classes(case.labels).ravel(), minlength=len(anatomy.labels()))
-    return {
-        label.name: round(int(counts[label.index]) * voxel, 3)
-        for label in anatomy.labels()
-        if label.index and counts[label.index]
-    }
 
 
 def _memory_advice(device: str) -> str:

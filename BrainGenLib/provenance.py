@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from BrainGenLib import __version__
 from BrainGenLib.bundles import Bundle, file_sha256
@@ -24,6 +23,9 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
     ``arrays`` holds the SHA-256 of every volume: a re-run is identical when they are equal, whatever precision an
     export stored.
     """
+    # Not at file scope: comparing two records needs no torch.
+    import torch
+
     return {
         "synthetic": case.synthetic,
         "request": request.model_dump(mode="json"),

@@ -1,0 +1,187 @@
+"""``braingen generate``, ``render``, ``segment`` and ``replay``: a request through a job folder, the case to disk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from BrainGenLib import bundles, requests
+from BrainGenLib.cli.console import Device, Json, Runner, emit, guarded, named_values
+from BrainGenLib.errors import BadInput
+
+
+def _several(name: str, text: str) -> typer.models.OptionInfo:
+    return typer.Option(name, help=f"{text} (again for more).", default_factory=list, show_default=False)
+
+
+Out = Annotated[Path, typer.Option(help="BIDS derivative dataset; new subjects are added to an existing one.")]
+Contrasts = Annotated[
+    list[str],
+    typer.Option(
+        "--contrast", help="T1w, FLAIR, … (again for more).", default_factory=lambda: ["T1w"], show_default="T1w"
+    ),
+]
+Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
+Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.")]
+
+
+def generate(
+    *,
+    out: Out,
+    pathology: Annotated[list[str], _several("--pathology", "NAME=LOAD, e.g. wmh=0.05")],
+    side: Annotated[list[str], _several("--side", "NAME=left or NAME=right, where a pathology lies")],
+    lobe: Annotated[list[str], _several("--lobe", "NAME=LOBE, e.g. wmh=frontal")],
+    anatomy: Annotated[list[str], _several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")],
+    contrast: Contrasts,
+    style: Style = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
+    seed: Seed = None,
+    guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = 2.0,
+    steps: Annotated[int, typer.Option(help="Steps of the label sampler, 2 to 1000.")] = 15,
+    bundle: Bundle = "brainspade3d",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make brains with segmentations from conditions."""
+    with guarded(as_json):
+        sides, lobes = named_values(side, "--side"), named_values(lobe, "--lobe")
+        inputs = _named(style=style)
+        first = secrets.randbelow(2**32 - count) if seed is None else seed
+        common = {
+            "verb": "generate",
+            "bundle": bundle,
+            "device": device,
+            "pathologies": named_values(pathology, "--pathology"),
+            "locations": {name: {"side": sides.get(name), "lobe": lobes.get(name)} for name in {**sides, **lobes}},
+            "anatomy": named_values(anatomy, "--anatomy"),
+            "contrasts": contrast,
+            "style": _name_of(inputs, style),
+            "guidance": guidance,
+            "steps": steps,
+        }
+        wanted = [requests.parse({**common, "seed": first + index}) for index in range(count)]
+        _to_dataset(wanted, inputs, out, as_json)
+
+
+def render(
+    *,
+    segmentation: Annotated[Path, typer.Argument(help="Label map with the values of `braingen info --labels`.")],
+    out: Out,
+    contrast: Contrasts,
+    style: Style = None,
+    seed: Seed = None,
+    bundle: Bundle = "brainspade3d",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make images of a given segmentation, in its own grid."""
+    with guarded(as_json):
+        inputs = _named(segmentation=segmentation, style=style)
+        request = requests.parse(
+            {
+                "verb": "render",
+                "bundle": bundle,
+                "device": device,
+                "seed": secrets.randbelow(2**32) if seed is None else seed,
+                "segmentation": _name_of(inputs, segmentation),
+                "style": _name_of(inputs, style),
+                "contrasts": contrast,
+            }
+        )
+        _to_dataset([request], inputs, out, as_json)
+
+
+def segment(
+    scan: Annotated[Path, typer.Argument(help="Scan of any contrast, whole head or skull-stripped.")],
+    out: Annotated[Path, typer.Option(help="Folder for the label map, brain mask and volumes.")],
+    bundle: Bundle = "segmenter",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Label a scan, in its own grid: label map, brain mask, and volumes in mL."""
+    with guarded(as_json):
+        from BrainGenLib.export import bids
+
+        inputs = _named(scan=scan)
+        request = requests.parse(
+            {"verb": "segment", "bundle": bundle, "device": device, "scan": _name_of(inputs, scan)}
+        )
+        _check(request, inputs)
+        stem = scan.name.removesuffix(_suffix(scan))
+        bids.check_segmentation_target(out, stem)
+        with Runner(as_json) as runner:
+            case = bids.read_case(runner.run(request, inputs, scan.name))
+        files = bids.write_segmentation(out, stem, case)
+        emit({"result": [str(path) for path in files]}, "\n".join(map(str, files)), as_json)
+
+
+def replay(
+    *,
+    case: Annotated[Path, typer.Argument(help="Case folder, job folder, or sub-… folder of a dataset.")],
+    file: Annotated[list[Path], _several("--input", "A file that the request reads, if it is not beside the case")],
+    as_json: Json = False,
+) -> None:
+    """Make a case again from its provenance, and tell whether the result is identical. Writes nothing."""
+    with guarded(as_json):
+        from BrainGenLib.export import bids
+        from BrainGenLib.provenance import differences
+
+        before = bids.read_case(case).provenance
+        request = requests.parse(before["request"])
+        inputs = _recognised(
+            before["inputs"], [*file, *case.glob("inputs/*"), *case.resolve().parent.glob("inputs/*")]
+        )
+        _check(request, inputs)
+        with Runner(as_json, threads=before["threads"]) as runner:
+            after = bids.read_case(runner.run(request, inputs, "replay")).provenance
+        lines = differences(before, after)
+        text = "Identical." if not lines else "Not identical:\n" + "\n".join(lines)
+        emit({"identical": not lines, "differences": lines}, text, as_json)
+        if lines:
+            raise typer.Exit(1)
+
+
+def _to_dataset(wanted: list[requests.Request], inputs: Mapping[str, Path], out: Path, as_json: bool) -> None:
+    from BrainGenLib.export import bids
+
+    _check(wanted[0], inputs)
+    bids.check_target(out, len(wanted))
+    with Runner(as_json) as runner:
+        for number, request in enumerate(wanted, 1):
+            folder = runner.run(request, inputs, f"{request.verb} {number}/{len(wanted)}")
+            subject = bids.write_case(out, bids.read_case(folder))
+            files = sorted(str(path) for path in subject.glob("anat/*.nii.gz"))
+            emit({"result": {"subject": str(subject), "seed": request.seed, "files": files}}, str(subject), as_json)
+
+
+def _check(request: requests.Request, inputs: Mapping[str, Path]) -> None:
+    """Say at once what is wrong, before a worker has loaded anything."""
+    if missing := [str(path) for path in inputs.values() if not path.is_file()]:
+        raise BadInput(f"There is no file {missing[0]}.")
+    requests.check(request, bundles.find(request.bundle).metadata)
+
+
+def _named(**files: Path | None) -> dict[str, Path]:
+    """Inputs under the names of their roles: what a file is called at home is nobody's business in the provenance."""
+    return {f"{role}{_suffix(path)}": path for role, path in files.items() if path is not None}
+
+
+def _name_of(inputs: Mapping[str, Path], path: Path | None) -> str | None:
+    return next((name for name, file in inputs.items() if file is path), None)
+
+
+def _suffix(path: Path) -> str:
+    return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+
+
+def _recognised(wanted: dict[str, str], candidates: list[Path]) -> dict[str, Path]:
+    """The files that a case was made from, found by their checksum."""
+    by_hash = {bundles.file_sha256(path): path for path in candidates if path.is_file()}
+    if missing := [name for name, digest in wanted.items() if digest not in by_hash]:
+        raise BadInput(f"The case was made from a file that is not here ({missing[0]}); give it with --input.")
+    return {name: by_hash[digest] for name, digest in wanted.items()}
