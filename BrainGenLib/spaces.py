@@ -1,10 +1,21 @@
-"""Grids of the project: template space is MNI152, RAS+, in mm."""
+"""Grids, resampling and registration: template space is MNI152, RAS+, in mm.
+
+Arrays are (R, A, S) volumes next to a 4×4 voxel-to-world affine in RAS+ mm, as nibabel has them. Matrices between
+worlds are 4×4 and named by what they map: ``template_to_scan @ [x, y, z, 1]`` takes a template point to the scan.
+SimpleITK does the work; its LPS convention appears only in :func:`to_sitk` and :func:`from_sitk`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
 
 
 @dataclass(frozen=True)
@@ -26,3 +37,325 @@ class Grid:
 # Every 2 mm voxel is exactly a block of 2×2×2 voxels of 1 mm, and x is symmetric about the midplane.
 GRID_1MM = Grid((160, 224, 160), 1.0, (-79.5, -127.5, -77.5))
 GRID_2MM = Grid((80, 112, 80), 2.0, (-79.0, -127.0, -77.0))
+
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where a scan lies in the template.
+
+    Attributes:
+        template_to_scan: 4×4 matrix, template world (mm) to scan world (mm).
+        dice: overlap of the scan's brain with the template brain, 0 to 1 (below about 0.85 something went wrong).
+            Without a brain mask it is the overlap of the scan's foreground with the template brain: only a hint.
+    """
+
+    template_to_scan: np.ndarray
+    dice: float
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def load_canonical(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a volume with its axes in (R, A, S) order.
+
+    Returns:
+        Array (R, A, S) in the scan's own values (integers stay integers) and its 4×4 affine.
+
+    Raises:
+        ValueError: the file cannot be read or does not hold one 3D volume; the message names the file.
+    """
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a NIfTI image: {error}") from error
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise ValueError(f"{path} holds an array of shape {array.shape}; a single 3D volume is needed.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        array = np.nan_to_num(array, posinf=0.0, neginf=0.0)
+    if affine is None or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise ValueError(f"{path} has no usable voxel-to-world matrix; set its orientation in the header first.")
+    return canonical(array, affine)
+
+
+def canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same volume with its axes flipped and permuted to (R, A, S), without resampling."""
+    from nibabel import orientations
+
+    orientation = orientations.io_orientation(affine)
+    turned = np.ascontiguousarray(orientations.apply_orientation(array, orientation))
+    return turned, affine @ orientations.inv_ornt_aff(orientation, array.shape)
+
+
+def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
+    """Voxel edge lengths in mm along the array axes."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+
+def same_grid(shape_a: tuple[int, ...], affine_a: np.ndarray, shape_b: tuple[int, ...], affine_b: np.ndarray,
+              tolerance: float = 0.05) -> bool:
+    """Whether two grids have the same voxels, to ``tolerance`` mm at the corners."""
+    if tuple(shape_a) != tuple(shape_b):
+        return False
+    corners = _corners(shape_a)
+    return bool(np.abs(corners @ (affine_a - affine_b).T).max() < tolerance)
+
+
+def to_sitk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """nibabel-style volume to a SimpleITK image (LPS).
+
+    Raises:
+        ValueError: the affine is sheared, which SimpleITK's image geometry cannot hold.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    lps = LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+        raise ValueError("The image axes are not at right angles; resample it to a regular grid first.")
+    left, _, right = np.linalg.svd(direction)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((left @ right).ravel().tolist())
+    return image
+
+
+def from_sitk(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """SimpleITK image (LPS) to array and RAS+ affine."""
+    import SimpleITK as sitk  # noqa: N813
+
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), LPS @ affine
+
+
+# -- resampling ------------------------------------------------------------------------------------------------------
+
+
+def resample(array: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], target_affine: np.ndarray, *,
+             matrix: np.ndarray | None = None, order: Literal[0, 1, 3, "label"] = 1, fill: float = 0) -> np.ndarray:
+    """Resample a volume to another grid.
+
+    Args:
+        array: volume; ``affine`` its voxel-to-world matrix.
+        shape: voxels of the target grid; ``target_affine`` its voxel-to-world matrix.
+        matrix: target world to source world (identity when None), e.g. ``Registration.template_to_scan``.
+        order: 0 nearest, 1 linear, 3 cubic B-spline, ``"label"`` the label with the largest linearly interpolated
+            share (smooth borders without new labels). Orders 1 and 3 smooth first along axes that become coarser.
+        fill: value outside the source.
+
+    Returns:
+        Array of ``shape``: float32 for orders 1 and 3, the source's type otherwise.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    index_map = np.linalg.inv(affine) @ (np.eye(4) if matrix is None else matrix) @ target_affine
+    if order in (1, 3):
+        array = np.asarray(array, np.float32)
+        array = _smooth_for(array, index_map)
+    elif array.dtype == bool:
+        array = array.astype(np.uint8)
+    # Index space on both sides: any affine, sheared ones included, and no LPS.
+    source = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(index_map[:3, :3].ravel().tolist())
+    transform.SetTranslation(index_map[:3, 3].tolist())
+    interpolator = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline, "label": sitk.sitkLabelLinear}
+    result = sitk.Resample(source, [int(n) for n in shape], transform, interpolator[order], [0.0] * 3, [1.0] * 3,
+                           np.eye(3).ravel().tolist(), float(fill))
+    return np.ascontiguousarray(sitk.GetArrayFromImage(result).transpose(2, 1, 0))
+
+
+def to_grid(array: np.ndarray, affine: np.ndarray, grid: Grid, *, template_to_scan: np.ndarray | None = None,
+            order: Literal[0, 1, 3, "label"] = 1) -> np.ndarray:
+    """A scan on a template grid; see :func:`resample`."""
+    return resample(array, affine, grid.shape, grid.affine, matrix=template_to_scan, order=order)
+
+
+def _smooth_for(array: np.ndarray, index_map: np.ndarray) -> np.ndarray:
+    """Gaussian along the source axes that the target samples more coarsely (full widths add in quadrature)."""
+    from scipy import ndimage
+
+    step = np.abs(index_map[:3, :3]).max(axis=1)
+    sigma = np.sqrt(np.maximum(step**2 - 1, 0)) / 2.355
+    return ndimage.gaussian_filter(array, sigma) if sigma.max() > 0.2 else array
+
+
+def _corners(shape: tuple[int, ...]) -> np.ndarray:
+    """The 8 corner voxels in homogeneous coordinates, (8, 4)."""
+    grid = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]], indexing="ij")).reshape(3, -1)
+    return np.vstack([grid, np.ones(8)]).T
+
+
+def bounding_grid(shape: tuple[int, ...], affine: np.ndarray, spacing: float) -> tuple[tuple[int, int, int], np.ndarray]:
+    """An axis-aligned RAS+ grid of ``spacing`` mm around a volume: its shape and affine."""
+    points = (_corners(shape) @ affine.T)[:, :3]
+    low, high = points.min(0), points.max(0)
+    n = np.maximum(np.ceil((high - low) / spacing).astype(int) + 1, 8)
+    result = np.diag([spacing] * 3 + [1.0])
+    result[:3, 3] = low
+    return (int(n[0]), int(n[1]), int(n[2])), result
+
+
+# -- registration ----------------------------------------------------------------------------------------------------
+
+
+def resources(name: str) -> Path:
+    """A file under ``Resources/``, in a checkout or in an installed package.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "_resources", here.parent / "Resources"):
+        if (folder / name).exists():
+            return folder / name
+    raise FileNotFoundError(f"Resources/{name} is missing from this installation of BrainGen; install it again.")
+
+
+@cache
+def template() -> tuple[np.ndarray, np.ndarray]:
+    """The MNI152 T1w template (uint8, 0 outside the brain) and its brain mask (bool), both on GRID_2MM."""
+    image, _ = load_canonical(resources("Templates/mni152_T1w_2mm.nii.gz"))
+    brain, _ = load_canonical(resources("Templates/mni152_brain_2mm.nii.gz"))
+    return image, brain > 0
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap of two masks, 0 to 1 (1 when both are empty)."""
+    a, b = a > 0, b > 0
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else 1.0
+
+
+def register(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *,
+             dof: Literal[6, 12] = 6, fixed_mask: np.ndarray | None = None, start: np.ndarray | None = None,
+             spacing: float = 3.0, seed: int = 0) -> np.ndarray:
+    """Align two volumes by mutual information (any pair of contrasts).
+
+    Args:
+        fixed, moving: volumes with their affines; ``fixed_mask`` limits where they are compared.
+        dof: 6 rigid, 12 affine.
+        start: fixed world to moving world to begin from; None starts from equal worlds (scans of one session).
+        spacing: working resolution in mm.
+
+    Returns:
+        4×4 matrix, fixed world to moving world.
+
+    Raises:
+        ValueError: the volumes do not overlap at the start.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    start = np.eye(4) if start is None else np.asarray(start, float)
+
+    def regular(array: np.ndarray, affine: np.ndarray, order: Literal[0, 1]) -> sitk.Image:
+        shape, target = bounding_grid(array.shape, affine, spacing)
+        image = sitk.GetImageFromArray(resample(array, affine, shape, target, order=order).transpose(2, 1, 0))
+        image.SetSpacing([spacing] * 3)
+        image.SetOrigin(target[:3, 3].tolist())
+        return image
+
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentagePerLevel([0.5, 0.25], seed)
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([spacing, spacing / 3])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 0.02, 80, relaxationFactor=0.6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    if fixed_mask is not None:
+        method.SetMetricFixedMask(sitk.Cast(regular(fixed_mask.astype(np.uint8), fixed_affine, 0), sitk.sitkUInt8))
+    points = np.argwhere((fixed if fixed_mask is None else fixed_mask) > 0)
+    centre = (fixed_affine @ np.r_[points.mean(0) if len(points) else np.array(fixed.shape) / 2, 1.0])[:3]
+    # ``start`` is fixed; the optimiser finds a correction about the centre of the fixed image, applied before it.
+    if dof == 6:
+        correction = sitk.Euler3DTransform()
+    else:
+        correction = sitk.AffineTransform(3)
+    correction.SetCenter(centre.tolist())
+    initial = sitk.AffineTransform(3)
+    initial.SetMatrix(start[:3, :3].ravel().tolist())
+    initial.SetTranslation(start[:3, 3].tolist())
+    method.SetMovingInitialTransform(initial)
+    method.SetInitialTransform(correction, inPlace=True)
+    try:
+        method.Execute(regular(fixed, fixed_affine, 1), regular(moving, moving_affine, 1))
+    except RuntimeError as error:
+        raise ValueError("The two images do not overlap; check their orientation in the header.") from error
+    found = np.eye(4)
+    found[:3, :3] = np.reshape(correction.GetMatrix(), (3, 3))
+    found[:3, 3] = np.asarray(correction.GetTranslation()) + centre - found[:3, :3] @ centre
+    return start @ found
+
+
+def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.ndarray | None = None) -> Registration:
+    """Affine alignment of a scan, of any contrast, with the MNI152 template.
+
+    Args:
+        image: volume (any contrast) with its voxel-to-world ``affine``.
+        brain: mask of the brain on the same grid; much more reliable with it.
+
+    Raises:
+        ValueError: the image is empty or cannot be aligned.
+    """
+    from scipy import ndimage
+
+    fixed, fixed_brain = template()
+    support = brain if brain is not None else _foreground(image)
+    if not support.any():
+        raise ValueError("The image is empty.")
+    moving = np.where(brain, image, 0) if brain is not None else image
+    near = ndimage.binary_dilation(fixed_brain, iterations=3)
+    result, best = np.eye(4), -1.0
+    for start in _starts(fixed_brain, GRID_2MM.affine, support, affine, scale=brain is not None):
+        matrix = register(fixed, GRID_2MM.affine, moving, affine, dof=6 if brain is None else 12, fixed_mask=near,
+                          start=start)
+        if brain is None:
+            matrix = register(fixed, GRID_2MM.affine, moving, affine, dof=12, fixed_mask=near, start=matrix)
+        overlap = dice(to_grid(support, affine, GRID_2MM, template_to_scan=matrix, order=0), fixed_brain)
+        if overlap > best:
+            result, best = matrix, overlap
+        if best > 0.9:
+            break
+    return Registration(result, best)
+
+
+def _foreground(image: np.ndarray) -> np.ndarray:
+    return image > 0.1 * np.percentile(image[image > 0], 95) if (image > 0).any() else np.zeros(image.shape, bool)
+
+
+def _starts(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *,
+            scale: bool) -> list[np.ndarray]:
+    """First guesses, fixed world to moving world: centres of mass (and sizes) made equal, upright and tilted."""
+    def moments(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+        return points.mean(0), points.std(0)
+
+    centre, spread = moments(fixed, fixed_affine)
+    other, other_spread = moments(moving, moving_affine)
+    starts = []
+    for tilt in (0.0, 20.0, -20.0):
+        angle = np.deg2rad(tilt)
+        rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        ratio = float(np.clip((other_spread / spread).prod() ** (1 / 3), 0.8, 1.2)) if scale else 1.0
+        matrix = np.eye(4)
+        matrix[:3, :3] = rotation * ratio
+        matrix[:3, 3] = other - matrix[:3, :3] @ centre
+        starts.append(matrix)
+    return starts
