@@ -1,0 +1,328 @@
+"""Trains the segmenter in the SynthSeg manner: from label maps alone, images made on the way (``synthesis``).
+
+Real scans of the train split serve only to watch the Dice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+
+from BrainGenLib import anatomy, bundles
+from BrainGenLib.methods.segmentation import normalised, predict
+from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
+from BrainGenLib.training import synthesis
+from BrainGenLib.training.cache import Cache, CachedCase
+from BrainGenLib.training.run import Run, autocast, pick_device
+
+# White-matter hyperintensities and MS plaques look alike: both are output as the former.
+OUTPUTS = tuple(label.index for label in anatomy.labels() if label.condition != "ms")
+
+# How often each pathology is planted, when one is.
+LESION_SHARES = {"wmh": 0.4, "ms": 0.15, "tumour": 0.2, "stroke": 0.25}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What depends on the machine; the network does not.
+
+    Attributes:
+        small: crop size in mm of most steps: many people and contrasts soon.
+        large: crop size that takes over towards the end, up to every second step: brains as seen at inference.
+        maps: template-space label maps kept at 1 mm in memory at a time.
+        phases: of the eight voxels of each 2×2×2 block, how many the loss looks at.
+    """
+
+    steps: int
+    batch: int
+    small: tuple[int, int, int]
+    large: tuple[int, int, int]
+    maps: int
+    phases: int
+    decay: float
+
+
+PRESETS = {
+    "cpu": Preset(4000, 1, (80, 96, 80), (112, 144, 112), maps=60, phases=2, decay=0.99),
+    "gpu": Preset(12000, 4, (128, 160, 128), (192, 224, 192), maps=400, phases=4, decay=0.999),
+}
+
+
+@dataclass
+class Anatomy:
+    """A label map at 1 mm with the corners (2, 3) of the box of its brain tissue, in voxels."""
+
+    labels: torch.Tensor
+    box: torch.Tensor
+
+
+def tissue_box(labels: torch.Tensor) -> torch.Tensor:
+    """Corners (2, 3) of the smallest box about all brain tissue, CSF around it left out."""
+    rim = anatomy.classes_of(name="extraventricular CSF")[0]
+    where = torch.nonzero((labels > 0) & (labels < synthesis.EXTRA_CEREBRAL) & (labels != rim))
+    return torch.stack([where.amin(0), where.amax(0)]).float()
+
+
+class Sources:
+    """Draws label maps and lesions of the train split, as often whole heads as brains in template space."""
+
+    def __init__(self, cache: Cache, device: torch.device, keep: int) -> None:
+        self.cache = cache
+        self.device = device
+        self.keep = keep
+        self.heads = cache.select(split="train", space="head", labelled=True)
+        self.brains = cache.select(split="train", space="template", labelled=True)
+        if not self.heads and not self.brains:
+            raise ValueError(f"{cache.folder} has no label maps in its train split; the segmenter needs them.")
+        self.lesions = {
+            name: cache.select(split="train", space="lesion", pathology=name)
+            + cache.select(split="train", space="template", labelled=True, pathology=name)
+            for name in LESION_SHARES
+        }
+        self._kept: OrderedDict[str, Anatomy] = OrderedDict()
+        # Where brain tissue lies in template space on average: lesions are carried over from box to box.
+        some = self.brains[:: max(len(self.brains) // 16, 1)]
+        boxes = [tissue_box(torch.from_numpy(cache.labels(case))) * case.spacing for case in some]
+        self.template_box = torch.stack(boxes).mean(0).to(device) if boxes else None
+
+    def anatomy(self, draw: synthesis.Draw) -> Anatomy:
+        """A label map."""
+        if self.heads and (not self.brains or draw.chance(0.5)):
+            return self._load(self.heads[draw.scalars.integers(len(self.heads))])
+        # Making 1 mm maps of 2 mm ones takes a second: mostly those at hand, with a slow exchange.
+        kept = [case for case in self.brains if case.id in self._kept]
+        if len(kept) >= min(self.keep, len(self.brains)) and draw.chance(0.95):
+            return self._load(kept[draw.scalars.integers(len(kept))])
+        return self._load(self.brains[draw.scalars.integers(len(self.brains))])
+
+    def _load(self, case: CachedCase) -> Anatomy:
+        if case.id not in self._kept:
+            labels = torch.from_numpy(self.cache.labels(case)).to(self.device)
+            if case.spacing == 2:
+                labels = synthesis.refine(labels)
+            if case.space == "template":
+                where = torch.nonzero(labels)
+                low, high = where.amin(0), where.amax(0) + 1
+                labels = labels[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))]
+            self._kept[case.id] = Anatomy(labels.contiguous(), tissue_box(labels).to(self.device))
+            brains = [id for id in self._kept if not any(head.id == id for head in self.heads)]
+            if len(brains) > self.keep:
+                del self._kept[brains[0]]
+        return self._kept[case.id]
+
+    def lesion(self, target: Anatomy, draw: synthesis.Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """A lesion with the scale and shift from voxels of ``target`` to its own, or None if there is none."""
+        names = [name for name, cases in self.lesions.items() if cases]
+        if not names or self.template_box is None:
+            return None
+        shares = np.array([LESION_SHARES[name] for name in names])
+        cases = self.lesions[str(draw.scalars.choice(names, p=shares / shares.sum()))]
+        case = cases[draw.scalars.integers(len(cases))]
+        mask = torch.from_numpy(self.cache.labels(case)).to(self.device)
+        lesion_classes = torch.tensor(anatomy.classes_of(kind="lesion"), device=self.device)
+        mask = torch.where(torch.isin(mask, lesion_classes), mask, torch.zeros_like(mask))
+        template = self.template_box / case.spacing
+        scale = (template[1] - template[0]) / (target.box[1] - target.box[0])
+        moved = torch.tensor(draw.scalars.normal(0, 4 / case.spacing, 3), dtype=torch.float32, device=self.device)
+        return mask, scale, template[0] - scale * target.box[0] + moved
+
+
+def target_table() -> torch.Tensor:
+    """Class value to network output (256,): lesions merged, extra-cerebral tissue to background."""
+    table = torch.zeros(256, dtype=torch.long)
+    for output, index in enumerate(OUTPUTS):
+        table[index] = output
+    lesions = anatomy.lesions()
+    table[lesions["ms"].index] = table[lesions["wmh"].index]
+    return table
+
+
+def sample(sources: Sources, shape: tuple[int, int, int], draw: synthesis.Draw) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image (R, A, S) in [0, 1] of random contrast and its class map (uint8)."""
+    source = sources.anatomy(draw)
+    low, high = source.box
+    # Crops of most sizes reach beyond the brain: the centre moves so that edges, neck and air are seen too.
+    spread = torch.tensor(draw.scalars.uniform(-0.35, 0.35, 3), dtype=torch.float32, device=low.device)
+    centre = (low + high) / 2 + spread * (high - low)
+    lesion = sources.lesion(source, draw) if draw.chance(0.4) else None
+    labels = synthesis.draw_labels(source.labels, shape, centre.tolist(), draw, lesion=lesion)
+    contrast = str(draw.scalars.choice(list(synthesis.CONTRASTS))) if draw.chance(0.6) else None
+    bare = draw.chance(0.5) or not (source.labels >= synthesis.EXTRA_CEREBRAL).any()
+    image = synthesis.paint(labels, draw, contrast)
+    if bare:
+        brain = synthesis.strip(labels, draw)
+        labels = torch.where(brain, labels, torch.zeros_like(labels))
+        before = draw.chance(0.3)
+        image = synthesis.acquire(image * brain if before else image, draw) * (1 if before else brain)
+    else:
+        image = synthesis.acquire(image, draw)
+    return normalised(image), labels
+
+
+def train(
+    cache: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    steps: int | None = None,
+    preset: Literal["gpu", "cpu"] | None = None,
+    seed: int = 0,
+) -> None:
+    """Train, or go on training, the segmenter.
+
+    Args:
+        cache: training cache.
+        out: run folder.
+        device: ``auto``, ``cpu``, ``cuda``.
+        minutes: wall-clock limit of this call; the learning rate falls to zero towards it.
+        steps: number of steps in all; the preset's if None.
+        preset: ``gpu`` or ``cpu``; by the device if None.
+        seed: of the generator.
+    """
+    where = pick_device(device)
+    config = PRESETS[preset or ("gpu" if where.type == "cuda" else "cpu")]
+    total = steps or config.steps
+    torch.manual_seed(seed)
+    sources = Sources(Cache(cache), where, config.maps)
+    network = LabelUNet(len(OUTPUTS)).to(where)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+    loss_of = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
+    table = target_table().to(where)
+    run = Run(
+        out, {"segmenter": network}, {"adam": optimizer}, averaged=("segmenter",), decay=config.decay, minutes=minutes
+    )
+    watched = real_scans(sources.cache)
+    began = watched_at = time.monotonic()
+    for step in run.steps(total):
+        done = max(step / total, min((time.monotonic() - began) / (60 * minutes), 1) if minutes else 0)
+        rate = 2e-3 * min((step + 1) / 50, 1) * max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
+        optimizer.param_groups[0]["lr"] = rate
+        draw = synthesis.Draw(seed * 1_000_003 + step, where)
+        shape = config.large if draw.chance(0.5 * done) else config.small
+        pairs = [sample(sources, shape, draw) for _ in range(config.batch)]
+        images = torch.stack([image for image, _ in pairs])[:, None]
+        targets = table[torch.stack([labels for _, labels in pairs]).long()][:, None]
+        phases = draw.scalars.choice(PHASES, config.phases, replace=False).tolist()
+        with autocast(where):
+            scores = network.phase_scores(network.features(images), phases)
+        loss = loss_of(torch.cat(scores).float(), torch.cat([phase_of(targets, phase) for phase in phases]))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        run.update_averages()
+        run.log(25, loss=loss.detach(), lr=rate)
+        if step % 200 == 0:
+            run.picture("synthetic", mosaic(images[0, 0].cpu().numpy(), pairs[0][1].cpu().numpy()))
+        if time.monotonic() - watched_at > 480 or step == total - 1:
+            validate(run, watched, where)
+            watched_at = time.monotonic()
+    validate(run, watched, where)
+
+
+def real_scans(cache: Cache, each: int = 2) -> list[tuple[CachedCase, str, np.ndarray, np.ndarray]]:
+    """Labelled train scans as (case, contrast, image, classes) at 1 mm, ``each`` per contrast and grid."""
+    chosen = []
+    for contrast in ("T1w", "T2w", "FLAIR", "PDw", "T1ce"):
+        for spacing in (1, 2):
+            cases = cache.select(split="train", space="template", contrast=contrast, labelled=True, spacing=spacing)
+            for case in cases[:: max(len(cases) // each, 1)][:each]:
+                image = torch.from_numpy(cache.image(case, contrast)).float() / 255
+                labels = torch.from_numpy(cache.labels(case))
+                if spacing == 2:
+                    image = torch.nn.functional.interpolate(image[None, None], scale_factor=2, mode="trilinear")[0, 0]
+                    labels = synthesis.refine(labels)
+                chosen.append((case, contrast, image.numpy(), labels.numpy()))
+    return chosen
+
+
+def validate(run: Run, scans: list[tuple[CachedCase, str, np.ndarray, np.ndarray]], device: torch.device) -> None:
+    """Mean Dice of the averaged network over the structures of real scans, by contrast and grid, with pictures."""
+    network = run.average("segmenter").eval()
+    assert isinstance(network, LabelUNet)
+    table = target_table().numpy()
+    scores: dict[str, list[float]] = {}
+    rows = []
+    for case, contrast, image, classes in scans:
+        found = predict(network, normalised(torch.from_numpy(image).to(device))).cpu().numpy()
+        scores.setdefault(f"dice_{contrast}_{case.spacing}mm", []).append(mean_dice(found, table[classes]))
+        rows.append(mosaic(image, np.array(OUTPUTS, np.uint8)[found], classes))
+    if rows:
+        run.picture("real", np.concatenate(rows))
+        run.record(**{name: float(np.mean(values)) for name, values in scores.items()})
+
+
+def mean_dice(found: np.ndarray, truth: np.ndarray, structures: int = 33) -> float:
+    """Mean Dice over the anatomical structures that the truth has."""
+    joint = np.bincount(truth.ravel().astype(np.int64) * 64 + found.ravel(), minlength=64 * 64).reshape(64, 64)
+    dice = 2 * np.diag(joint) / np.maximum(joint.sum(0) + joint.sum(1), 1)
+    present = joint.sum(1)[1:structures] > 0
+    return float(dice[1:structures][present].mean())
+
+
+def mosaic(image: np.ndarray, *maps: np.ndarray) -> np.ndarray:
+    """Three slices of an image, each beside the same slice of class maps in the table's colours; (H, W, 3)."""
+    colors = np.full((256, 3), 0.35)
+    colors[: len(anatomy.labels())] = [np.array(label.color) / 255 for label in anatomy.labels()]
+    size = max(image.shape)
+    tiles = []
+    for axis, cut in ((2, 0.5), (1, 0.5), (0, 0.46)):
+        index = int(image.shape[axis] * cut)
+        grey = np.repeat(np.take(image, index, axis)[..., None], 3, -1)
+        for tile in (grey, *(colors[np.take(classes, index, axis)] for classes in maps)):
+            square = np.zeros((size, size, 3))
+            turned = np.rot90(tile)
+            square[: turned.shape[0], : turned.shape[1]] = turned
+            tiles.append(square)
+    return np.concatenate(tiles, 1)
+
+
+def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
+    """Write the averaged network of a run as a bundle; a model card that stands there is kept."""
+    network = LabelUNet(len(OUTPUTS))
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    averaged = {
+        key.removeprefix("module."): value
+        for key, value in state["averages"]["segmenter"].items()
+        if key.startswith("module.")
+    }
+    network.load_state_dict(averaged)
+    metadata = bundles.Metadata(
+        name="segmenter",
+        version="0.1.0",
+        title="Segmenter for any contrast",
+        description="Label map of a brain MRI of any contrast and resolution, with or without skull: 32 structures, "
+        "CSF, white-matter lesions, tumour core, oedema, enhancing tumour and stroke.",
+        verbs=["segment"],
+        contrasts=["any"],
+        grid="1 mm, axes along RAS, any size",
+        networks={
+            "segmenter": bundles.Network(
+                target="BrainGenLib.networks.label_unet.LabelUNet", args={"classes": len(OUTPUTS)}
+            )
+        },
+        parameters={"classes": list(OUTPUTS), "steps": state["step"]},
+        training_data="Label maps only (train split): SynthSeg whole-head maps; automatic label maps of IXI, "
+        "ds002748, NiChart and other scans; lesion masks of open_ms, SOOP, LESYMAP and glioma cases.",
+        limits=[
+            "Multiple sclerosis lesions are output as white matter hyperintensity: no intensity tells them apart.",
+            "Lesions are found by their brightness; one that the contrast does not show is missed.",
+            "Trained on adult brains; children, resections and gross deformity were never seen.",
+            "Not a medical device; not for diagnosis.",
+        ],
+        attribution="Method: SynthSeg (Billot et al., MedIA 2023). Label maps: SynthSeg (Apache-2.0), "
+        "IXI (CC BY-SA 3.0), ds002748 (CC0), NiChart demo (SBIA), open_ms (CC BY), SOOP (CC0), LESYMAP (Apache-2.0).",
+    )
+    card = bundle_folder / "docs" / "README.md"
+    text = card.read_text("utf-8") if card.is_file() else f"# {metadata.title}\n\n{metadata.description}\n"
+    licence = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8")
+    return bundles.save(bundle_folder, metadata, {"segmenter": network}, text, licence)
