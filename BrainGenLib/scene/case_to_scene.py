@@ -1,0 +1,115 @@
+"""A case into an MRML scene: the same nodes in the Slicer application and on slicer-core."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from BrainGenLib.case import Case
+from BrainGenLib.scene.segmentation import add_segmentation
+from BrainGenLib.scene.volumes import add_volume, show_range
+
+MARK = "SYNTHETIC"
+
+_OWNERS = {
+    "vtkMRMLScalarVolumeNode": "Volumes",
+    "vtkMRMLSegmentationNode": "Segmentations",
+    "vtkMRMLTextNode": "Texts",
+    "vtkMRMLTableNode": "Tables",
+}
+
+
+@dataclass
+class CaseNodes:
+    """What a case became. ``folder`` is its item in the subject hierarchy."""
+
+    volumes: dict[str, Any]
+    segmentation: Any | None
+    provenance: Any
+    measurements: Any | None
+    folder: int
+
+
+def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
+    """Add a case to a scene, in one subject hierarchy folder.
+
+    Args:
+        scene: vtkMRMLScene, e.g. ``slicer.mrmlScene``.
+        case: images and labels of one grid.
+        name: of the case, e.g. ``sub-0001``; nodes are called ``sub-0001 T1w SYNTHETIC``.
+
+    Raises:
+        BadInput: the affine is sheared, or a label value is not in the label table.
+    """
+    mark = f" {MARK}" if case.synthetic else ""
+    volumes = {}
+    for contrast, image in case.images.items():
+        volumes[contrast] = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
+        show_range(volumes[contrast], image)
+    segmentation = None
+    if case.labels is not None:
+        reference = next(iter(volumes.values()), None)
+        segmentation = add_segmentation(scene, case.labels, case.affine, f"{name} segmentation{mark}", reference)
+
+    provenance = scene.AddNewNodeByClass("vtkMRMLTextNode", f"{name} request")
+    provenance.SetText(json.dumps(case.provenance, indent=1))
+    provenance.SetForceCreateStorageNode(provenance.CreateStorageNodeAlways)
+    measurements = None
+    if volumes_ml := case.measurements.get("volumes_ml"):
+        measurements = _table(scene, volumes_ml, f"{name} volumes")
+
+    nodes = [node for node in (*volumes.values(), segmentation, provenance, measurements) if node is not None]
+    for node in nodes:
+        _describe(node, case)
+    return CaseNodes(volumes, segmentation, provenance, measurements, _folder(scene, name, nodes))
+
+
+def _describe(node: Any, case: Case) -> None:
+    """How the case was made, on every node: a node may leave the scene without the others."""
+    if case.synthetic:
+        node.SetAttribute("BrainGen.synthetic", MARK)
+    request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
+    facts = {key: request.get(key) for key in ("verb", "seed", "bundle")}
+    facts["time"] = case.provenance.get("time")
+    facts["version"] = case.provenance.get("software", {}).get("braingen")
+    for name, bundle in bundles.items():
+        facts[f"sha256.{name}"] = bundle["sha256"]
+    for key, value in facts.items():
+        if value is not None:
+            node.SetAttribute(f"BrainGen.{key}", str(value))
+
+
+def _table(scene: Any, volumes_ml: dict[str, float], name: str) -> Any:
+    import vtk
+
+    structures, volumes = vtk.vtkStringArray(), vtk.vtkDoubleArray()
+    structures.SetName("Structure")
+    volumes.SetName("Volume (mL)")
+    for structure, volume in volumes_ml.items():
+        structures.InsertNextValue(structure)
+        volumes.InsertNextValue(volume)
+    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    node.AddColumn(structures)
+    node.AddColumn(volumes)
+    return node
+
+
+def _folder(scene: Any, name: str, nodes: list[Any]) -> int:
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    _own(hierarchy, folder, "Folder")
+    for node in nodes:
+        # The application makes an item for every node; without its plugins nobody does (item 0).
+        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
+        hierarchy.SetItemParent(item, folder)
+        _own(hierarchy, item, _OWNERS[node.GetClassName()])
+    return folder
+
+
+def _own(hierarchy: Any, item: int, plugin: str) -> None:
+    """Name the plugin that shows an item, where the application has not done so; without one it stays invisible."""
+    if not hierarchy.GetItemOwnerPluginName(item):
+        hierarchy.SetItemOwnerPluginName(item, plugin)

@@ -1,0 +1,75 @@
+"""Arrays into volume nodes: MRML keeps arrays as (S, A, R), and axes at right angles that form a right hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import polar
+
+from BrainGenLib.errors import BadInput
+
+
+def add_volume(
+    scene: Any, volume: np.ndarray, affine: np.ndarray, name: str, kind: str = "vtkMRMLScalarVolumeNode"
+) -> Any:
+    """A volume node with its display node.
+
+    A left-handed grid is stored with its last axis turned round, as Slicer does when it reads a file.
+
+    Args:
+        scene: vtkMRMLScene.
+        volume: (R, A, S) array, float32 or an integer type up to 32 bit.
+        affine: 4×4 voxel-to-RAS matrix, mm.
+        name: of the node.
+        kind: class of the node.
+
+    Raises:
+        BadInput: the affine is sheared, which no volume node can hold.
+    """
+    import slicer
+
+    affine = _orthonormal(affine)
+    if np.linalg.det(affine) < 0:
+        volume = np.flip(volume, 2)
+        affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
+        affine[:3, 2] *= -1
+    node = scene.AddNewNodeByClass(kind, name)
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def show_range(node: Any, volume: np.ndarray) -> None:
+    """Grey window from the darkest to the brightest 0.2 % of what is not air."""
+    tissue = volume[volume > volume.min()]
+    low, high = min(0.0, float(volume.min())), float(np.quantile(tissue, 0.998)) if tissue.size else 1.0
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(low, high)
+
+
+def affine_of(node: Any) -> np.ndarray:
+    """4×4 voxel-to-RAS matrix of a volume node, mm."""
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _orthonormal(affine: np.ndarray) -> np.ndarray:
+    """The affine without the rounding error of its file header."""
+    affine = np.asarray(affine, float)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = affine[:3, :3] / spacing
+    exact, _ = polar(directions)
+    if np.abs(directions - exact).max() > 1e-3:
+        raise BadInput(
+            "The scan's axes are not at right angles, which Slicer cannot show; resample it to a plain grid."
+        )
+    clean = affine.copy()
+    clean[:3, :3] = exact * spacing
+    return clean
