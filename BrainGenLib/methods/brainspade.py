@@ -1,0 +1,155 @@
+"""brainSPADE, stage 2 (Fernandez 2022, arXiv 2209.08256): an image from a segmentation, a contrast and a style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from BrainGenLib.bundles import Bundle
+from BrainGenLib.networks.spade_renderer import SpadeRenderer
+from BrainGenLib.networks.style_encoder import StyleEncoder
+from BrainGenLib.reporting import Reporter
+
+ANY = "any"  # contrast index that lets the style code alone decide
+SLAB = 32  # mm of the S axis that the 1 mm head works on at a time
+REACH = 4  # mm around a slab that the head looks at (it needs 3; even, to match the 2 mm grid)
+STYLE_SLICES = 5
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """The loaded networks, and the look of every contrast.
+
+    ``styles`` holds per contrast the mean (S,) of the training scans' codes and ``axes`` (K, S), their principal
+    directions scaled to one standard deviation.
+    """
+
+    network: SpadeRenderer
+    encoder: StyleEncoder
+    contrasts: tuple[str, ...]
+    styles: dict[str, tuple[np.ndarray, np.ndarray]]
+    device: str
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, device: str) -> Renderer:
+        """Load the networks ``renderer`` and ``style_encoder`` of a bundle."""
+        network, encoder = bundle.load("renderer", device), bundle.load("style_encoder", device)
+        assert isinstance(network, SpadeRenderer)
+        assert isinstance(encoder, StyleEncoder)
+        styles = {
+            name: (np.array(look["mean"], np.float32), np.array(look["axes"], np.float32))
+            for name, look in bundle.metadata.parameters["styles"].items()
+        }
+        return cls(network, encoder, tuple(bundle.metadata.contrasts), styles, device)
+
+
+def draw_style(model: Renderer, contrast: str, generator: torch.Generator) -> np.ndarray:
+    """A style code (S,) as a scan of this contrast might have."""
+    mean, axes = model.styles[contrast]
+    return mean + torch.randn(len(axes), generator=generator).numpy() @ axes
+
+
+@torch.inference_mode()
+def encode_style(model: Renderer, image: np.ndarray) -> np.ndarray:
+    """Style code of a scan: the mean over five axial slices.
+
+    Args:
+        image: (R, A, S) at 1 mm in [0, 1] (the brain's 99.5th percentile is 1), 0 outside the brain.
+
+    Returns:
+        (S,) float32.
+
+    Raises:
+        ValueError: the image is empty.
+    """
+    area = np.count_nonzero(image, axis=(0, 1))
+    if not area.any():
+        raise ValueError("The style reference holds no brain; give a scan of a brain.")
+    full = np.flatnonzero(area >= area.max() / 2)
+    chosen = full[np.linspace(0, len(full) - 1, STYLE_SLICES + 2).round().astype(int)[1:-1]]
+    slices = torch.from_numpy(np.ascontiguousarray(image[:, :, chosen].transpose(2, 0, 1)[:, None], np.float32))
+    return model.encoder(slices.to(model.device))[0].mean(0).cpu().numpy()
+
+
+@torch.inference_mode()
+def render(
+    model: Renderer,
+    classes: np.ndarray,
+    contrast: str,
+    *,
+    style: np.ndarray | None,
+    seed: int,
+    report: Reporter,
+) -> np.ndarray:
+    """Draw an image.
+
+    Args:
+        classes: (R, A, S) uint8 class map at 1 mm, any shape; a slab gives a quick preview.
+        contrast: one of ``model.contrasts``, or ``any`` for the look of the style alone.
+        style: code of :func:`encode_style`; None draws one that suits the contrast.
+        seed: of the drawn style and of the noise.
+        report: told after the trunk and after each slab.
+
+    Returns:
+        float32 in [0, 1], same shape, 0 outside the brain.
+
+    Raises:
+        ValueError: the contrast is unknown.
+    """
+    names = (*model.contrasts, ANY)
+    if contrast not in names:
+        raise ValueError(f"Contrast {contrast!r} is not known; this bundle has: {', '.join(names)}.")
+    generator = torch.Generator().manual_seed(seed)
+    # Drawn even when a style is given, so that the noise of a seed does not depend on it.
+    drawn = draw_style(model, contrast, generator)
+    network, device = model.network, model.device
+    padded, corner = _pad(classes, network.multiple)
+    noise = [field.to(device) for field in network.draw_noise((1, *padded.shape), generator)]
+    code = torch.from_numpy(drawn if style is None else style.astype(np.float32)).to(device)[None]
+    index = torch.tensor([names.index(contrast)], device=device)
+
+    slabs = range(0, padded.shape[2], SLAB)
+    report.step("render", 0, len(slabs) + 1, contrast)
+    tensor = torch.from_numpy(padded).to(device)[None]
+    film, labels = network.describe(tensor, index, code)
+    features = network.trunk(labels, film, noise)
+    image = np.empty(padded.shape, np.float32)
+    for number, start in enumerate(slabs):
+        report.step("render", number + 1, len(slabs) + 1, contrast)
+        stop = min(start + SLAB, padded.shape[2])
+        image[:, :, start:stop] = _finish(network, features, labels, tensor, film, noise[-1], start, stop)
+    report.step("render", len(slabs) + 1, len(slabs) + 1, contrast)
+    box = tuple(slice(c, c + size) for c, size in zip(corner, classes.shape, strict=True))
+    return np.clip(image[box], 0, 1)
+
+
+def _finish(
+    network: SpadeRenderer,
+    features: Tensor,
+    labels: Tensor,
+    classes: Tensor,
+    film: Tensor,
+    noise: Tensor,
+    start: int,
+    stop: int,
+) -> np.ndarray:
+    """Slices ``start:stop`` of the image: the head on a slab with its margin."""
+    low, high = max(start - REACH, 0), min(stop + REACH, classes.shape[-1])
+    slab = network.finish(
+        features[..., low // 2 : high // 2],
+        labels[..., low:high],
+        classes[..., low:high],
+        film,
+        noise[..., low:high],
+    )
+    return slab[0, 0, :, :, start - low : stop - low].float().cpu().numpy()
+
+
+def _pad(classes: np.ndarray, multiple: int) -> tuple[np.ndarray, list[int]]:
+    """Pad with background to a multiple of ``multiple``; and where the old corner came to lie."""
+    missing = [-size % multiple for size in classes.shape]
+    widths = [(m // 4 * 2, m - m // 4 * 2) for m in missing]  # even, so that the 2 mm grid stays where it was
+    return np.pad(classes, widths), [before for before, _ in widths]

@@ -1,0 +1,86 @@
+"""A renderer run into the bundle ``brainspade3d``, beside whatever the label model's recipe wrote there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from BrainGenLib import bundles
+from BrainGenLib.networks.spade_renderer import SpadeRenderer
+from BrainGenLib.networks.style_encoder import StyleEncoder
+from BrainGenLib.training.renderer_patches import CONTRASTS
+
+HEADING = "## Renderer"
+CARD = """
+A SPADE generator (brainSPADE stage 2, Fernandez 2022) that draws a 1 mm image from a class map, a contrast name and a
+style code, and the 2D encoder that takes such a code from axial slices of a reference scan. {parameters:.1f} M
+parameters; {steps} training steps. Trained with L1 on the 2 and 4 mm pyramid, texture energy, feature matching and a
+slice critic that sees labels and contrast.
+
+**Data** (train split only): T1w of IXI (CC BY-SA 3.0), ds002748, NiChart demo, cbica_wmh (amber), open_ms and glioma
+cases; FLAIR and T2w of cbica_wmh, open_ms and glioma cases, FLAIR of NiChart; PDw of cbica_wmh only; T1ce of three
+patients only.
+
+**Painted, not learned.** Where no real scan shows a pathology in a contrast (every stroke; MS and tumour on PDw;
+white matter hyperintensity on T1ce), its look is taught by pasting lesion masks and painting them with the brightness
+that textbooks give (`training/painted_lesions.py`): stroke as gliosis with, deeper than 5 mm, a fluid-filled cavity.
+
+**Limits.** PDw and T1ce rest on a handful of scans and repeat their look. FLAIR, T2w and PDw come mostly from 3 mm
+slices, so detail across slices is the network's guess. Vessels, dura and skull are not drawn. Pictures are SYNTHETIC
+and not for diagnosis.
+"""
+
+
+def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
+    """Write the averaged networks, contrasts and styles of a run; everything else in the bundle stays.
+
+    Raises:
+        FileNotFoundError: the run has not come to its first sample yet.
+    """
+    looks = run / "styles.json"
+    if not looks.is_file():
+        raise FileNotFoundError(f"{run} holds no styles.json yet; let the training run on to its first samples.")
+    renderer, encoder = SpadeRenderer(), StyleEncoder()
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    for name, network in (("renderer", renderer), ("style_encoder", encoder)):
+        average = state["averages"][name].items()
+        network.load_state_dict({k.removeprefix("module."): v for k, v in average if k.startswith("module.")})
+    card_file, licence_file = bundle_folder / "docs" / "README.md", bundle_folder / "LICENSE"
+    if (bundle_folder / "configs" / "metadata.json").is_file():
+        metadata = bundles.Bundle(bundle_folder).metadata
+        card, licence = card_file.read_text("utf-8"), licence_file.read_text("utf-8")
+    else:
+        metadata = bundles.Metadata(
+            name="brainspade3d",
+            version="0.1.0",
+            title="brainSPADE3D",
+            description="Brain label maps from conditions, and 1 mm images of them in any contrast.",
+            verbs=[],
+        )
+        card, licence = "# brainSPADE3D\n", "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+    metadata.verbs = sorted({*metadata.verbs, "render"})
+    metadata.contrasts = list(CONTRASTS)
+    metadata.parameters["styles"] = json.loads(looks.read_text())
+    prefix = "BrainGenLib.networks."
+    metadata.networks["renderer"] = bundles.Network(target=prefix + "spade_renderer.SpadeRenderer")
+    metadata.networks["style_encoder"] = bundles.Network(target=prefix + "style_encoder.StyleEncoder")
+    parameters = sum(p.numel() for network in (renderer, encoder) for p in network.parameters()) / 1e6
+    section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=state['step'])}"
+    return bundles.save(
+        bundle_folder,
+        metadata,
+        {"renderer": renderer, "style_encoder": encoder},
+        with_section(card, HEADING, section),
+        licence,
+    )
+
+
+def with_section(card: str, heading: str, section: str) -> str:
+    """A model card with the section of that heading replaced, or added at the end."""
+    old = re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    if old.search(card):
+        return old.sub(lambda _: section.rstrip() + "\n\n", card).rstrip() + "\n"
+    return f"{card.rstrip()}\n\n{section.rstrip()}\n"

@@ -1,0 +1,302 @@
+"""Training material of the renderer: patches of real, painted and random-contrast images with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset
+
+from BrainGenLib import anatomy, spaces
+from BrainGenLib.training import painted_lesions
+from BrainGenLib.training.cache import Cache, CachedCase
+
+CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T1ce")
+ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
+CLASSES = len(anatomy.labels())
+LESIONS = [label.index for label in anatomy.lesions().values()]
+
+RANDOM_CONTRAST = 0.1
+PAINTED = 0.2
+WARPED = 0.25
+SOFTENED = 0.4
+AS_ANY = 0.15
+OTHER_SUBJECT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One image of a case."""
+
+    case: CachedCase
+    contrast: str
+
+    @property
+    def fine(self) -> bool:
+        return self.case.spacing == 1
+
+    @property
+    def voxel(self) -> tuple[float, float, float]:
+        return self.case.images[self.contrast]
+
+
+def scans(cache: Cache) -> tuple[list[Scan], list[Scan]]:
+    """Training and validation scans. Of every data set with more than six subjects, every eighth is set aside."""
+    training: list[Scan] = []
+    validation: list[Scan] = []
+    cases = cache.select(split="train", space="template", labelled=True)
+    for name in sorted({case.dataset for case in cases}):
+        members = sorted((case for case in cases if case.dataset == name and case.images), key=lambda case: case.id)
+        for number, case in enumerate(members):
+            held_out = len(members) > 6 and number % 8 == 3
+            found = [Scan(case, contrast) for contrast in case.images if contrast in CONTRASTS]
+            (validation if held_out else training).extend(found)
+    return training, validation
+
+
+def refine(weights: torch.Tensor) -> np.ndarray:
+    """Class weights at 2 mm (K, R, A, S) to the winning index at 1 mm, interpolated before the arg-max."""
+    return F.interpolate(weights[None], scale_factor=2.0, mode="trilinear")[0].argmax(0).numpy()
+
+
+def refine_labels(classes: np.ndarray, *, from_1mm: bool) -> np.ndarray:
+    """A 2 mm class map at 1 mm; or a 1 mm one made as smooth as if it had come from 2 mm."""
+    present, index = np.unique(classes, return_inverse=True)
+    onehot = torch.from_numpy(np.eye(len(present), dtype=np.float32)[index.reshape(classes.shape)])
+    onehot = onehot.permute(3, 0, 1, 2)
+    if from_1mm:
+        onehot = F.avg_pool3d(onehot[None], 2)[0]
+    return present[refine(onehot)].astype(np.uint8)
+
+
+def deformation(side: int, spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """Where each voxel of a patch takes its value, (3, side, side, side): affine and elastic."""
+    centre = (side - 1) / 2
+    grid = np.stack(np.meshgrid(*[np.arange(side) - centre] * 3, indexing="ij")).reshape(3, -1)
+    angles = np.deg2rad(rng.uniform(-15, 15, 3))
+    matrix = np.diag(rng.uniform(0.85, 1.15, 3))
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        i, j = [k for k in range(3) if k != axis]
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    coordinates = (matrix @ grid).reshape(3, side, side, side)
+    control = rng.normal(0, rng.uniform(0, 1.2) / spacing, (3, 5, 5, 5))
+    return coordinates + np.stack([ndimage.zoom(field, side / 5, order=3) for field in control]) + centre
+
+
+class RendererPatches(IterableDataset):
+    """An endless stream of samples.
+
+    Each is a dict: ``classes`` uint8 and ``image`` float32 in [0, 1], cubes of ``side`` mm at 1 mm; ``voxel`` (3,)
+    true voxel size in mm; ``coarse`` whether the scan lies on the 2 mm grid; ``exact`` whether its texture is the
+    scanner's own; ``contrast`` index; ``slices`` (2, 160, 224), two axial slices of the same look for the style.
+    """
+
+    def __init__(self, cache: Cache, sources: list[Scan], side: int, seed: int, *, plain: bool = False) -> None:
+        self.cache = cache
+        self.side = side
+        self.seed = seed
+        self.plain = plain
+        self.by_contrast = {c: [scan for scan in sources if scan.contrast == c] for c in CONTRASTS}
+        self.by_contrast = {contrast: found for contrast, found in self.by_contrast.items() if found}
+        self.weights = {contrast: self._weights(found) for contrast, found in self.by_contrast.items()}
+        self.means = {scan: self._means(scan) for scan in sources}
+        self._known_points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.masks = self._lesion_masks()
+        self.seen = self._seen_lesions(sources)
+
+    @staticmethod
+    def _weights(found: list[Scan]) -> np.ndarray:
+        """Scans at 1 mm carry texture and rare lesions carry what cannot be had elsewhere."""
+        weights = [(3.0 if s.fine else 1.0) * (2.0 if set(s.case.pathologies) - {"wmh"} else 1.0) for s in found]
+        return np.array(weights) / sum(weights)
+
+    def _means(self, scan: Scan) -> np.ndarray:
+        image = self.cache.image(scan.case, scan.contrast)
+        return painted_lesions.tissue_means(self.cache.labels(scan.case), image) / 255
+
+    def _lesion_masks(self) -> dict[str, list[CachedCase]]:
+        """Pathology to the training cases that hold a mask of it on the 2 mm template grid."""
+        masks: dict[str, list[CachedCase]] = {}
+        for case in self.cache.select(split="train", labelled=True):
+            if case.space in ("lesion", "template") and case.spacing == 2:
+                for pathology in case.pathologies:
+                    masks.setdefault(pathology, []).append(case)
+        return masks
+
+    def _seen_lesions(self, sources: list[Scan]) -> set[tuple[str, str]]:
+        """Pairs of contrast and pathology of which there are real scans."""
+        return {(scan.contrast, pathology) for scan in sources for pathology in scan.case.pathologies}
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            yield self.sample(rng)
+
+    def sample(self, rng: np.random.Generator) -> dict:
+        """One sample."""
+        contrast = str(rng.choice(list(self.by_contrast)))
+        scan = self.by_contrast[contrast][rng.choice(len(self.weights[contrast]), p=self.weights[contrast])]
+        if not self.plain and rng.random() < RANDOM_CONTRAST:
+            return self._random_contrast(scan.case, rng)
+        spacing, side = scan.case.spacing, self.side // scan.case.spacing
+        labels, volume = self.cache.labels(scan.case), self.cache.image(scan.case, contrast)
+        lesion, mask_case = self._lesion_to_paint(contrast, rng)
+        start = self._start(mask_case or scan.case, spacing, rng)
+        warped = not self.plain and rng.random() < WARPED
+        if warped:
+            classes, image = warp(labels, volume, start, side, spacing, rng)
+        else:
+            box = tuple(slice(s, s + side) for s in start)
+            classes, image = labels[box], volume[box].astype(np.float32) / 255
+        if mask_case is not None:
+            box = tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)
+            mask = (self.cache.labels(mask_case)[box] == anatomy.lesions()[lesion].index).astype(np.uint8)
+            mask = mask if spacing == 2 else refine_labels(mask, from_1mm=False)
+            means = self.means[scan]
+            classes, image = painted_lesions.paint(classes, image, mask > 0, lesion, contrast, means, spacing, rng)
+        slices = self._style_slices(self._style_scan(scan, rng), start[2], rng)
+        if not self.plain and rng.random() < 0.5:
+            gamma = float(np.exp(rng.normal(0, 0.12)))
+            image, slices = image**gamma, slices**gamma
+        named = self.plain or rng.random() > AS_ANY
+        return self._finished(
+            classes,
+            image,
+            slices,
+            rng,
+            spacing=spacing,
+            voxel=scan.voxel,
+            exact=scan.fine and not warped and mask_case is None,
+            contrast=CONTRASTS.index(contrast) if named else ANY,
+        )
+
+    def _finished(
+        self,
+        classes: np.ndarray,
+        image: np.ndarray,
+        slices: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        spacing: int,
+        voxel: tuple[float, float, float],
+        exact: bool,
+        contrast: int,
+    ) -> dict:
+        """Patch on its own grid to a sample on the 1 mm grid."""
+        if spacing == 2:
+            classes = refine_labels(classes, from_1mm=False)
+            for axis in range(3):
+                image = image.repeat(2, axis)
+        elif rng.random() < SOFTENED:
+            # Generated labels come from 2 mm: their outlines are smooth, and the renderer must know such ones.
+            classes = refine_labels(classes, from_1mm=True)
+        if not self.plain and rng.random() < 0.5:
+            classes = np.array(anatomy.mirrored_classes(), np.uint8)[classes[::-1]]
+            image = image[::-1]
+        return {
+            "classes": np.ascontiguousarray(classes),
+            "image": np.ascontiguousarray(image, np.float32)[None],
+            "voxel": np.array(voxel, np.float32),
+            "coarse": spacing == 2,
+            "exact": exact,
+            "contrast": contrast,
+            "slices": slices.astype(np.float32),
+        }
+
+    def _lesion_to_paint(self, contrast: str, rng: np.random.Generator) -> tuple[str, CachedCase | None]:
+        """A pathology that no real scan of this contrast shows, with a mask of it; or none."""
+        unseen = [name for name in self.masks if (contrast, name) not in self.seen]
+        if self.plain or not unseen or rng.random() > PAINTED:
+            return "", None
+        name = str(rng.choice(unseen))
+        return name, self.masks[name][rng.integers(len(self.masks[name]))]
+
+    def _start(self, case: CachedCase, spacing: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """First voxel of a patch, on a grid of ``spacing`` mm, about a lesion or anywhere in the brain."""
+        points, lesions = self._points(case)
+        chosen = lesions if len(lesions) and (case.space == "lesion" or rng.random() < 0.5) else points
+        centre = chosen[rng.integers(len(chosen))] * case.spacing / spacing
+        side = self.side // spacing
+        shape = (spaces.GRID_1MM if spacing == 1 else spaces.GRID_2MM).shape
+        jitter = rng.uniform(-side / 4, side / 4, 3)
+        even = 2 // spacing
+        start = np.clip(centre - side / 2 + jitter, 0, np.array(shape) - side)
+        return tuple(int(s) // even * even for s in start)
+
+    def _points(self, case: CachedCase) -> tuple[np.ndarray, np.ndarray]:
+        """Some voxels of the brain and of its lesions, (n, 3); kept, because finding them is slow."""
+        if case.id not in self._known_points:
+            classes = self.cache.labels(case)
+            rng = np.random.default_rng(0)
+            points, lesions = (
+                found[rng.permutation(len(found))[:2000]].astype(np.int16)
+                for found in (np.argwhere(classes > 0), np.argwhere(classes >= min(LESIONS)))
+            )
+            self._known_points[case.id] = points, lesions
+        return self._known_points[case.id]
+
+    def _style_scan(self, scan: Scan, rng: np.random.Generator) -> Scan:
+        """The scan itself or another subject's of the same data set and contrast."""
+        others = [other for other in self.by_contrast[scan.contrast] if other.case.dataset == scan.case.dataset]
+        return scan if self.plain or rng.random() > OTHER_SUBJECT else others[rng.integers(len(others))]
+
+    def _style_slices(self, scan: Scan, start: int, rng: np.random.Generator) -> np.ndarray:
+        """Two axial slices, away from the patch, at 1 mm in [0, 1], (2, 160, 224)."""
+        volume = self.cache.image(scan.case, scan.contrast)
+        pick = style_positions(self.cache.labels(scan.case))
+        distance = np.abs(pick - (start + self.side // scan.case.spacing / 2))
+        away = pick[distance >= np.median(distance)]
+        slices = volume[:, :, rng.choice(away, 2)].transpose(2, 0, 1).astype(np.float32) / 255
+        return slices if scan.fine else ndimage.zoom(slices, (1, 2, 2), order=1)
+
+    def _random_contrast(self, case: CachedCase, rng: np.random.Generator) -> dict:
+        """A picture whose brightness per class is drawn at random (Billot 2023): its style can only be seen."""
+        names = [label.name.replace(label.side, "").strip() for label in anatomy.labels()]
+        level = {name: rng.uniform(0.05, 1) for name in sorted(set(names))}
+        mean = np.array([level[name] for name in names])
+        mean[0] = 0
+        noise, spread, smoothness = rng.uniform(0, 0.05), rng.uniform(0, 0.08), rng.uniform(0.3, 0.9)
+
+        def picture(classes: np.ndarray) -> np.ndarray:
+            image = ndimage.gaussian_filter(mean[classes], smoothness)
+            patchy = ndimage.gaussian_filter(rng.standard_normal(classes.shape), 1.0)
+            image = image + spread * patchy / patchy.std() + noise * rng.standard_normal(classes.shape)
+            return np.where(classes > 0, np.clip(image, 0.01, 1), 0)
+
+        labels, spacing = self.cache.labels(case), case.spacing
+        start, side = self._start(case, spacing, rng), self.side // spacing
+        classes = labels[tuple(slice(s, s + side) for s in start)]
+        if spacing == 2:
+            classes = refine_labels(classes, from_1mm=False)
+        positions = rng.choice(style_positions(labels), 2)
+        slices = np.stack([picture(labels[:, :, p].repeat(spacing, 0).repeat(spacing, 1)) for p in positions])
+        return self._finished(
+            classes, picture(classes), slices, rng, spacing=1, voxel=(1.0, 1.0, 1.0), exact=False, contrast=ANY
+        )
+
+
+def style_positions(classes: np.ndarray) -> np.ndarray:
+    """Axial slices that hold at least half as much brain as the fullest one."""
+    area = np.count_nonzero(classes, axis=(0, 1))
+    return np.flatnonzero(area >= area.max() / 2)
+
+
+def warp(
+    labels: np.ndarray, volume: np.ndarray, start: tuple[int, ...], side: int, spacing: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A patch under a random deformation: classes (nearest) and image in [0, 1] (cubic, which keeps its texture)."""
+    coordinates = deformation(side, spacing, rng) + np.array(start).reshape(3, 1, 1, 1)
+    low = np.clip(np.floor(coordinates.min((1, 2, 3))).astype(int) - 3, 0, None)
+    box = tuple(slice(a, max(int(b) + 4, a + 1)) for a, b in zip(low, coordinates.max((1, 2, 3)), strict=True))
+    coordinates = coordinates - low.reshape(3, 1, 1, 1)
+    classes = ndimage.map_coordinates(labels[box], coordinates, order=0)
+    image = ndimage.map_coordinates(volume[box].astype(np.float32) / 255, coordinates, order=3)
+    return classes, np.where(classes > 0, np.clip(image, 0, 1), 0).astype(np.float32)
