@@ -75,8 +75,11 @@ def _threed(stage: Headless, view: Any, pixels: int, mark: str) -> np.ndarray:
     renderer.UseFXAAOn()
     _text(renderer, mark, 0.03, 0.03, pixels // 30, (0.7, 0.1, 0.1))
     factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
-    kinds = ["Camera", "View", "Segmentations"]
-    names = [f"vtkMRML{kind}DisplayableManager{'3D' if kind == 'Segmentations' else ''}" for kind in kinds]
+    names = [
+        "vtkMRMLCameraDisplayableManager",
+        "vtkMRMLViewDisplayableManager",
+        "vtkMRMLSegmentationsDisplayableManager3D",
+    ]
     return _pixels(window, _show(stage, factory, names, renderer, view))
 
 
@@ -94,8 +97,7 @@ def _window(pixels: int) -> tuple[Any, Any]:
             "install one, e.g. `apt-get install libegl1 libgl1-mesa-dri`."
         )
     window.SetOffScreenRendering(True)
-    window.SetMultiSamples(0)  # with multisampling, depth peeling loses translucent surfaces
-    window.SetAlphaBitPlanes(True)
+    window.SetMultiSamples(0)  # slow without a graphics card; slices are averaged and surfaces filtered instead
     window.SetSize(pixels, pixels)
     window.AddRenderer(renderer)
     interactor = vtk.vtkRenderWindowInteractor()  # the displayable managers ask the window for one
