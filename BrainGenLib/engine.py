@@ -24,8 +24,8 @@ from BrainGenLib.methods import brainspade, brainspade3d, segmentation
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
 
-# A brain has at most 2 litres, a head at least 3: a scan whose background is constant outside of less is stripped.
-STRIPPED_ML = 2300.0
+# A brain has 0.8 to 2 litres, a head at least 3: a scan that is constant outside of less is skull-stripped.
+BRAIN_ML = (600.0, 2300.0)
 # Below this overlap with the template's brain a registration has failed.
 MIN_OVERLAP = 0.7
 
@@ -64,6 +64,8 @@ class Engine:
         device = devices.pick(request.device)
         # The same seed gives the same bits; operations without such a kernel only warn.
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # It would also fill all new memory with NaN, which costs time and is for debugging.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         work = _Work(self, request, inputs, report or Silent(), device)
         try:
             with torch.inference_mode():
@@ -188,9 +190,14 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
     report = work.stage("style")
     scan = _at_1mm(read_scan(path), 1)
     brain = scan.data > scan.data.min()
-    if brain.sum() / 1000 > STRIPPED_ML:
+    if brain.sum() / 1000 > BRAIN_ML[1]:
         segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
         brain = segmentation.brain_mask(segmentation.segment(segmenter, scan.data, report))
+    if not BRAIN_ML[0] < brain.sum() / 1000 < BRAIN_ML[1]:
+        raise BadInput(
+            f"{path.name} cannot be used as style: its brain would measure {brain.sum() / 1000:.0f} mL; give a "
+            "scan of a whole head or a whole brain."
+        )
     report.step("registration", 0, 1)
     try:
         registration = spaces.register_to_template(scan.data, scan.affine, brain=brain)
@@ -198,7 +205,7 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
         raise BadInput(f"{path.name} cannot be used as style: {error}") from error
     if registration.dice < MIN_OVERLAP:
         raise BadInput(
-            f"{path.name} cannot be used as style: no brain was found in it that fits the template (overlap "
+            f"{path.name} cannot be used as style: its brain does not fit the template (overlap "
             f"{registration.dice:.2f}); check its orientation, or choose another scan."
         )
     low, high = scan.data.min(), np.percentile(scan.data[brain], 99.5)

@@ -29,5 +29,5 @@ def scene(
         found = read_case(case)
         from BrainGenLib.scene.export import save_scene
 
-        save_scene(found, out, screenshot)
+        save_scene(found, out, screenshot, case.resolve().name)
         emit({"result": [str(path) for path in files]}, "\n".join(map(str, files)), as_json)

@@ -1,0 +1,172 @@
+"""Tiny bundles: the real networks with few channels, whose decoder starts from a phantom of a brain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from BrainGenLib import anatomy, spaces
+from BrainGenLib.bundles import Condition, Metadata, Network, save
+
+
+def phantom() -> np.ndarray:
+    """Class map of a toy brain on GRID_2MM: cortex around white matter around ventricles, in both halves."""
+    from scipy import ndimage
+
+    _, brain = spaces.template()
+    depth = ndimage.distance_transform_edt(brain)
+    layers = np.select([depth > 16, depth > 3, depth > 0], [2, 1, 0], -1)
+    pairs = [
+        anatomy.classes_of(name=name) for name in ("cerebral cortex", "cerebral white matter", "lateral ventricle")
+    ]
+    left, right = np.array([*pairs, [0, 0]], np.uint8).T
+    # Left is where x is negative: the first half of the grid.
+    middle = brain.shape[0] // 2
+    return np.concatenate([left[layers[:middle]], right[layers[middle:]]])
+
+
+@pytest.fixture(scope="session")
+def phantom_classes() -> np.ndarray:
+    return phantom()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, phantom_classes: np.ndarray) -> Path:
+    """Folder with the bundles ``brainspade3d`` and ``segmenter``."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundles")
+    _save_brainspade3d(folder / "brainspade3d", phantom_classes)
+    _save_segmenter(folder / "segmenter")
+    return folder
+
+
+@pytest.fixture
+def tiny_bundles(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The tiny bundles in place of the shipped ones, for this process and its workers; one thread each."""
+    monkeypatch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tiny_folder
+
+
+def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
+    from BrainGenLib.networks.label_diffusion import LabelDenoiser
+    from BrainGenLib.networks.spade_renderer import SpadeRenderer
+    from BrainGenLib.networks.style_encoder import StyleEncoder
+
+    lesions = list(anatomy.lesions())
+    structures = len(anatomy.labels()) - len(lesions)
+    contrasts = ["T1w", "FLAIR", "T1ce"]
+    grid = [n // LATENT_STRIDE for n in spaces.GRID_2MM.shape]
+    arguments = {
+        "label_autoencoder": {
+            "structures": structures,
+            "lesions": len(lesions),
+            "anatomy_latent": 2,
+            "lesion_latent": 1,
+            "embedding": 4,
+            "width": 4,
+            "deep_width": 8,
+            "atlas_rank": 6,
+        },
+        "label_diffusion": {
+            "anatomy_channels": 2,
+            "lesion_channels": 1,
+            "grid": grid,
+            "cells": int(np.prod(grid)),
+            "pathologies": len(lesions),
+            "anatomy": 2,
+            "modes": 3,
+            "unet_channels": [16, 16],
+            "attention": [False, False],
+        },
+        "renderer": {"contrasts": len(contrasts) + 1, "embedding": 2, "channels": [4, 4, 4], "head": 2},
+        "style_encoder": {"channels": [4, 8]},
+    }
+    kinds = {
+        "label_autoencoder": LabelAutoencoder,
+        "label_diffusion": LabelDenoiser,
+        "renderer": SpadeRenderer,
+        "style_encoder": StyleEncoder,
+    }
+    networks = {name: kind(**arguments[name]) for name, kind in kinds.items()}
+
+    one_hot = F.one_hot(torch.from_numpy(classes).long(), structures).movedim(-1, 0).float()
+    no_lesion = torch.zeros(1 + len(lesions), *classes.shape)
+    no_lesion[0] = 1
+    networks["label_autoencoder"].start_from(torch.cat([one_hot, no_lesion]).clamp_min(1e-3).log())
+    networks["label_diffusion"].anatomy_mean.copy_(torch.tensor([30.0, 1100.0]).log())
+    networks["label_diffusion"].anatomy_spread.fill_(0.1)
+
+    metadata = Metadata(
+        name="brainspade3d",
+        version="0.0.1",
+        title="Tiny brainSPADE3D",
+        description="For tests.",
+        verbs=["generate", "render"],
+        contrasts=contrasts,
+        conditions=[
+            *(
+                Condition(
+                    name=name,
+                    label=label.name,
+                    kind="pathology",
+                    unit="load",
+                    minimum=0,
+                    maximum=1,
+                    default=0,
+                    millilitres=50,
+                    locatable=name != "tumour",
+                )
+                for name, label in anatomy.lesions().items()
+            ),
+            _anatomy("ventricles", 10, 60),
+            _anatomy("brain", 900, 1400),
+        ],
+        networks={
+            name: Network(target=f"{kind.__module__}.{kind.__name__}", args=arguments[name])
+            for name, kind in kinds.items()
+        },
+        parameters={
+            "anatomy_correlation": 0.2,
+            "styles": {name: {"mean": [0.0] * 16, "axes": [[0.1] * 16]} for name in [*contrasts, "any"]},
+        },
+    )
+    save(folder, metadata, networks, "For tests.", "Apache-2.0")
+
+
+def _anatomy(name: str, minimum: float, maximum: float) -> Condition:
+    return Condition(
+        name=name,
+        label=name,
+        kind="anatomy",
+        unit="mL",
+        minimum=minimum,
+        maximum=maximum,
+        default=(minimum + maximum) / 2,
+    )
+
+
+def _save_segmenter(folder: Path) -> None:
+    from BrainGenLib.networks.label_unet import LabelUNet
+
+    classes = [0, *anatomy.classes_of(name="cerebral white matter")]
+    arguments = {"classes": len(classes), "features": [8, 8, 8, 8, 8, 8], "hidden": 8, "embedding": 8}
+    metadata = Metadata(
+        name="segmenter",
+        version="0.0.1",
+        title="Tiny segmenter",
+        description="For tests.",
+        verbs=["segment"],
+        networks={"segmenter": Network(target="BrainGenLib.networks.label_unet.LabelUNet", args=arguments)},
+        parameters={"classes": classes},
+    )
+    save(folder, metadata, {"segmenter": LabelUNet(**arguments)}, "For tests.", "Apache-2.0")

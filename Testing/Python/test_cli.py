@@ -1,0 +1,239 @@
+"""The command line: what it writes, what it says, and how it exits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from BrainGenLib import spaces
+from BrainGenLib.cli import app, console
+from BrainGenLib.jobs import Failure, WorkerProcess
+
+MAIN = [sys.executable, "-c", "from BrainGenLib.cli import app; app()"]
+
+
+class SharedWorker(WorkerProcess):
+    """A worker for all tests of this file: most of the time of a short command goes into starting one."""
+
+    def stop(self, grace=5.0):
+        pass
+
+
+@pytest.fixture(scope="module")
+def shared_worker(tiny_folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+        worker = SharedWorker(threads=1)
+    yield worker
+    WorkerProcess.stop(worker)
+
+
+@pytest.fixture
+def braingen(tiny_bundles, shared_worker, monkeypatch):
+    """Runs a command in this process; returns its exit code, its stdout and its stderr in one line."""
+    monkeypatch.setattr(console, "WorkerProcess", lambda **_: shared_worker)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+    return run
+
+
+@pytest.fixture
+def segmentation(tmp_path):
+    labels = np.zeros((48, 40, 32), np.uint16)
+    labels[8:40, 8:32, 8:24] = 41
+    path = tmp_path / "labels.nii.gz"
+    nib.save(nib.Nifti1Image(labels, np.diag([1.5, 1.5, 1.5, 1])), path)
+    return path
+
+
+class StubWorker:
+    """Fails every job as told, without a process."""
+
+    failure: Failure
+    alive = True
+
+    def __init__(self, **_):
+        pass
+
+    def submit(self, job):
+        job.fail(self.failure)
+
+    def stop(self):
+        pass
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = "import sys, BrainGenLib.cli; print({'torch', 'monai', 'SimpleITK', 'scipy'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    )
+
+
+def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--pathology", "wmh=0.1", "--side", "wmh=left", "--anatomy", "ventricles=25", "--steps", 2]
+    arguments += ["--contrast", "T1w", "--contrast", "T1ce", "--seed", 7, "--count", 2, "--out", out, "--json"]
+    code, stdout, _ = braingen("generate", *arguments)
+    assert code == 0
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    results = [line["result"] for line in lines if "result" in line]
+    assert [(result["subject"], result["seed"]) for result in results] == [
+        (str(out / "sub-0001"), 7),
+        (str(out / "sub-0002"), 8),
+    ]
+    assert {line["event"]["stage"] for line in lines if "event" in line} >= {"loading", "labels", "rendering T1ce"}
+    anat = out / "sub-0001" / "anat"
+    assert nib.load(anat / "sub-0001_ce-gadolinium_T1w.nii.gz").shape == spaces.GRID_1MM.shape
+    request = json.loads((anat / "sub-0001_T1w.json").read_text())["BrainGen"]["provenance"]["request"]
+    assert request["locations"] == {"wmh": {"side": "left", "lobe": None}}
+    assert request["anatomy"] == {"ventricles": 25}
+
+    assert braingen("replay", out / "sub-0002")[:2] == (0, "Identical.\n")
+
+
+def test_replay_tells_what_differs_and_asks_for_files(braingen, tmp_path, segmentation):
+    out = tmp_path / "out"
+    assert braingen("render", segmentation, "--out", out, "--seed", 1)[0] == 0
+    subject = out / "sub-0001"
+    assert "give it with --input" in braingen("replay", subject)[2]
+    assert braingen("replay", subject, "--input", segmentation)[0] == 0
+    sidecar = subject / "anat" / "sub-0001_dseg.json"
+    changed = json.loads(sidecar.read_text())
+    changed["BrainGen"]["provenance"]["arrays"]["T1w"] = "0"
+    changed["BrainGen"]["provenance"]["software"]["torch"] = "1.0"
+    sidecar.write_text(json.dumps(changed))
+    code, stdout, _ = braingen("replay", subject, "--input", segmentation, "--json")
+    assert code == 1
+    answer = json.loads(stdout.splitlines()[-1])
+    assert answer["identical"] is False
+    assert answer["differences"][0] == "T1w differs"
+    assert "'torch': '1.0'" in answer["differences"][1]
+
+
+def test_render_adds_to_the_dataset_in_the_grid_of_the_segmentation(braingen, tmp_path, segmentation):
+    out = tmp_path / "out"
+    for number in (1, 2):
+        code, stdout, _ = braingen("render", segmentation, "--contrast", "FLAIR", "--out", out)
+        assert (code, stdout) == (0, f"{out / f'sub-000{number}'}\n")
+    image = nib.load(out / "sub-0002" / "anat" / "sub-0002_FLAIR.nii.gz")
+    assert image.shape == (48, 40, 32)
+    assert np.allclose(image.affine, nib.load(segmentation).affine)
+    assert "sub-0002" in (out / "participants.tsv").read_text()
+
+
+def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):
+    scan = tmp_path / "Patient A.nii"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((40, 40, 40), np.float32), np.eye(4)), scan)
+    code, stdout, _ = braingen("segment", scan, "--out", tmp_path / "out")
+    assert code == 0
+    assert [line.rpartition("/")[2] for line in stdout.splitlines()] == [
+        "Patient A_dseg.nii.gz",
+        "Patient A_dseg.json",
+        "Patient A_desc-brain_mask.nii.gz",
+        "Patient A_volumes.tsv",
+    ]
+    assert nib.load(tmp_path / "out" / "Patient A_dseg.nii.gz").shape == (40, 40, 40)
+    code, _, stderr = braingen("segment", scan, "--out", tmp_path / "out")
+    assert code == 2
+    assert "exists already" in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--contrast", "CT"], "it knows: T1w, FLAIR, T1ce"),
+        (["--pathology", "plague=1"], "it knows: wmh, ms, tumour, oedema, enhancing, stroke"),
+        (["--pathology", "wmh=7"], "outside the range"),
+        (["--pathology", "wmh=much"], "valid number"),
+        (["--pathology", "wmh"], "write NAME=VALUE"),
+        (["--pathology", "wmh=0.1", "--pathology", "wmh=0.2"], "each name once"),
+        (["--lobe", "wmh=frontal"], "no load"),
+        (["--pathology", "tumour=0.1", "--side", "tumour=left"], "cannot place 'tumour'"),
+        (["--pathology", "wmh=0.1", "--side", "wmh=top"], "'left' or 'right'"),
+        (["--seed", "-1"], "greater than or equal to 0"),
+        (["--bundle", "nothing"], "installed are: brainspade3d, segmenter"),
+        (["--style", "nothing.nii"], "There is no file nothing.nii"),
+    ],
+)
+def test_bad_requests_are_refused_at_once_and_leave_nothing(braingen, tmp_path, arguments, says):
+    code, stdout, stderr = braingen("generate", "--out", tmp_path / "out", *arguments)
+    assert code == 2
+    assert stdout == ""
+    assert says in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_files_are_refused_and_leave_nothing(braingen, tmp_path):
+    scan = tmp_path / "scan.nii"
+    scan.write_text("This is not an image.")
+    for command in (["segment", scan], ["render", scan]):
+        code, stdout, stderr = braingen(*command, "--out", tmp_path / "out")
+        assert (code, stdout) == (2, "")
+        assert "cannot be read as NIfTI" in stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_cannot_be_used_is_refused(braingen, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    code, _, stderr = braingen("generate", "--out", tmp_path / "photos")
+    assert code == 2
+    assert "holds other files" in stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.png"]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("bad_input", 2), ("cancelled", 3), ("out_of_memory", 4), ("crashed", 1)])
+def test_every_failure_has_its_exit_code_and_its_sentence(braingen, tmp_path, monkeypatch, kind, code):
+    monkeypatch.setattr(console, "WorkerProcess", StubWorker)
+    StubWorker.failure = Failure(code=kind, message="It went wrong.", advice="Try this.")
+    got, _, stderr = braingen("generate", "--out", tmp_path / "out")
+    assert got == code
+    assert "Error: It went wrong. Try this." in stderr
+    got, stdout, _ = braingen("generate", "--out", tmp_path / "out", "--json")
+    assert got == code
+    assert json.loads(stdout)["error"]["message"] == "It went wrong."
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_cancels_and_leaves_nothing(tiny_bundles, tmp_path):
+    command = [*MAIN, "generate", "--steps", "1000", "--out", str(tmp_path / "out"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"]["stage"] == "labels":
+            os.kill(process.pid, signal.SIGINT)
+            break
+    *_, last = process.stdout.read().splitlines()
+    assert json.loads(last)["error"]["code"] == "cancelled"
+    assert process.wait(30) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_bundles_and_info_say_what_there_is(braingen):
+    code, stdout, _ = braingen("bundles")
+    assert code == 0
+    assert "brainspade3d" in stdout
+    lines = [json.loads(line) for line in braingen("bundles", "--json")[1].splitlines()]
+    assert {line["name"] for line in lines} >= {"brainspade3d", "segmenter"}
+    machine = json.loads(braingen("info", "--json")[1])
+    assert machine["devices"][-1]["name"] == "cpu"
+    assert "device cpu" in braingen("info")[1]
+
+
+def test_info_lists_the_label_table(braingen):
+    assert "white matter hyperintensity" in braingen("info", "--labels")[1]
+    rows = [json.loads(line) for line in braingen("info", "--labels", "--json")[1].splitlines()]
+    assert rows[0]["value"] == 0
+    assert len(rows) > 30

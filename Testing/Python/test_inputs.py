@@ -1,0 +1,129 @@
+"""Bad input is refused with a sentence that says what is wrong."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from BrainGenLib.errors import BadInput
+from BrainGenLib.inputs import read_scan, read_segmentation
+
+SHAPE = (10, 12, 8)
+AFFINE = np.array([[-1.2, 0, 0, 20], [0, 0, 3.0, -30], [0, 1.1, 0, 5], [0, 0, 0, 1]])
+NOISE = np.random.default_rng(0).random(SHAPE, np.float32)
+
+
+def nifti(path, data=NOISE, affine=AFFINE, units="mm", code=1):
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units(units)
+    image.set_sform(affine, code)
+    # It cannot hold shear, which the sform can.
+    image.set_qform(affine if code else None, code, strip_shears=True)
+    nib.save(image, path)
+    return path
+
+
+def test_a_good_scan_keeps_its_values_order_and_place(tmp_path):
+    volume = read_scan(nifti(tmp_path / "a.nii.gz"))
+    assert np.array_equal(volume.data, NOISE)
+    assert np.allclose(volume.affine, AFFINE)
+    assert np.allclose(volume.spacing, (1.2, 1.1, 3.0))
+
+
+def test_nrrd_and_nifti_of_one_image_are_the_same(tmp_path):
+    image = sitk.GetImageFromArray(NOISE.T)
+    image.SetSpacing((1.2, 1.1, 3.0))
+    image.SetOrigin((1, 2, 3))
+    image.SetDirection((0, 0, 1, -1, 0, 0, 0, 1, 0))
+    for ending in ("nii", "nrrd"):
+        sitk.WriteImage(image, str(tmp_path / f"a.{ending}"))
+    first, second = read_scan(tmp_path / "a.nii"), read_scan(tmp_path / "a.nrrd")
+    assert np.array_equal(first.data, second.data)
+    assert np.allclose(first.affine, second.affine, atol=1e-5)
+
+
+def test_a_fourth_axis_of_one_is_no_fourth_axis(tmp_path):
+    assert read_scan(nifti(tmp_path / "a.nii", NOISE[..., None])).data.shape == SHAPE
+
+
+def broken(value):
+    data = NOISE.copy()
+    data[3, 3, 3] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"data": np.zeros(SHAPE, np.int16)}, "empty"),
+        ({"data": np.full(SHAPE, 7, np.int16)}, "every voxel is 7"),
+        ({"data": broken(np.nan)}, "1 values that are NaN or infinite"),
+        ({"data": broken(np.inf)}, "NaN or infinite"),
+        ({"data": np.stack([NOISE] * 3, -1)}, r"4D \(10×12×8×3\)"),
+        ({"data": NOISE[:, :, :1]}, "several slices"),
+        ({"data": NOISE.astype(np.complex64)}, "colours or complex"),
+        ({"units": "meter"}, "meters; BrainGen needs millimetres"),
+        ({"units": "micron"}, "microns; BrainGen needs millimetres"),
+        ({"affine": AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1])}, "implausible"),
+        ({"affine": AFFINE @ np.diag([1e3, 1e3, 1e3, 1])}, "implausible"),
+        ({"affine": AFFINE @ np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])}, "sheared"),
+        ({"code": 0}, "sform and qform are not set"),
+    ],
+)
+def test_a_bad_scan_is_refused(tmp_path, arguments, says):
+    path = nifti(tmp_path / "a.nii", **arguments)
+    with pytest.raises(BadInput, match=says) as caught:
+        read_scan(path)
+    assert str(caught.value).startswith("a.nii ")
+
+
+def test_a_singular_affine_is_refused(tmp_path):
+    path = nifti(tmp_path / "a.nii")
+    content = bytearray(path.read_bytes())
+    content[312:328] = content[296:312]  # srow_z = srow_y
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="maps no volume to space"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mgz", "a.txt"])
+def test_a_file_of_another_kind_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("This is not an image.")
+    with pytest.raises(BadInput, match="cannot be read as NIfTI, NRRD or MGH"):
+        read_scan(tmp_path / name)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = nifti(tmp_path / "a.nii.gz")
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(BadInput, match="damaged"):
+        read_scan(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "nothing.nii", tmp_path):
+        with pytest.raises(BadInput, match="There is no file"):
+            read_scan(path)
+
+
+def test_a_segmentation_becomes_classes(tmp_path):
+    data = np.zeros(SHAPE, np.float64)
+    data[2:5], data[5:8] = 41, 905
+    volume = read_segmentation(nifti(tmp_path / "a.nii", data))
+    assert volume.data.dtype == np.uint8
+    assert set(np.unique(volume.data)) == {0, 2, 38}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (np.zeros(SHAPE, np.uint8), "no voxel is labelled"),
+        (np.full(SHAPE, 1234, np.int16), r"1234 are not in the label table.*braingen info --labels"),
+        (np.full(SHAPE, -2, np.int16), "-2"),
+        (NOISE, "not whole numbers"),
+        (broken(np.nan), "not whole numbers"),
+    ],
+)
+def test_a_bad_segmentation_is_refused(tmp_path, data, says):
+    with pytest.raises(BadInput, match=says):
+        read_segmentation(nifti(tmp_path / "a.nii", data))
