@@ -1,0 +1,238 @@
+"""brainSPADE3D, label part: a label map from conditions (Fernandez et al. 2024, doi 10.1016/j.media.2024.103278).
+
+A latent diffusion model draws the code of a soft label map, given the load of every pathology, the volumes of brain
+and ventricles, and where lesions may lie; the autoencoder's decoder turns it into log-probabilities. Guidance acts on
+what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
+
+The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
+(:mod:`BrainGenLib.methods.lesion_loads`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from BrainGenLib import anatomy
+from BrainGenLib.bundles import Bundle
+from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.guidance import classifier_free
+from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.diffusion.schedules import Denoiser
+from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
+from BrainGenLib.methods import label_cleaning
+from BrainGenLib.methods.lesion_loads import Placed, place_lesions
+from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
+from BrainGenLib.networks.label_diffusion import LabelDenoiser
+from BrainGenLib.reporting import Reporter
+from BrainGenLib.requests import Generate, Location
+from BrainGenLib.spaces import GRID_1MM, GRID_2MM
+
+ANATOMY = ("ventricles", "brain")
+"""Anatomy conditions, mL in template space: lateral ventricles of both sides; brain without fluid."""
+
+
+@dataclass
+class LabelModel:
+    """The networks of a bundle and the numbers that they need.
+
+    Attributes:
+        millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
+        anatomy_range: anatomy condition to (minimum, maximum) in mL.
+        correlation: of the standardised log-volumes of ventricles and brain.
+    """
+
+    autoencoder: LabelAutoencoder
+    denoiser: LabelDenoiser
+    millilitres: dict[str, float]
+    anatomy_range: dict[str, tuple[float, float]]
+    correlation: float
+    device: str
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
+        """Load the networks ``label_autoencoder`` and ``label_diffusion`` of a bundle."""
+        conditions = bundle.metadata.conditions
+        autoencoder, denoiser = (bundle.load(f"label_{part}", device) for part in ("autoencoder", "diffusion"))
+        return cls(
+            autoencoder,  # type: ignore[arg-type]
+            denoiser,  # type: ignore[arg-type]
+            {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
+            {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
+            bundle.metadata.parameters["anatomy_correlation"],
+            device,
+        )
+
+
+@dataclass
+class LabelSample:
+    """A generated label map.
+
+    Attributes:
+        classes_2mm: uint8 class indices on GRID_2MM.
+        requested, obtained: load per pathology in the condition's unit.
+        anatomy: anatomy conditions asked for or drawn, mL.
+        log_anatomy: float16 log-probabilities (S, …) of the structures on GRID_2MM.
+        placed: pathology to its log-odds and its surroundings, for a border at 1 mm.
+    """
+
+    classes_2mm: np.ndarray
+    requested: dict[str, float]
+    obtained: dict[str, float]
+    anatomy: dict[str, float]
+    log_anatomy: torch.Tensor
+    placed: dict[str, Placed]
+
+    def classes_1mm(self) -> np.ndarray:
+        """uint8 class indices on GRID_1MM: log-probabilities interpolated to 1 mm before the largest is taken."""
+        best = torch.full(GRID_1MM.shape, -torch.inf)
+        out = torch.zeros(GRID_1MM.shape, dtype=torch.uint8)
+        covered = self.log_anatomy.argmax(0)
+        for index in range(STRUCTURES):
+            found = (covered == index).nonzero()
+            if not len(found):
+                continue
+            # A structure cannot win further than a voxel from where it wins at 2 mm.
+            r, a, i = (
+                slice(max(0, int(low) - 2), min(n, int(high) + 3))
+                for low, high, n in zip(found.min(0).values, found.max(0).values, GRID_2MM.shape, strict=True)
+            )
+            fine = tuple(slice(2 * part.start, 2 * part.stop) for part in (r, a, i))
+            value = upsample(self.log_anatomy[index, r, a, i].float().clamp_min(-8))
+            better = value > best[fine]
+            best[fine][better] = value[better]
+            out[fine][better] = index
+        classes = out.numpy()
+        for pathology, (odds, near) in self.placed.items():
+            lesion = anatomy.lesions()[pathology].index
+            (box,) = ndimage.find_objects(near.astype(np.uint8))
+            fine = tuple(slice(2 * part.start, 2 * part.stop) for part in box)
+            fine_odds = upsample(torch.from_numpy(odds[box])).numpy()
+            may = near[box].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+            may &= np.isin(classes[fine], affected_classes(pathology))
+            # As many voxels as the volume at 2 mm, the likeliest first.
+            count = min(8 * int((self.classes_2mm == lesion).sum()), int(may.sum()))
+            if count:
+                classes[fine][may & (fine_odds >= np.partition(fine_odds[may], -count)[-count])] = lesion
+        return classes
+
+
+def upsample(volume: torch.Tensor) -> torch.Tensor:
+    """A volume of 2 mm voxels at 1 mm, trilinear."""
+    return F.interpolate(volume[None, None], scale_factor=2, mode="trilinear", align_corners=False)[0, 0]
+
+
+def anatomy_volumes(soft_anatomy: np.ndarray) -> dict[str, float]:
+    """The anatomy conditions in mL, measured on a soft (S, …) anatomy map of GRID_2MM."""
+    volumes = soft_anatomy.reshape(len(soft_anatomy), -1).sum(1) * VOXEL_ML
+    ventricles = [
+        index
+        for name in ("lateral ventricle", "inferior lateral ventricle")
+        for index in anatomy.classes_of(name=name, kind="structure")
+    ]
+    brain = [index for index in anatomy.classes_of(kind="structure") if index not in anatomy.classes_of(tissue="csf")]
+    return {"ventricles": float(volumes[ventricles].sum()), "brain": float(volumes[brain].sum())}
+
+
+def draw_anatomy(model: LabelModel, asked: dict[str, float], generator: torch.Generator) -> dict[str, float]:
+    """The asked anatomy conditions, and draws from the training distribution for those not asked for (given those
+    that are): log-volumes are jointly normal."""
+    mean, spread = model.denoiser.anatomy_mean.tolist(), model.denoiser.anatomy_spread.tolist()
+    normal = torch.randn(len(ANATOMY), generator=generator).tolist()
+    standard: dict[str, float] = {
+        name: (math.log(asked[name]) - mean[i]) / spread[i] for i, name in enumerate(ANATOMY) if name in asked
+    }
+    for i, name in enumerate(ANATOMY):
+        if name not in standard:
+            other = standard.get(ANATOMY[1 - i])
+            r = 0.0 if other is None else model.correlation
+            standard[name] = r * (other or 0.0) + (1 - r**2) ** 0.5 * normal[i]
+    drawn = {name: math.exp(mean[i] + spread[i] * standard[name]) for i, name in enumerate(ANATOMY)}
+    # What was drawn stays within what the slider shows; what was asked for is left as it is.
+    return {
+        name: asked[name] if name in asked else float(np.clip(value, *model.anatomy_range[name]))
+        for name, value in drawn.items()
+    }
+
+
+def conditional_denoiser(
+    model: LabelModel, loads: dict[str, float], volumes: dict[str, float], regions: np.ndarray, guidance: float
+) -> Denoiser:
+    """The denoiser for conditions, guided where any pathology is asked for.
+
+    Args:
+        loads: pathology to load, absent is 0.
+        volumes: of the anatomy conditions, mL.
+        regions: bool (pathologies, 2 mm grid): where each may lie.
+    """
+    denoiser = model.denoiser
+    schedule = schedules.cosine()
+    logs = torch.log(torch.tensor([volumes[name] for name in ANATOMY], device=model.device))
+    standard = (logs - denoiser.anatomy_mean) / denoiser.anatomy_spread
+    vector = torch.tensor([loads.get(name, 0.0) for name in PATHOLOGIES], device=model.device)
+    conditions = torch.cat([vector, standard])[None].float()
+    cells = F.avg_pool3d(torch.from_numpy(regions)[None].float(), LATENT_STRIDE).to(model.device)
+    known = torch.ones_like(conditions)
+    unknown = known.clone()
+    unknown[:, : len(PATHOLOGIES)] = 0
+
+    def network(given: torch.Tensor, allowed: torch.Tensor) -> Denoiser:
+        def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            alpha, sigma = schedule.alpha.to(x)[times], schedule.sigma.to(x)[times]
+            return denoiser(x, times, alpha, sigma, conditions, given, allowed)
+
+        return velocity_denoiser(velocity)
+
+    with_loads = network(known, cells)
+    if not any(loads.values()):
+        return with_loads
+    return classifier_free(with_loads, network(unknown, torch.ones_like(cells)), guidance)
+
+
+@torch.inference_mode()
+def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
+    """Draw a label map; the same request gives the same map.
+
+    ``request`` has been checked against the bundle's conditions.
+
+    Raises:
+        Cancelled: ``report`` says so, at the latest after one sampler step.
+    """
+    generator = torch.Generator().manual_seed(request.seed)
+    loads = {name: float(request.pathologies.get(name, 0.0)) for name in model.millilitres}
+    volumes = draw_anatomy(model, request.anatomy, generator)
+    regions = {name: region(request.locations.get(name, Location())) for name in PATHOLOGIES}
+    denoiser = conditional_denoiser(
+        model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
+    )
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("sampling", index, request.steps + 2)
+
+    steps = schedules.cosine().trailing(request.steps)
+    shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
+    noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
+    z = sample_dpmpp_2m(denoiser, noise, steps, progress)
+    report.step("decoding", request.steps, request.steps + 2)
+    logits = model.autoencoder.decode(model.denoiser.restore(z))
+    report.step("placing lesions", request.steps + 1, request.steps + 2)
+    log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
+    structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
+    wanted = {name: loads[name] * model.millilitres[name] for name in loads}
+    lesions, placed = place_lesions(logits.lesion[0].float().cpu().numpy(), structures, wanted, regions)
+    return LabelSample(
+        classes_2mm=np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8),
+        requested=loads,
+        obtained={
+            name: float((lesions == PATHOLOGIES.index(name) + 1).sum() * VOXEL_ML / model.millilitres[name])
+            for name in loads
+        },
+        anatomy=volumes,
+        log_anatomy=log_anatomy.half(),
+        placed=placed,
+    )

@@ -1,0 +1,96 @@
+"""Exact lesion loads: one number added to each pathology's log-odds, so that its volume is the asked one.
+
+The decoder says at every voxel how likely each lesion is; that carries place and shape. Adding a constant to one
+pathology's log-odds moves its border along their level sets. The constant at which the volume is right is found by
+bisection, among the voxels where the pathology may lie. Load 0 leaves no voxel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import logsumexp
+
+from BrainGenLib.lesions import GLIOMA, PATHOLOGIES, SCATTERED, VOXEL_ML, affected_classes
+
+# The inner parts of a mass first, then by size: what is placed first keeps its voxels.
+ORDER = (*GLIOMA, "stroke", "ms", "wmh")
+SMALLEST_VOXELS = 3
+"""Smallest lesion of a scattered pathology: 24 mm³, about 3.5 mm across."""
+SMALLEST_SHARE = 0.1
+"""Smallest part of a focal lesion, as a share of its largest part."""
+
+
+class Placed(NamedTuple):
+    """A placed pathology: its log-odds (float32) and where its border may run once the grid is finer (bool)."""
+
+    odds: np.ndarray
+    near: np.ndarray
+
+
+def place_lesions(
+    logits: np.ndarray, structures: np.ndarray, wanted: dict[str, float], regions: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, Placed]]:
+    """Lesions of the wanted volumes.
+
+    Args:
+        logits: (1 + pathologies, R, A, S), the first channel is "none".
+        structures: class map of the anatomy.
+        wanted: pathology to mL.
+        regions: pathology to bool map of where it may lie.
+
+    Returns:
+        Lesions (uint8, 1 + index of the pathology), and what was placed by name of the pathology.
+    """
+    lesions = np.zeros(structures.shape, np.uint8)
+    placed: dict[str, Placed] = {}
+    for name in ORDER:
+        if wanted.get(name, 0) <= 0:
+            continue
+        channel = PATHOLOGIES.index(name) + 1
+        odds = logits[channel] - logsumexp(np.delete(logits, channel, 0), axis=0)
+        # A little smoothing rounds off single-voxel roughness of the arg-max.
+        odds = ndimage.gaussian_filter(odds, 0.6)
+        allowed = np.isin(structures, affected_classes(name)) & regions[name] & (lesions == 0)
+        mask = threshold_for_volume(odds, allowed, wanted[name], scattered=name in SCATTERED)
+        if mask.any():
+            lesions[mask] = channel
+            near = ndimage.binary_dilation(mask) & regions[name]
+            placed[name] = Placed(odds.astype(np.float32), near)
+    return lesions, placed
+
+
+def threshold_for_volume(odds: np.ndarray, allowed: np.ndarray, millilitres: float, *, scattered: bool) -> np.ndarray:
+    """The mask of that volume above one threshold of ``odds`` within ``allowed``.
+
+    Parts that are too small are dropped, which is why the threshold has to be searched for. Where less is allowed
+    than is wanted, all of it is taken.
+    """
+    values = np.sort(odds[allowed])[::-1]
+    target = round(millilitres / VOXEL_ML)
+    if len(values) == 0 or target == 0:
+        return np.zeros_like(allowed)
+    low, high = 0, len(values) - 1
+    best, closest = np.zeros_like(allowed), np.inf
+    while low <= high:
+        middle = (low + high) // 2
+        mask = _without_specks(allowed & (odds >= values[middle]), scattered)
+        found = int(mask.sum())
+        if abs(found - target) < closest:
+            best, closest = mask, abs(found - target)
+        if found < target:
+            low = middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def _without_specks(mask: np.ndarray, scattered: bool) -> np.ndarray:
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count < 2 and scattered is False:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return (sizes >= (SMALLEST_VOXELS if scattered else SMALLEST_SHARE * sizes.max()))[parts] & mask

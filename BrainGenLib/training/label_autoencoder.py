@@ -1,0 +1,160 @@
+"""Recipe: the autoencoder of soft label maps (brainSPADE3D stage 1a).
+
+Loss: cross-entropy on the soft maps (a proper score) and soft Dice for the anatomy; cross-entropy and focal loss for
+the lesions; a small KL; decoding from a perturbed code, so that the decoder forgives what a diffusion model leaves
+(METHODS.md 1b). A CPU trains on crops, a GPU on whole volumes; the network is the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.losses import DiceLoss
+from torch import nn
+
+from BrainGenLib import anatomy
+from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
+from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder, Logits
+from BrainGenLib.spaces import GRID_2MM
+from BrainGenLib.training import label_augmentation as augment
+from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
+from BrainGenLib.training.run import Run, autocast, pick_device
+
+ARGS: dict[str, Any] = {"structures": STRUCTURES, "lesions": len(PATHOLOGIES)}
+# A GPU sees whole volumes. Two boxes on a CPU: PyTorch's fast convolution wants more than one thread or sample.
+BOX = {"gpu": GRID_2MM.shape, "cpu": (40, 48, 40)}
+BATCH = {"gpu": 8, "cpu": 2}
+STEPS = 60_000
+KL_WEIGHT = 1e-4
+LATENT_NOISE = 0.05
+BOXES_PER_BRAIN = 4
+
+
+def loss_of(logits: Logits, soft_anatomy: torch.Tensor, soft_lesion: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Terms of the reconstruction loss, to be summed."""
+    lesion_log = logits.lesion.log_softmax(1)
+    lesion_entropy = -(soft_lesion * lesion_log)
+    return {
+        "anatomy": -(soft_anatomy * logits.anatomy.log_softmax(1)).sum(1).mean(),
+        "dice": 0.3 * DiceLoss(include_background=False, softmax=True, batch=True)(logits.anatomy, soft_anatomy),
+        "lesion": lesion_entropy.sum(1).mean(),
+        # Focal, γ = 2; lesions are rare, so their voxels weigh more.
+        "focal": 5 * (lesion_entropy * (1 - lesion_log.exp()) ** 2)[:, 1:].sum(1).mean(),
+    }
+
+
+def random_corner(box: tuple[int, ...], lesions: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """First voxel of a training box, a multiple of the latent stride; half of the boxes are centred on a lesion."""
+    free = [n - b for n, b in zip(GRID_2MM.shape, box, strict=True)]
+    found = np.argwhere(lesions[::2, ::2, ::2] > 0) * 2 if rng.random() < 0.5 else np.empty((0, 3))
+    if len(found):
+        centre = found[rng.integers(len(found))] + rng.integers(-8, 9, 3)
+    else:
+        centre = np.array([n / 2 for n in GRID_2MM.shape]) + rng.uniform(-0.5, 0.5, 3) * free
+    return [
+        int(np.clip(round((c - b / 2) / LATENT_STRIDE) * LATENT_STRIDE, 0, f))
+        for c, b, f in zip(centre, box, free, strict=True)
+    ]
+
+
+def train(
+    cache: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    steps: int | None = None,
+    preset: Literal["gpu", "cpu"] | None = None,
+) -> None:
+    """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
+    where = pick_device(device)
+    preset = preset or ("gpu" if where.type == "cuda" else "cpu")
+    box, batch = BOX[preset], BATCH[preset]
+    material, held_out = LabelMaterial(cache), LabelMaterial(cache, split="test")
+    network = LabelAutoencoder(**ARGS)
+    if not (out / "state.pt").is_file():
+        network.start_from(material.log_prior(np.random.default_rng(0)))
+    network.to(where)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+    run = Run(out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=0.998, minutes=minutes)
+    first = run.step
+    for step in run.steps(steps or STEPS):
+        rng = np.random.default_rng(step)
+        generator = torch.Generator().manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1, (step + 1) / 50) / (1 + step / 4000)
+        if step % BOXES_PER_BRAIN == 0 or step == first:
+            # Making a brain costs a CPU as much as a step; a few boxes are cut from each.
+            structures, lesions = zip(*(material.brain(rng) for _ in range(batch)), strict=True)
+        # One box for the batch: position and atlas are cut once.
+        corner = random_corner(box, lesions[0], rng)
+        points = augment.identity(box, corner).to(where)
+        maps = [soft_maps(s, m, deformed(points, generator)) for s, m in zip(structures, lesions, strict=True)]
+        soft_anatomy, soft_lesion = (torch.stack(part) for part in zip(*maps, strict=True))
+        with autocast(where):
+            mean, log_variance = network.encode(soft_anatomy, soft_lesion[:, 1:])
+            spread = (log_variance.exp() + LATENT_NOISE**2 * (torch.rand(()) < 0.5)).sqrt()
+            logits = network.decode(mean + spread * torch.randn_like(mean), [c // LATENT_STRIDE for c in corner])
+        terms = loss_of(Logits(*(part.float() for part in logits)), soft_anatomy, soft_lesion)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).float().mean()
+        terms["kl"] = KL_WEIGHT * kl
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        run.update_averages()
+        run.log(**{name: float(term.detach()) for name, term in terms.items()})  # type: ignore[arg-type]
+        if (step + 1) % 500 == 0:
+            run.record(**validate(run.average("network"), held_out, where, run))
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module, material: LabelMaterial, where: torch.device, run: Run, brains: int = 6
+) -> dict[str, float]:
+    """Reconstruction of held-out anatomies with transplanted lesions: Dice and relative error of lesion volumes."""
+    rng = np.random.default_rng(1)
+    points = augment.identity().to(where)
+    dice, lesion_dice, errors, pictures = [], [], [], []
+    for _ in range(brains):
+        structures, lesions = material.brain(rng)
+        soft_anatomy, soft_lesion = soft_maps(structures, lesions, points)
+        mean, _ = network.encode(soft_anatomy[None], soft_lesion[None, 1:])  # type: ignore[operator]
+        logits = network.decode(mean)  # type: ignore[operator]
+        found, found_lesion = (part[0].argmax(0).cpu().numpy() for part in logits)
+        for label in range(1, STRUCTURES):
+            total = (structures == label).sum() + (found == label).sum()
+            if total:
+                dice.append(2 * ((structures == label) & (found == label)).sum() / total)
+        for number in np.unique(lesions[lesions > 0]):
+            truth, guess = lesions == number, found_lesion == number
+            lesion_dice.append(2 * (truth & guess).sum() / (truth.sum() + guess.sum()))
+            errors.append(abs(guess.sum() / truth.sum() - 1))
+        pictures.append([merge(structures, lesions), merge(found, found_lesion)])
+    run.picture("reconstruction", mosaic([volume for pair in pictures[:3] for volume in pair]))
+    return {
+        "val_dice": float(np.mean(dice)),
+        "val_lesion_dice": float(np.mean(lesion_dice)),
+        "val_lesion_volume_error": float(np.median(errors)),
+    }
+
+
+def merge(structures: np.ndarray, lesions: np.ndarray) -> np.ndarray:
+    """Class map of structures with lesions over them."""
+    return np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8)
+
+
+def mosaic(classes: list[np.ndarray]) -> np.ndarray:
+    """Axial, coronal and sagittal slices of class maps in the table's colours, a column each, (H, W, 3)."""
+    colors = np.array([label.color for label in anatomy.labels()]) / 255
+    columns = []
+    for volume in classes:
+        r, a, s = (n // 2 for n in volume.shape)
+        planes = [volume[:, :, int(s * 1.05)], volume[:, a, :], volume[int(r * 0.85), :, :]]
+        views = [colors[plane.T[::-1]] for plane in planes]
+        width = max(view.shape[1] for view in views)
+        columns.append(np.concatenate([np.pad(view, ((0, 0), (0, width - view.shape[1]), (0, 0))) for view in views]))
+    return np.concatenate(columns, 1)
