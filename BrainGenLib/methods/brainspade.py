@@ -15,7 +15,7 @@ from BrainGenLib.reporting import Reporter
 
 ANY = "any"  # contrast index that lets the style code alone decide
 SLAB = 32  # mm of the S axis that the 1 mm head works on at a time
-REACH = 4  # mm around a slab that the head looks at (it needs 3; even, to match the 2 mm grid)
+REACH = 6  # mm around a slab that the head looks at; even, to match the 2 mm grid
 STYLE_SLICES = 5
 
 

@@ -2,7 +2,7 @@
 
 SPADE at 1 mm costs trillions of operations. Here the class map is embedded, folded to 2 mm (space-to-depth), worked
 on by a U-Net whose blocks are modulated by the labels (Park 2019, arXiv 1903.07291) and by style and contrast (FiLM,
-Perez 2018, arXiv 1709.07871), and unfolded into a thin head that sees the 1 mm classes again.
+Perez 2018, arXiv 1709.07871), and interpolated into a thin head that sees the 1 mm classes again.
 
 Two departures from the paper, both so that a slab or a patch gives the same picture as the whole volume:
 
@@ -27,13 +27,6 @@ def fold(x: Tensor) -> Tensor:
     b, c, r, a, s = x.shape
     x = x.view(b, c, r // FOLD, FOLD, a // FOLD, FOLD, s // FOLD, FOLD)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * FOLD**3, r // FOLD, a // FOLD, s // FOLD)
-
-
-def unfold(x: Tensor) -> Tensor:
-    """(B, 8C, R, A, S) to (B, C, 2R, 2A, 2S)."""
-    b, c, r, a, s = x.shape
-    x = x.view(b, c // FOLD**3, FOLD, FOLD, FOLD, r, a, s).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(b, c // FOLD**3, r * FOLD, a * FOLD, s * FOLD)
 
 
 def smooth(x: Tensor) -> Tensor:
@@ -125,8 +118,8 @@ class SpadeRenderer(nn.Module):
                 up.append(Block(channels[level], channels[level], code, labels, True))
             width = channels[level]
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
-        self.to_head = Pointwise(channels[0], 8 * FOLD**3)
-        self.head = Block(8 + embedding + 1, head, code, 0, True)
+        self.to_head = Pointwise(channels[0], head)
+        self.head = Block(head + embedding + 2, head, code, 0, True)
         self.residual = nn.Conv3d(head, 1, 3, padding=1)
         nn.init.normal_(self.residual.weight, std=0.002)
 
@@ -135,12 +128,14 @@ class SpadeRenderer(nn.Module):
         """The class map's sides must be multiples of this many voxels."""
         return FOLD * 2 ** (self.depth - 1)
 
-    def draw_noise(self, shape: Sequence[int], generator: torch.Generator | None = None) -> list[Tensor]:
+    def draw_noise(
+        self, shape: Sequence[int], generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> list[Tensor]:
         """Gaussian noise for a batch of class maps of shape (B, R, A, S): one field per block, coarse to fine."""
         batch, *sides = shape
         factors = [FOLD * 2 ** (self.depth - 1 - index // 2) for index in range(len(self.up))]
         return [
-            torch.randn(batch, 1, *(side // factor for side in sides), generator=generator)
+            torch.randn(batch, 1, *(side // factor for side in sides), generator=generator, device=device)
             for factor in [*factors, 1]
         ]
 
@@ -173,9 +168,11 @@ class SpadeRenderer(nn.Module):
     def finish(self, features: Tensor, labels: Tensor, classes: Tensor, code: Tensor, noise: Tensor) -> Tensor:
         """Features at 2 mm, and labels, classes and noise at 1 mm, to the image (B, 1, R, A, S).
 
-        Every voxel depends on its neighbours within 3 mm only, so slabs with a margin give the same picture.
+        Every voxel depends on its neighbours within 4 mm only, so slabs with a margin give the same picture.
         """
-        x = torch.cat([unfold(self.to_head(features)), labels], 1)
+        # Not depth-to-space: it lets the network weave a checkerboard where the scan has noise.
+        x = F.interpolate(self.to_head(features), scale_factor=float(FOLD), mode="trilinear")
+        x = torch.cat([x, labels, noise], 1)
         x = self.residual(self.head(x, code, labels, noise))
         mask = (classes > 0).to(x.dtype)[:, None]
         return (smooth(labels[:, -1:]) + x) * mask * smooth(mask)
@@ -195,6 +192,6 @@ class SpadeRenderer(nn.Module):
             (B, 1, R, A, S), brain in about [0, 1], background 0, not clipped.
         """
         if noise is None:
-            noise = [field.to(style.device) for field in self.draw_noise(classes.shape)]
+            noise = self.draw_noise(classes.shape, device=style.device)
         code, labels = self.describe(classes, contrast, style)
         return self.finish(self.trunk(labels, code, noise), labels, classes, code, noise[-1])

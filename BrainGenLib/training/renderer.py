@@ -66,8 +66,8 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(batch=2, side=48, steps=2000, workers=0, slices=6, critic_from=0.2, rate=1e-3),
-    "gpu": Preset(batch=24, side=64, steps=14000, workers=14, slices=6, critic_from=0.1, rate=1e-3),
+    "cpu": Preset(batch=2, side=48, steps=1500, workers=0, slices=6, critic_from=0.2, rate=1e-3),
+    "gpu": Preset(batch=24, side=64, steps=9000, workers=14, slices=6, critic_from=0.1, rate=1e-3),
 }
 
 

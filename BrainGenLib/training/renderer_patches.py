@@ -20,11 +20,11 @@ ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
 CLASSES = len(anatomy.labels())
 LESIONS = [label.index for label in anatomy.lesions().values()]
 
-RANDOM_CONTRAST = 0.1
+RANDOM_CONTRAST = 0.08
 PAINTED = 0.2
 WARPED = 0.25
 SOFTENED = 0.4
-AS_ANY = 0.15
+AS_ANY = 0.1
 OTHER_SUBJECT = 0.2
 
 

@@ -11,7 +11,7 @@ import torch
 
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.methods import brainspade
-from BrainGenLib.networks.spade_renderer import SpadeRenderer, fold, unfold
+from BrainGenLib.networks.spade_renderer import SpadeRenderer, fold
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Silent
 from BrainGenLib.training import painted_lesions
@@ -68,9 +68,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_folding_is_undone_by_unfolding() -> None:
+def test_folding_puts_a_block_of_voxels_into_channels() -> None:
     x = torch.randn(2, 3, 4, 6, 8)
-    assert torch.equal(unfold(fold(x)), x)
+    folded = fold(x)
+    assert folded.shape == (2, 24, 2, 3, 4)
+    assert torch.equal(folded[0, :8, 0, 0, 0], x[0, 0, :2, :2, :2].flatten())
 
 
 def test_same_seed_gives_the_same_picture_and_another_seed_another(model: brainspade.Renderer) -> None:
