@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import track
-from synthetic_cases import to_1mm, to_spacing
+from synthetic_cases import to_1mm, to_2mm, to_spacing
 
 from BrainGenLib import bundles
 from BrainGenLib.evaluation import baselines, fidelity
@@ -72,7 +72,7 @@ class Group:
                         store.setdefault(f"{name}, blurred as the scan", []).append(store[name][-1])
         for case in track(generated.select(contrast=self.contrast)[: len(self.cases)], "generated"):
             classes = generated.labels(case)
-            labels = classes if self.spacing == 1 else classes[::2, ::2, ::2]
+            labels = classes if self.spacing == 1 else to_2mm(classes)
             self.add(
                 "generated", to_spacing(generated.image(case, self.contrast) / np.float32(255), self.spacing), labels
             )

@@ -43,6 +43,12 @@ def to_1mm(classes: np.ndarray) -> np.ndarray:
     return spaces.resample(classes, coarse.affine, fine.shape, fine.affine, order="label").astype(np.uint8)
 
 
+def to_2mm(classes: np.ndarray) -> np.ndarray:
+    """A class map of GRID_1MM on GRID_2MM: the label that fills most of a voxel and its surroundings."""
+    fine, coarse = spaces.GRID_1MM, spaces.GRID_2MM
+    return spaces.resample(classes, fine.affine, coarse.shape, coarse.affine, order="label").astype(np.uint8)
+
+
 def to_spacing(image: np.ndarray, spacing: int) -> np.ndarray:
     """An image of GRID_1MM on the grid of that spacing: a voxel of 2 mm is the mean of its eight."""
     if spacing == 1:

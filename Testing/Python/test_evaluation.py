@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from BrainGenLib import anatomy
-from BrainGenLib.evaluation import baselines, features, fidelity, looks, texture
+from BrainGenLib import anatomy, spaces
+from BrainGenLib.evaluation import agreement, baselines, features, fidelity, looks, texture, utility
 from BrainGenLib.networks.label_unet import LabelUNet
 
 
@@ -203,3 +203,65 @@ def test_yardstick_puts_like_images_nearer_than_unlike_ones_in_every_distance(rn
     assert len(near) == len(looks.DISTANCES)
     for name, a, b in zip(looks.DISTANCES, near, far, strict=True):
         assert a < b, name
+
+
+def test_dice_leaves_out_what_the_segmenter_cannot_name():
+    wmh = anatomy.lesions()["wmh"].index
+    truth = np.array([0, 0, 1, 1, 1, 1, 3, 3, wmh, wmh], np.uint8)
+    found = np.array([0, 3, 1, 1, 3, 3, 3, 3, 1, 1], np.uint8)
+    dice = agreement.dice_per_class(found, truth, known=np.arange(33))
+    assert dice[1] == pytest.approx(2 * 2 / (2 + 4))
+    assert dice[3] == pytest.approx(2 * 2 / (5 + 2))
+    assert np.isnan(dice[[0, 2, wmh]]).all()
+    # A segmenter that knows the lesion is judged by it, too.
+    assert agreement.dice_per_class(found, truth, known=np.arange(39))[wmh] == 0
+
+
+def test_structures_average_both_sides_and_skip_what_no_case_has():
+    dice = np.full((2, len(anatomy.labels())), np.nan)
+    left, right = anatomy.classes_of(name="hippocampus")
+    dice[0, left], dice[1, right], dice[1, left] = 0.9, 0.6, 0.9
+    assert agreement.by_structure(dice) == {"hippocampus": pytest.approx(0.8)}
+
+
+def test_lesion_contrast_is_in_deviations_of_white_matter(rng):
+    classes = np.full((30, 30, 30), anatomy.classes_of(name="cerebral white matter")[0], np.uint8)
+    classes[:5] = anatomy.lesions()["wmh"].index
+    image = rng.normal(0.5, 0.05, classes.shape)
+    image[:5] += 0.2
+    assert agreement.lesion_contrast(image, classes, "wmh") == pytest.approx(4, abs=0.1)
+    assert np.isnan(agreement.lesion_contrast(image, classes, "stroke"))
+
+
+def test_lesion_segmenter_learns_bright_blobs_that_no_threshold_finds(rng):
+    def case() -> tuple[np.ndarray, np.ndarray]:
+        image = np.pad(rng.normal(1.0, 0.1, (14, 14, 14)).clip(0.1), 1).astype(np.float32)
+        mask = np.zeros(image.shape, bool)
+        corner = rng.integers(2, 9, 3)
+        blob = tuple(slice(c, c + 5) for c in corner)
+        mask[blob] = True
+        image[blob] += 0.35
+        # Single bright voxels everywhere: only size tells a lesion from them.
+        image[(rng.uniform(size=image.shape) > 0.97) & (image > 0)] += 0.35
+        return utility.standard_scores(image), mask
+
+    torch.set_num_threads(1)
+    images, masks = zip(*(case() for _ in range(6)), strict=True)
+    network = utility.train(images, masks, steps=60, seed=0, device=torch.device("cpu"), batch=2)
+    tests = [case() for _ in range(3)]
+    cut = utility.best_threshold(images, masks)
+    learned = np.mean([spaces.dice(utility.predict(network, image), mask) for image, mask in tests])
+    trivial = np.mean([spaces.dice(image > cut, mask) for image, mask in tests])
+    assert learned > max(trivial, 0.5)
+
+
+def test_standard_scores_do_not_depend_on_scale_or_shift_of_the_scanner(rng):
+    image = np.pad(rng.uniform(0.2, 1, (10, 10, 10)), 3)
+    scores = utility.standard_scores(image)
+    assert not scores[image == 0].any()
+    np.testing.assert_allclose(utility.standard_scores(np.where(image > 0, 7 * image + 3, 0)), scores, atol=1e-4)
+
+
+def test_best_threshold_is_the_one_that_separates():
+    image = np.linspace(0, 5, 1000).reshape(10, 10, 10)
+    assert utility.best_threshold([image], [image > 3.1]) == pytest.approx(3.1, abs=0.051)
