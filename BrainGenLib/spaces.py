@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class Registration:
 
     Attributes:
         template_to_scan: 4×4 matrix, template world (mm) to scan world (mm).
-        dice: overlap of the scan's brain with the template brain, 0 to 1 (below about 0.85 something went wrong).
-            Without a brain mask it is the overlap of the scan's foreground with the template brain: only a hint.
+        dice: overlap of the scan's brain with the template brain inside the scan's field of view, 0 to 1 (below about
+            0.85 something went wrong). Without a brain mask the scan's foreground stands for the brain: only a hint.
+        coverage: share of the template brain that the field of view holds, 0 to 1.
     """
 
     template_to_scan: np.ndarray
     dice: float
+    coverage: float = 1.0
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ def load_canonical(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     try:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
+        affine = np.array(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a NIfTI image: {error}") from error
     while array.ndim > 3 and array.shape[-1] == 1:
@@ -82,7 +84,7 @@ def load_canonical(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path} holds an array of shape {array.shape}; a single 3D volume is needed.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         array = np.nan_to_num(array, posinf=0.0, neginf=0.0)
-    if affine is None or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+    if affine.shape != (4, 4) or abs(float(np.linalg.det(affine[:3, :3]))) < 1e-6:
         raise ValueError(f"{path} has no usable voxel-to-world matrix; set its orientation in the header first.")
     return canonical(array, affine)
 
@@ -102,8 +104,13 @@ def voxel_size(affine: np.ndarray) -> tuple[float, float, float]:
     return float(sizes[0]), float(sizes[1]), float(sizes[2])
 
 
-def same_grid(shape_a: tuple[int, ...], affine_a: np.ndarray, shape_b: tuple[int, ...], affine_b: np.ndarray,
-              tolerance: float = 0.05) -> bool:
+def same_grid(
+    shape_a: tuple[int, ...],
+    affine_a: np.ndarray,
+    shape_b: tuple[int, ...],
+    affine_b: np.ndarray,
+    tolerance: float = 0.05,
+) -> bool:
     """Whether two grids have the same voxels, to ``tolerance`` mm at the corners."""
     if tuple(shape_a) != tuple(shape_b):
         return False
@@ -117,7 +124,7 @@ def to_sitk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
     Raises:
         ValueError: the affine is sheared, which SimpleITK's image geometry cannot hold.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     lps = LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -134,7 +141,7 @@ def to_sitk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
 
 def from_sitk(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     """SimpleITK image (LPS) to array and RAS+ affine."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
@@ -145,8 +152,16 @@ def from_sitk(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
 # -- resampling ------------------------------------------------------------------------------------------------------
 
 
-def resample(array: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], target_affine: np.ndarray, *,
-             matrix: np.ndarray | None = None, order: Literal[0, 1, 3, "label"] = 1, fill: float = 0) -> np.ndarray:
+def resample(
+    array: np.ndarray,
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    target_affine: np.ndarray,
+    *,
+    matrix: np.ndarray | None = None,
+    order: Literal[0, 1, 3, "label"] = 1,
+    fill: float = 0,
+) -> np.ndarray:
     """Resample a volume to another grid.
 
     Args:
@@ -160,7 +175,7 @@ def resample(array: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int],
     Returns:
         Array of ``shape``: float32 for orders 1 and 3, the source's type otherwise.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     index_map = np.linalg.inv(affine) @ (np.eye(4) if matrix is None else matrix) @ target_affine
     if order in (1, 3):
@@ -173,14 +188,33 @@ def resample(array: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int],
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(index_map[:3, :3].ravel().tolist())
     transform.SetTranslation(index_map[:3, 3].tolist())
-    interpolator = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline, "label": sitk.sitkLabelLinear}
-    result = sitk.Resample(source, [int(n) for n in shape], transform, interpolator[order], [0.0] * 3, [1.0] * 3,
-                           np.eye(3).ravel().tolist(), float(fill))
+    interpolator = {
+        0: sitk.sitkNearestNeighbor,
+        1: sitk.sitkLinear,
+        3: sitk.sitkBSpline,
+        "label": sitk.sitkLabelLinear,
+    }
+    result = sitk.Resample(
+        source,
+        [int(n) for n in shape],
+        transform,
+        interpolator[order],
+        [0.0] * 3,
+        [1.0] * 3,
+        np.eye(3).ravel().tolist(),
+        float(fill),
+    )
     return np.ascontiguousarray(sitk.GetArrayFromImage(result).transpose(2, 1, 0))
 
 
-def to_grid(array: np.ndarray, affine: np.ndarray, grid: Grid, *, template_to_scan: np.ndarray | None = None,
-            order: Literal[0, 1, 3, "label"] = 1) -> np.ndarray:
+def to_grid(
+    array: np.ndarray,
+    affine: np.ndarray,
+    grid: Grid,
+    *,
+    template_to_scan: np.ndarray | None = None,
+    order: Literal[0, 1, 3, "label"] = 1,
+) -> np.ndarray:
     """A scan on a template grid; see :func:`resample`."""
     return resample(array, affine, grid.shape, grid.affine, matrix=template_to_scan, order=order)
 
@@ -200,7 +234,9 @@ def _corners(shape: tuple[int, ...]) -> np.ndarray:
     return np.vstack([grid, np.ones(8)]).T
 
 
-def bounding_grid(shape: tuple[int, ...], affine: np.ndarray, spacing: float) -> tuple[tuple[int, int, int], np.ndarray]:
+def bounding_grid(
+    shape: tuple[int, ...], affine: np.ndarray, spacing: float
+) -> tuple[tuple[int, int, int], np.ndarray]:
     """An axis-aligned RAS+ grid of ``spacing`` mm around a volume: its shape and affine."""
     points = (_corners(shape) @ affine.T)[:, :3]
     low, high = points.min(0), points.max(0)
@@ -241,9 +277,18 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2.0 * int((a & b).sum()) / total if total else 1.0
 
 
-def register(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *,
-             dof: Literal[6, 12] = 6, fixed_mask: np.ndarray | None = None, start: np.ndarray | None = None,
-             spacing: float = 3.0, seed: int = 0) -> np.ndarray:
+def register(
+    fixed: np.ndarray,
+    fixed_affine: np.ndarray,
+    moving: np.ndarray,
+    moving_affine: np.ndarray,
+    *,
+    dof: Literal[6, 12] = 6,
+    fixed_mask: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    spacing: float = 3.0,
+    seed: int = 0,
+) -> np.ndarray:
     """Align two volumes by mutual information (any pair of contrasts).
 
     Args:
@@ -258,7 +303,7 @@ def register(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, mo
     Raises:
         ValueError: the volumes do not overlap at the start.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     start = np.eye(4) if start is None else np.asarray(start, float)
 
@@ -285,10 +330,7 @@ def register(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, mo
     points = np.argwhere((fixed if fixed_mask is None else fixed_mask) > 0)
     centre = (fixed_affine @ np.r_[points.mean(0) if len(points) else np.array(fixed.shape) / 2, 1.0])[:3]
     # ``start`` is fixed; the optimiser finds a correction about the centre of the fixed image, applied before it.
-    if dof == 6:
-        correction = sitk.Euler3DTransform()
-    else:
-        correction = sitk.AffineTransform(3)
+    correction = sitk.Euler3DTransform() if dof == 6 else sitk.AffineTransform(3)
     correction.SetCenter(centre.tolist())
     initial = sitk.AffineTransform(3)
     initial.SetMatrix(start[:3, :3].ravel().tolist())
@@ -328,27 +370,31 @@ def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.nda
         raise ValueError("The image is empty.")
     moving = np.where(brain, image, 0) if brain is not None else image
     near = ndimage.binary_dilation(fixed_brain, iterations=3)
-    result, best = np.eye(4), -1.0
+    result, best, coverage = np.eye(4), -1.0, 0.0
     for start in _starts(fixed_brain, GRID_2MM.affine, support, affine, scale=brain is not None):
-        matrix = register(fixed, GRID_2MM.affine, moving, affine, dof=6 if brain is None else 12, fixed_mask=near,
-                          start=start)
+        matrix = register(
+            fixed, GRID_2MM.affine, moving, affine, dof=6 if brain is None else 12, fixed_mask=near, start=start
+        )
         if brain is None:
             matrix = register(fixed, GRID_2MM.affine, moving, affine, dof=12, fixed_mask=near, start=matrix)
-        overlap = dice(to_grid(support, affine, GRID_2MM, template_to_scan=matrix, order=0), fixed_brain)
+        view = to_grid(np.ones(support.shape, np.uint8), affine, GRID_2MM, template_to_scan=matrix, order=0) > 0
+        overlap = dice(to_grid(support, affine, GRID_2MM, template_to_scan=matrix, order=0), fixed_brain & view)
         if overlap > best:
-            result, best = matrix, overlap
+            result, best, coverage = matrix, overlap, float(view[fixed_brain].mean())
         if best > 0.9:
             break
-    return Registration(result, best)
+    return Registration(result, best, coverage)
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:
     return image > 0.1 * np.percentile(image[image > 0], 95) if (image > 0).any() else np.zeros(image.shape, bool)
 
 
-def _starts(fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *,
-            scale: bool) -> list[np.ndarray]:
+def _starts(
+    fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *, scale: bool
+) -> list[np.ndarray]:
     """First guesses, fixed world to moving world: centres of mass (and sizes) made equal, upright and tilted."""
+
     def moments(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
         return points.mean(0), points.std(0)

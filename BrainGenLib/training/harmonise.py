@@ -1,0 +1,171 @@
+"""Label maps of many conventions to the one of :mod:`BrainGenLib.anatomy`, with one meaning of CSF.
+
+Understood: the project's own values, FreeSurfer's aseg and aparc+aseg, SynthSeg's generation labels (whole head) and
+FreeSurfer maps with both sides merged into the left values. Extra-cerebral tissue becomes class 64 + its position in
+:data:`EXTRA_CEREBRAL`.
+
+CSF (24) means the same in every case of the cache: what is neither tissue nor ventricle inside the *brain hull*, the
+morphological closing of the tissue by 10 mm plus a rim of 2 mm, as far as the scan shows anything there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from BrainGenLib import anatomy
+from BrainGenLib.spaces import Grid
+
+EXTRA_CEREBRAL = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, 165, 258, 259)
+FIRST_EXTRA = 64
+CSF = 24
+
+# Values that are another value of the table under a second name: lesion and white-matter hypointensity; chambers
+# and choroid plexus of the lateral ventricles.
+SYNONYMS = {25: 77, 57: 77, 78: 77, 79: 77, 136: 4, 31: 4, 163: 43, 63: 43, 137: 5, 164: 44}
+# Values that become the nearest of some others (None: of all structures): chiasm, callosum, then vessels, fifth
+# ventricle and what FreeSurfer leaves undetermined.
+NEAREST: dict[int, tuple[int, ...] | None] = {
+    85: (28, 60),
+    **dict.fromkeys(range(251, 256), (2, 41)),
+    **dict.fromkeys((29, 30, 61, 62, 72, 80, 81, 82, 192), None),
+}
+# Tumour maps of the BraTS convention, to conditions.
+BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
+
+CLOSING_MM = 10.0
+RIM_MM = 2.0
+
+
+def structures(values: np.ndarray) -> np.ndarray:
+    """On-disk values of any understood convention to class indices, extra-cerebral tissue from 64 on (uint8).
+
+    Raises:
+        ValueError: a value is in none of the conventions.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = np.rint(values)
+    values = values.astype(np.int32)
+    present = np.unique(values)
+    lookup = {int(value): int(value) for value in present}
+    for value in lookup:
+        if 1000 <= value < 1036 or 2000 <= value < 2036:
+            lookup[value] = 3 if value < 2000 else 42
+        elif 3000 <= value < 3036 or 4000 <= value < 4036 or value in (5001, 5002):
+            lookup[value] = 2 if value < 4000 or value == 5001 else 41
+        else:
+            lookup[value] = SYNONYMS.get(value, value)
+    table = np.array([lookup[int(value)] for value in present], np.int32)
+    odd = [v for v in lookup if v in EXTRA_CEREBRAL or v in NEAREST]
+    table[np.isin(present, odd)] = 0
+    positions = np.searchsorted(present, values)
+    classes = anatomy.to_classes(table).astype(np.uint8)[positions]
+    for value in odd:
+        here = values == value
+        if value in EXTRA_CEREBRAL:
+            classes[here] = FIRST_EXTRA + EXTRA_CEREBRAL.index(value)
+        else:
+            targets = NEAREST[value]
+            wanted = None if targets is None else [int(c) for c in anatomy.to_classes(np.array(targets))]
+            fill_nearest(classes, here, wanted)
+    return classes
+
+
+def fill_nearest(classes: np.ndarray, where: np.ndarray, wanted: Sequence[int] | None = None) -> None:
+    """Give the voxels ``where`` the class of the nearest other voxel, in place; ``wanted`` None means any structure."""
+    if not where.any():
+        return
+    if wanted is None:
+        csf = int(anatomy.to_classes(np.array([CSF]))[0])
+        wanted = [c for c in anatomy.classes_of(kind="structure") if c != csf]
+    for box in ndimage.find_objects(ndimage.label(ndimage.binary_dilation(where, iterations=3))[0]):
+        for reach in (4, 40):
+            slices = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+            sources = np.isin(classes[slices], wanted) & ~where[slices]
+            if sources.any():
+                nearest = ndimage.distance_transform_edt(~sources, return_distances=False, return_indices=True)
+                found = classes[slices][tuple(nearest)]
+                inside = where[slices]
+                classes[slices][inside] = found[inside]
+                break
+
+
+def one_sided(classes: np.ndarray) -> bool:
+    """Whether left and right are merged into the left classes."""
+    present = set(np.unique(classes).tolist())
+    sides = {label.side for label in anatomy.labels() if label.index in present}
+    return "left" in sides and "right" not in sides
+
+
+def split_sides(classes: np.ndarray, grid: Grid) -> np.ndarray:
+    """Give each half of a one-sided template-space class map its side, at the plane of best mirror symmetry."""
+    from scipy.optimize import minimize
+
+    white = ndimage.gaussian_filter(
+        np.isin(classes, anatomy.classes_of(tissue="wm")).astype(np.float32), 2 / grid.spacing
+    )
+    step = max(1, round(4 / grid.spacing))
+    points = np.argwhere(white > 0.3)[:: step**3].astype(float)
+    world = points * grid.spacing + grid.origin
+    here = ndimage.map_coordinates(white, points.T, order=1)
+
+    def asymmetry(plane: np.ndarray) -> float:
+        mirrored = points.copy()
+        across = 2 * (plane[0] + plane[1] * world[:, 1] + plane[2] * world[:, 2]) - world[:, 0]
+        mirrored[:, 0] = (across - grid.origin[0]) / grid.spacing
+        return float(np.abs(ndimage.map_coordinates(white, mirrored.T, order=1) - here).mean())
+
+    simplex = np.array([[0, 0, 0], [3, 0, 0], [0, 0.05, 0], [0, 0, 0.05]], float)
+    plane = minimize(asymmetry, np.zeros(3), method="Nelder-Mead", options={"initial_simplex": simplex}).x
+    x, y, z = (np.arange(n) * grid.spacing + o for n, o in zip(grid.shape, grid.origin, strict=True))
+    right = x[:, None, None] > plane[0] + plane[1] * y[None, :, None] + plane[2] * z[None, None, :]
+    mirror = np.array(anatomy.mirrored_classes(), np.uint8)
+    return np.where(right, mirror[classes], classes).astype(np.uint8)
+
+
+def brain_hull(tissue: np.ndarray, spacing: float) -> np.ndarray:
+    """Closing of the tissue by 10 mm plus a rim of 2 mm (bool, same grid)."""
+    coarse = tissue
+    if spacing == 1:
+        coarse = tissue.reshape([n for size in tissue.shape for n in (size // 2, 2)]).mean((1, 3, 5)) >= 0.5
+    size = 2.0 if spacing == 1 else spacing
+    pad = int(np.ceil(CLOSING_MM / size)) + 2
+    padded = np.pad(coarse, pad)
+    grown = ndimage.distance_transform_edt(~padded, sampling=size) <= CLOSING_MM
+    hull = ndimage.distance_transform_edt(grown, sampling=size) > CLOSING_MM - RIM_MM
+    hull = hull[pad:-pad, pad:-pad, pad:-pad]
+    if spacing == 1:
+        # Each coarse voxel is a block of 8: repeat, then smooth the stairs away.
+        hull = hull.repeat(2, 0).repeat(2, 1).repeat(2, 2).astype(np.float32)
+        hull = ndimage.gaussian_filter(hull, 1.0) > 0.5
+    return hull | tissue
+
+
+def complete(classes: np.ndarray, spacing: float, support: np.ndarray | None) -> np.ndarray:
+    """Close holes, drop stray pieces and set CSF to its one meaning, on a regular template grid.
+
+    Args:
+        classes: brain classes (no extra-cerebral ones).
+        support: where the scan shows anything (a brain-masked scan is empty beyond its mask); None for no limit.
+    """
+    csf = int(anatomy.to_classes(np.array([CSF]))[0])
+    result = classes.copy()
+    tissue = (result > 0) & (result != csf)
+    parts, count = ndimage.label(tissue)
+    if count > 1:
+        largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
+        lesions = result >= min(anatomy.classes_of(kind="lesion"))
+        result[tissue & (parts != largest) & ~lesions] = 0
+        tissue = (result > 0) & (result != csf)
+    fill_nearest(result, ndimage.binary_fill_holes(tissue) & (result == 0))
+    tissue = (result > 0) & (result != csf)
+    hull = brain_hull(tissue, spacing)
+    # Labelled CSF is evidence of its own; elsewhere the scan has to show something.
+    if support is not None:
+        hull &= support | tissue
+    result[hull & ~tissue] = csf
+    result[~hull] = 0
+    return result

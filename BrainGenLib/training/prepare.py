@@ -1,0 +1,503 @@
+"""``braingen prepare``: a BIDS tree to the training cache, subject by subject, resumable.
+
+Conventions (docs/data.md): raw scans ``anat/*_{T1w,T2w,FLAIR,PDw}.nii[.gz]``, contrast-enhanced T1w with the entity
+``ce-``; label maps ``*_desc-{anatomy,head}_dseg`` (or a ``_dseg`` without ``label-``), lesions
+``*_label-{wmh,ms,tumour,stroke}_{mask,dseg}``, brain masks ``*_desc-brain_mask``, all in ``derivatives/**/anat``.
+``space-T1w`` (or another contrast) says whose world a derivative shares, ``space-MNI…`` that it is in the template.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import re
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from BrainGenLib import anatomy, spaces
+from BrainGenLib.training import harmonise
+from BrainGenLib.training.cache import CachedCase, CacheWriter
+
+CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw")
+FINE_MM = 1.3
+LEAST_DICE = 0.75
+LEAST_LESION_ML = 0.1
+LEAST_INSIDE = 0.6
+# A rigid correction between scans of one session that is larger than this is a failure, not a movement.
+LARGEST_SHIFT_MM = 25.0
+# Appearance of a T1w scan, by tissue: what a label map is registered with.
+T1W_LIKE = {"wm": 230, "gm": 150, "deep_gm": 180, "brainstem": 210, "csf": 60, "lesion": 180, "background": 0}
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a session; ``space`` is its BIDS space entity, empty when it has none."""
+
+    path: str
+    space: str = ""
+
+    @property
+    def in_template(self) -> bool:
+        return self.space.startswith("MNI")
+
+
+@dataclass
+class Session:
+    """What the tree holds of one subject at one time."""
+
+    id: str
+    images: dict[str, File] = field(default_factory=dict)
+    labels: File | None = None
+    whole_head: bool = False
+    brain: File | None = None
+    lesions: dict[str, File] = field(default_factory=dict)
+    person: dict[str, str] = field(default_factory=dict)
+
+
+# -- reading the tree ------------------------------------------------------------------------------------------------
+
+
+def scan_bids(bids: Path) -> list[Session]:
+    """All sessions of a tree that hold an image, a label map or a lesion mask, by id.
+
+    Raises:
+        ValueError: there is none, or ``participants.tsv`` is not a table with ``participant_id``.
+    """
+    if not bids.is_dir():
+        raise ValueError(f"{bids} is not a folder; give the root of a BIDS tree.")
+    people = _participants(bids)
+    sessions: dict[str, Session] = {}
+    raw = sorted(bids.glob("sub-*/**/anat/*.nii*"))
+    derived = sorted(bids.glob("derivatives/**/sub-*/**/anat/*.nii*"))
+    for path in raw + derived:
+        name = path.name.split(".nii")[0]
+        *parts, suffix = name.split("_")
+        entities = dict(part.split("-", 1) for part in parts if "-" in part)
+        if "sub" not in entities:
+            continue
+        key = entities["sub"] + (f"_ses-{entities['ses']}" if "ses" in entities else "")
+        session = sessions.setdefault(key, Session(key, person=people.get(f"sub-{entities['sub']}", {})))
+        _enter(session, File(str(path), entities.get("space", "")), entities, suffix)
+    found = [s for s in sessions.values() if s.images or s.labels or s.lesions]
+    if not found:
+        places = "sub-*/anat, derivatives/*/sub-*/anat"
+        raise ValueError(f"{bids} holds no scans or label maps where BIDS puts them ({places}).")
+    return sorted(found, key=lambda s: s.id)
+
+
+def _enter(session: Session, file: File, entities: dict[str, str], suffix: str) -> None:
+    if suffix in CONTRASTS:
+        contrast = "T1ce" if suffix == "T1w" and "ce" in entities else suffix
+        session.images.setdefault(contrast, file)
+    elif "label" in entities:
+        if entities["label"] in (*anatomy.lesions(), "tumour") and suffix in ("mask", "dseg"):
+            session.lesions.setdefault(entities["label"], file)
+    elif suffix == "dseg":
+        session.labels = session.labels or file
+        session.whole_head = session.whole_head or entities.get("desc") == "head"
+    elif suffix == "mask" and entities.get("desc") == "brain":
+        session.brain = session.brain or file
+
+
+def _participants(bids: Path) -> dict[str, dict[str, str]]:
+    path = bids / "participants.tsv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if rows and "participant_id" not in rows[0]:
+        raise ValueError(f"{path} has no column participant_id; columns must be separated by tabs.")
+    return {row["participant_id"]: {k: v for k, v in row.items() if v and v != "n/a"} for row in rows}
+
+
+# -- one session -----------------------------------------------------------------------------------------------------
+
+Prepared = list[tuple[CachedCase, "np.ndarray | None", dict[str, np.ndarray]]]
+
+
+@dataclass
+class Scan:
+    """A loaded volume; ``to_own`` maps the session's common world to the volume's own."""
+
+    data: np.ndarray
+    affine: np.ndarray
+    to_own: np.ndarray = field(default_factory=lambda: np.eye(4))
+
+
+def prepare_session(session: Session) -> Prepared:
+    """Everything that the cache gets of a session.
+
+    Raises:
+        ValueError: a file is unreadable, a label value unknown, or the registration failed; one sentence.
+    """
+    if not session.images and session.labels is None:
+        return _lesions_alone(session)
+    images = {c: Scan(*spaces.load_canonical(session.images[c].path)) for c in CONTRASTS if c in session.images}
+    labels = None
+    if session.labels is not None:
+        data, affine = spaces.load_canonical(session.labels.path)
+        try:
+            labels = Scan(harmonise.structures(data), affine)
+        except ValueError as error:
+            raise ValueError(f"{session.labels.path}: {error}") from error
+    reference = _reference(session, images)
+    inside = _brain(session, images, labels, reference)
+    quality = _align(session, images, reference, labels, inside)
+    registration = _to_template(session, images, labels, inside, reference)
+    if registration.dice < LEAST_DICE:
+        raise ValueError(f"{session.id}: the alignment with the template failed (overlap {registration.dice:.2f}).")
+    quality["template_dice"] = round(registration.dice, 4)
+    quality["coverage"] = round(registration.coverage, 4)
+
+    def case(suffix: str = "") -> CachedCase:
+        person = session.person
+        return CachedCase(
+            id=session.id + suffix,
+            dataset=person.get("dataset", "bids"),
+            split=person.get("split", "train"),
+            space="template",
+            spacing=spacing,
+            age=_number(person.get("age")),
+            sex=person.get("sex"),
+            licence=person.get("licence", ""),
+            quality=dict(quality),
+        )
+
+    spacing = _spacing(images, labels)
+    grid = spaces.GRID_1MM if spacing == 1 else spaces.GRID_2MM
+    matrix = registration.template_to_scan
+    lesions = _lesion_classes(session, images, grid, matrix)
+    main = case()
+    main.images = {c: tuple(round(v, 3) for v in spaces.voxel_size(s.affine)) for c, s in images.items()}  # type: ignore[misc]
+    support = None
+    if inside is not None:
+        support = spaces.to_grid(inside.data, inside.affine, grid, template_to_scan=inside.to_own @ matrix) > 0.5
+    classes = None
+    if labels is not None:
+        main.quality["label_spacing"] = round(max(spaces.voxel_size(labels.affine)), 3)
+        brain_only = np.where(labels.data < harmonise.FIRST_EXTRA, labels.data, 0).astype(np.uint8)
+        classes = spaces.to_grid(
+            brain_only, labels.affine, grid, template_to_scan=labels.to_own @ matrix, order="label"
+        )
+        if harmonise.one_sided(classes):
+            classes = harmonise.split_sides(classes, grid)
+        # Teachers that do not know a lesion leave holes there.
+        within = classes > 0 if support is None else (classes > 0) | support
+        classes = np.where((lesions > 0) & within, lesions, classes)
+        classes = harmonise.complete(classes, spacing, support)
+        main.quality["structures"] = _structures(classes)
+        main.quality["brain_ml"] = _ml(classes > 0, spacing)
+        main.quality["csf_ml"] = _ml(classes == int(anatomy.to_classes(np.array([24]))[0]), spacing)
+        main.pathologies = _pathologies(classes, spacing)
+    else:
+        main.pathologies = _pathologies(lesions, spacing)
+    mask = classes > 0 if classes is not None else support
+    volumes = {
+        contrast: normalise(spaces.to_grid(scan.data, scan.affine, grid, template_to_scan=scan.to_own @ matrix), mask)
+        for contrast, scan in images.items()
+    }
+    prepared: Prepared = [(main, classes, volumes)]
+    if labels is not None and (labels.data >= harmonise.FIRST_EXTRA).any():
+        head = case("_head")
+        head.space, head.spacing = "head", 1
+        volume = _head(labels)
+        head.pathologies = _pathologies(volume, 1)
+        prepared.append((head, volume, {}))
+    return prepared
+
+
+def normalise(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """0 to the 99.5th percentile of the brain = 0..255, 0 outside ``mask`` (None: outside the foreground)."""
+    inside = image > 0 if mask is None else mask & (image > 0)
+    top = float(np.percentile(image[inside], 99.5)) if inside.any() else 1.0
+    scaled = np.clip(image / max(top, 1e-6), 0, 1) * 255
+    return np.round(np.where(inside, scaled, 0)).astype(np.uint8)
+
+
+def _reference(session: Session, images: dict[str, Scan]) -> str | None:
+    """The contrast whose world is the session's: the labels' one, else the first in the order of CONTRASTS."""
+    if session.labels is not None and session.labels.space in images:
+        return session.labels.space
+    return next(iter(images), None)
+
+
+def _brain(session: Session, images: dict[str, Scan], labels: Scan | None, reference: str | None) -> Scan | None:
+    """Where the reference shows brain: the given mask, else the non-zero part of a brain-masked scan."""
+    if session.brain is not None:
+        data, affine = spaces.load_canonical(session.brain.path)
+        return Scan((data > 0).astype(np.uint8), affine)
+    if reference is None:
+        return None
+    scan = images[reference]
+    if not _empty_corners(scan.data):
+        return None
+    solid = _filled(scan.data > 0)
+    return Scan(solid.astype(np.uint8), scan.affine) if solid.mean() < 0.7 else None
+
+
+def _empty_corners(data: np.ndarray) -> bool:
+    """Whether the corners of a scan are exactly zero, as only a mask makes them."""
+    size = [max(n // 10, 1) for n in data.shape]
+    corners = [
+        data[tuple(slice(None, s) if side == 0 else slice(-s, None) for s, side in zip(size, sides, strict=True))]
+        for sides in np.ndindex(2, 2, 2)
+    ]
+    return sum(int(np.count_nonzero(c)) for c in corners) <= 0.001 * sum(c.size for c in corners)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    return ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 3), iterations=2)[3:-3, 3:-3, 3:-3])
+
+
+def _align(
+    session: Session, images: dict[str, Scan], reference: str | None, labels: Scan | None, inside: Scan | None
+) -> dict[str, float]:
+    """Rigid alignment of the other contrasts with the reference, where their grids differ."""
+    quality: dict[str, float] = {}
+    if reference is None:
+        return quality
+    fixed = images[reference]
+    brain = labels or inside
+    around = None
+    if brain is not None:
+        data = (brain.data > 0) & (brain.data < harmonise.FIRST_EXTRA)
+        around = spaces.resample(data, brain.affine, fixed.data.shape, fixed.affine, order=0)
+        around = ndimage.binary_dilation(around, iterations=max(1, round(4 / min(spaces.voxel_size(fixed.affine)))))
+    for contrast, scan in images.items():
+        if contrast == reference or spaces.same_grid(fixed.data.shape, fixed.affine, scan.data.shape, scan.affine):
+            continue
+        try:
+            matrix = spaces.register(fixed.data, fixed.affine, scan.data, scan.affine, fixed_mask=around)
+        except ValueError as error:
+            raise ValueError(f"{session.images[contrast].path}: {error}") from error
+        centre = fixed.affine @ np.r_[np.array(fixed.data.shape) / 2, 1.0]
+        shift = float(np.linalg.norm((matrix @ centre - centre)[:3]))
+        if shift > LARGEST_SHIFT_MM:
+            raise ValueError(
+                f"{session.images[contrast].path} could not be aligned with the {reference} of its session."
+            )
+        scan.to_own = matrix
+        quality[f"shift_{contrast}_mm"] = round(shift, 2)
+    return quality
+
+
+def _to_template(
+    session: Session, images: dict[str, Scan], labels: Scan | None, inside: Scan | None, reference: str | None
+) -> spaces.Registration:
+    """Affine to the template, from the labels where there are any (the same for all contrasts), else from a scan."""
+    if labels is not None:
+        tissues = np.zeros(256, np.uint8)
+        for label in anatomy.labels():
+            tissues[label.index] = T1W_LIKE[label.tissue]
+        pseudo = tissues[labels.data]
+        for file in session.lesions.values():
+            data, affine = spaces.load_canonical(file.path)
+            own = images[file.space].to_own if file.space in images else np.eye(4)
+            mask = spaces.resample(data > 0, affine, pseudo.shape, labels.affine, matrix=own, order=0) > 0
+            pseudo[mask & (pseudo == 0)] = T1W_LIKE["lesion"]
+        return spaces.register_to_template(pseudo, labels.affine, brain=pseudo > 0)
+    assert reference is not None
+    scan = images[reference]
+    brain = None
+    if inside is not None:
+        brain = spaces.resample(inside.data, inside.affine, scan.data.shape, scan.affine, order=0) > 0
+    return spaces.register_to_template(scan.data.astype(np.float32), scan.affine, brain=brain)
+
+
+def _spacing(images: dict[str, Scan], labels: Scan | None) -> int:
+    """1 mm if a scan (a label map where there is no scan) is finer than 1.3 mm in at least two axes, else 2 mm."""
+    sources = list(images.values()) or ([labels] if labels is not None else [])
+    return 1 if any(sum(v < FINE_MM for v in spaces.voxel_size(s.affine)) >= 2 for s in sources) else 2
+
+
+def _lesion_classes(session: Session, images: dict[str, Scan], grid: spaces.Grid, matrix: np.ndarray) -> np.ndarray:
+    """Lesion masks of a session as classes on a template grid (0 where there is none)."""
+    result = np.zeros(grid.shape, np.uint8)
+    table = anatomy.lesions()
+    for name, file in session.lesions.items():
+        data, affine = _cropped(*spaces.load_canonical(file.path))
+        own = images[file.space].to_own if file.space in images else np.eye(4)
+        if name == "tumour" and np.unique(data).size > 2:
+            source = np.zeros(256, np.uint8)
+            for value, condition in harmonise.BRATS.items():
+                source[value] = table[condition].index
+            mapped = source[np.clip(np.rint(data), 0, 255).astype(np.uint8)]
+            found = spaces.to_grid(mapped, affine, grid, template_to_scan=own @ matrix, order="label")
+            result = np.where(found > 0, found, result)
+        else:
+            share = spaces.to_grid((data > 0).astype(np.float32), affine, grid, template_to_scan=own @ matrix)
+            result[share > 0.5] = table[name].index
+    return result
+
+
+def _cropped(data: np.ndarray, affine: np.ndarray, margin: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a mask that is not empty: a small lesion costs little time."""
+    if not (data > 0).any():
+        return data, affine
+    box = ndimage.find_objects((data > 0).astype(np.uint8))[0]
+    slices = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
+    moved = affine.copy()
+    moved[:3, 3] = (affine @ np.r_[[s.start for s in slices], 1.0])[:3]
+    return data[slices], moved
+
+
+def _lesions_alone(session: Session) -> Prepared:
+    grid = spaces.GRID_2MM
+    outside = [f.path for f in session.lesions.values() if not f.in_template]
+    if outside:
+        raise ValueError(f"{outside[0]} has no scan beside it and is not in template space (space-MNI…).")
+    classes = _lesion_classes(session, {}, grid, np.eye(4))
+    _, brain = spaces.template()
+    total = int((classes > 0).sum())
+    classes[~brain] = 0
+    kept = int((classes > 0).sum())
+    if _ml(classes > 0, 2) < LEAST_LESION_ML or kept < LEAST_INSIDE * total:
+        return []
+    names = _pathologies(classes, 2, least=0.0)
+    person = session.person
+    case = CachedCase(
+        id=f"lesion-{names[0]}-{session.id}",
+        dataset=person.get("dataset", "bids"),
+        split=person.get("split", "train"),
+        space="lesion",
+        spacing=2,
+        pathologies=names,
+        age=_number(person.get("age")),
+        sex=person.get("sex"),
+        licence=person.get("licence", ""),
+        quality={"lesion_ml": _ml(classes > 0, 2), "inside": round(kept / max(total, 1), 4)},
+    )
+    return [(case, classes, {})]
+
+
+def _head(labels: Scan) -> np.ndarray:
+    """A whole-head class map at 1 mm RAS, cropped to the head."""
+    volume = labels.data
+    if max(abs(v - 1) for v in spaces.voxel_size(labels.affine)) > 0.1:
+        shape, affine = spaces.bounding_grid(volume.shape, labels.affine, 1.0)
+        volume = spaces.resample(volume, labels.affine, shape, affine, order="label")
+    box = ndimage.find_objects((volume > 0).astype(np.uint8))[0]
+    return np.ascontiguousarray(volume[tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)])
+
+
+def _pathologies(classes: np.ndarray, spacing: int, least: float = LEAST_LESION_ML) -> list[str]:
+    return [name for name, label in anatomy.lesions().items() if _ml(classes == label.index, spacing) > least]
+
+
+def _structures(classes: np.ndarray) -> float:
+    """Share of the table's structures that are there: 1 for a whole brain, less where a part is cut off."""
+    wanted = anatomy.classes_of(kind="structure")
+    return round(len(np.intersect1d(np.unique(classes), wanted)) / len(wanted), 3)
+
+
+def _ml(mask: np.ndarray, spacing: int) -> float:
+    return round(int(mask.sum()) * spacing**3 / 1000, 3)
+
+
+def _number(text: str | None) -> float | None:
+    match = re.match(r"\d+(\.\d+)?", text or "")
+    return float(match[0]) if match else None
+
+
+# -- the whole tree --------------------------------------------------------------------------------------------------
+
+
+def _quiet_worker() -> None:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _work(session: Session, folder: Path) -> tuple[str, list[str], str]:
+    """Prepare one session into ``folder``; returns its id, the ids of its cases and a sentence if it failed."""
+    try:
+        prepared = prepare_session(session)
+    except (ValueError, RuntimeError, OSError) as error:
+        return session.id, [], str(error)
+    entries = []
+    for case, classes, images in prepared:
+        arrays = dict(images) if classes is None else {**images, "labels": classes}
+        with (folder / f"{case.id}.npz.part").open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        (folder / f"{case.id}.npz.part").rename(folder / f"{case.id}.npz")
+        entries.append(asdict(case))
+    part = folder / f"{session.id}.json.part"
+    part.write_text(json.dumps(entries))
+    part.rename(folder / f"{session.id}.json")
+    return session.id, [e["id"] for e in entries], ""
+
+
+def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) -> None:
+    """Write the training cache of a BIDS tree.
+
+    Sessions that are done already (``out/sessions``) are kept, so an interrupted run goes on where it was; sessions
+    that fail are named and left out. ``out/sessions`` is removed when the cache is complete.
+
+    Args:
+        workers: processes. report: receives one line at a time.
+
+    Raises:
+        ValueError: the tree holds nothing that can be used.
+    """
+    sessions = scan_bids(bids)
+    folder = out / "sessions"
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [s for s in sessions if not (folder / f"{s.id}.json").exists()]
+    report(f"{len(sessions)} sessions, {len(sessions) - len(todo)} of them done before.")
+    failures: list[str] = []
+    start = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet_worker) as pool:
+        futures = [pool.submit(_work, session, folder) for session in todo]
+        for number, future in enumerate(as_completed(futures), 1):
+            name, _, problem = future.result()
+            if problem:
+                failures.append(problem)
+                report(f"Left out {name}: {problem}")
+            if number % 50 == 0 or number == len(todo):
+                seconds = (time.monotonic() - start) / number * (len(todo) - number)
+                report(f"{number} of {len(todo)} sessions, about {seconds:.0f} s left.")
+    writer = CacheWriter(out)
+    empty = 0
+    for session in sessions:
+        path = folder / f"{session.id}.json"
+        entries = json.loads(path.read_text()) if path.exists() else []
+        empty += path.exists() and not entries
+        for entry in entries:
+            with np.load(folder / f"{entry['id']}.npz") as arrays:
+                volumes = {name: arrays[name] for name in arrays.files}
+            entry["images"] = {name: tuple(size) for name, size in entry["images"].items()}
+            writer.add(CachedCase(**entry), volumes.pop("labels", None), volumes)
+    if not writer.cases and not writer._pending:
+        reason = failures[0] if failures else "no content."
+        raise ValueError(f"No session of {bids} could be prepared; the first reason was: {reason}")
+    writer.close()
+    shutil.rmtree(folder)
+    report(
+        f"{len(writer.cases)} cases in {out}; {empty} lesion masks were too small or outside the brain, "
+        f"{len(failures)} sessions failed."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Turn a BIDS tree into the training cache.")
+    parser.add_argument("bids", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    prepare(options.bids, options.out, workers=options.workers, report=lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    main()
