@@ -45,6 +45,8 @@ def main() -> None:
     while path is not None:
         run(Job(Path(path)), engine, timeline, ended.is_set)
         path = paths.get()
+    # Everything is on disk; taking PyTorch down in order would only keep the parent waiting for seconds.
+    os._exit(0)
 
 
 def _listen(paths: queue.SimpleQueue[str | None], ended: threading.Event) -> None:

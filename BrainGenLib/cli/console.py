@@ -53,7 +53,7 @@ def guarded(as_json: bool) -> Iterator[None]:
     """Turn bad input into its sentence and exit code, and Ctrl-C into the one for cancelled."""
     try:
         yield
-    except BadInput as error:
+    except (BadInput, FileNotFoundError) as error:
         give_up(Failure(code="bad_input", message=str(error)), as_json)
     except KeyboardInterrupt:
         give_up(Failure(code="cancelled", message="Cancelled."), as_json)

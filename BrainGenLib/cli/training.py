@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from BrainGenLib.cli.console import Device, guarded
+from BrainGenLib.errors import BadInput
 
 app = typer.Typer(
     help="Train the networks of the shipped bundles, or write a bundle from a run.", no_args_is_help=True
@@ -18,17 +19,21 @@ app = typer.Typer(
 
 
 class Recipe(str, Enum):
-    """What can be trained; the module of ``BrainGenLib.training`` has the same name with underscores."""
+    """What can be trained."""
 
     SEGMENTER = "segmenter"
     LABEL_AUTOENCODER = "label-autoencoder"
     LABEL_DIFFUSION = "label-diffusion"
     RENDERER = "renderer"
 
-    def call(self, function: str) -> Callable:
-        """A function of the recipe's module, which imports torch."""
-        module = importlib.import_module(f"BrainGenLib.training.{self.value.replace('-', '_')}")
-        return getattr(module, function)
+
+# Not imported at file scope: they need torch.
+TRAIN = {recipe: f"BrainGenLib.training.{recipe.value.replace('-', '_')}" for recipe in Recipe}
+EXPORT = {
+    Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
+    Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
+    Recipe.RENDERER: "BrainGenLib.training.renderer_export",
+}
 
 
 def prepare(
@@ -40,19 +45,23 @@ def prepare(
     with guarded(as_json=False):
         from BrainGenLib.training.prepare import prepare as run
 
-        run(bids, out, workers=workers)
+        try:
+            run(bids, out, workers=workers)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
 
 
 def _train(recipe: Recipe) -> Callable[..., None]:
     def command(
         cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
-        run: Annotated[Path, typer.Argument(help="Run folder; an existing run goes on.")],
+        run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists; best named after the recipe.")],
         minutes: Annotated[float | None, typer.Option(help="Stop after that time; call again to go on.")] = None,
         steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
         device: Device = "auto",
     ) -> None:
         with guarded(as_json=False):
-            recipe.call("train")(cache, run, device=device, minutes=minutes, steps=steps)
+            train = importlib.import_module(TRAIN[recipe]).train
+            train(cache, run, device=device, minutes=minutes, steps=steps)
 
     return command
 
@@ -67,6 +76,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder; its other networks stay.")],
 ) -> None:
-    """Write the networks of a run into a bundle."""
+    """Write the networks of a run into a bundle; the label autoencoder goes with the label diffusion."""
     with guarded(as_json=False):
-        recipe.call("export")(run, bundle)
+        if recipe not in EXPORT:
+            raise BadInput(
+                f"The {recipe.value} is written together with the label diffusion: export label-diffusion."
+            )
+        importlib.import_module(EXPORT[recipe]).export(run, bundle)

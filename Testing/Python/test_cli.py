@@ -237,3 +237,33 @@ def test_info_lists_the_label_table(braingen):
     rows = [json.loads(line) for line in braingen("info", "--labels", "--json")[1].splitlines()]
     assert rows[0]["value"] == 0
     assert len(rows) > 30
+
+
+@pytest.mark.parametrize("recipe", ["segmenter", "label-autoencoder", "label-diffusion", "renderer"])
+def test_training_without_a_cache_is_refused(braingen, tmp_path, recipe):
+    code, _, stderr = braingen("train", recipe, tmp_path / "nothing", tmp_path / "run", "--device", "cpu")
+    assert code == 2
+    assert "holds no" in stderr
+    assert braingen("train", "export", recipe, tmp_path / "run", tmp_path / "bundle")[0] == 2
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_preparing_nothing_is_refused(braingen, tmp_path):
+    (tmp_path / "bids").mkdir()
+    code, _, stderr = braingen("prepare", tmp_path / "bids", tmp_path / "cache")
+    assert code == 2
+    assert str(tmp_path / "bids") in stderr
+
+
+def test_a_scene_is_written_once(braingen, tmp_path, segmentation):
+    pytest.importorskip("slicer")
+    subject = tmp_path / "out" / "sub-0001"
+    assert braingen("render", segmentation, "--out", subject.parent)[0] == 0
+    arguments = ["scene", subject, "--out", tmp_path / "case.mrb", "--screenshot", tmp_path / "case.png"]
+    assert braingen(*arguments)[0] == 0
+    assert (tmp_path / "case.mrb").stat().st_size > 1000
+    assert (tmp_path / "case.png").stat().st_size > 1000
+    code, _, stderr = braingen(*arguments)
+    assert code == 2
+    assert "exists already" in stderr
+    assert braingen("scene", tmp_path, "--out", tmp_path / "other.mrb")[0] == 2
