@@ -159,7 +159,7 @@ def main() -> None:
         headlines=headlines,
         notes=[
             f"One 3D U-Net at 2 mm (16-16-32-64-64 channels), {steps} steps of {arguments.batch} crops of 64³ "
-            f"whatever it is trained on, {seeds} seed(s). The generator itself was trained on the real training scans.",
+            f"whatever it is trained on, {seeds} seed(s). The generator itself saw the real training scans.",
             "Test scans are few: a difference of a few hundredths says nothing.",
         ],
         settings={"steps": steps, "seeds": seeds, "batch": arguments.batch, "device": device.type},

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from BrainGenLib import anatomy, spaces
-from BrainGenLib.evaluation import agreement, baselines, features, fidelity, looks, texture, utility
+from BrainGenLib.evaluation import agreement, baselines, features, fidelity, looks, results, texture, utility
 from BrainGenLib.networks.label_unet import LabelUNet
 
 
@@ -265,3 +265,20 @@ def test_standard_scores_do_not_depend_on_scale_or_shift_of_the_scanner(rng):
 def test_best_threshold_is_the_one_that_separates():
     image = np.linspace(0, 5, 1000).reshape(10, 10, 10)
     assert utility.best_threshold([image], [image > 3.1]) == pytest.approx(3.1, abs=0.051)
+
+
+def test_result_survives_the_file_and_its_tables_become_markdown(tmp_path):
+    table = results.Table(title="t", columns=["name", "value"], rows=[["a", 0.12345], ["b", None], ["c", 12345.6]])
+    result = results.Result(name="x", title="X", tables=[table], headlines=[results.Headline(what="w", figure="1 s")])
+    result.save(tmp_path / "x.json")
+    again = results.Result.model_validate_json((tmp_path / "x.json").read_text())
+    assert again == result
+    assert again.environment["torch"] == torch.__version__
+    assert table.markdown().splitlines() == [
+        "| name | value |",
+        "| --- | ---: |",
+        "| a | 0.123 |",
+        "| b | – |",
+        "| c | 12346 |",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

@@ -1,0 +1,177 @@
+"""``braingen generate`` from end to end on two cores: first preview, whole case, peak memory.
+
+Once through job folders, as the panel does it (a cold worker, then the same worker warm), once from the command line.
+
+    python benchmarks/speed.py --out benchmarks/results/speed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from BrainGenLib.evaluation.results import Headline, Result, Table
+from BrainGenLib.jobs import Job, State, WorkerProcess
+from BrainGenLib.requests import Generate
+
+CONTRASTS = ["T1w", "FLAIR"]
+PREVIEW_S, CASE_S, MEMORY_GB = 10.0, 60.0, 5.0
+
+
+class PeakMemory:
+    """Largest resident memory of a process and its children, in GB, looked at 20 times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.gigabytes = 0.0
+        self._process = psutil.Process(pid)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            try:
+                tree = [self._process, *self._process.children(recursive=True)]
+                self.gigabytes = max(self.gigabytes, sum(one.memory_info().rss for one in tree) / 1e9)
+            except psutil.NoSuchProcess:
+                continue
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@dataclass
+class Timing:
+    """Seconds from submitting a request; ``preview`` is None where nothing shows one."""
+
+    what: str
+    preview: float | None
+    case: float
+    memory: float
+
+    def row(self) -> list[str | float | int | None]:
+        return [self.what, self.preview, self.case, self.memory]
+
+
+def through_job(what: str, worker: WorkerProcess, folder: Path, seed: int, started: float) -> Timing:
+    """Run one request in a worker and watch its folder, as the panel does.
+
+    Raises:
+        RuntimeError: the job failed.
+    """
+    request = Generate(pathologies={"wmh": 0.05}, contrasts=CONTRASTS, seed=seed, device="cpu")
+    job = Job.create(folder, request)
+    preview = None
+    with PeakMemory(worker.pid) as memory:
+        worker.submit(job)
+        while not job.state.finished:
+            time.sleep(0.02)
+            if any(event.preview for event in job.poll(worker)) and preview is None:
+                preview = time.monotonic() - started
+        took = time.monotonic() - started
+    if job.state is not State.DONE:
+        raise RuntimeError(f"The job failed: {job.failure}")
+    return Timing(what, preview, took, memory.gigabytes)
+
+
+def from_command_line(folder: Path, seed: int) -> Timing:
+    """Run ``braingen generate`` in a fresh process."""
+    command = [
+        sys.executable,
+        "-c",
+        "from BrainGenLib.cli import app; app()",
+        "generate",
+        "--pathology",
+        "wmh=0.05",
+        "--seed",
+        str(seed),
+    ]
+    command += [part for contrast in CONTRASTS for part in ("--contrast", contrast)]
+    started = time.monotonic()
+    process = subprocess.Popen([*command, "--device", "cpu", "--out", str(folder)])
+    with PeakMemory(process.pid) as memory:
+        if process.wait() != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}.")
+    return Timing("braingen generate, fresh process", None, time.monotonic() - started, memory.gigabytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--warm", type=int, default=3, help="requests to the warm worker; the median counts")
+    parser.add_argument("--quick", action="store_true", help="one warm request, no command line")
+    arguments = parser.parse_args()
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        process.cpu_affinity(process.cpu_affinity()[: arguments.cores])  # inherited by worker and command line
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        started = time.monotonic()
+        with WorkerProcess(threads=arguments.cores) as worker:
+            timings = [
+                through_job("job folder, cold worker (its start included)", worker, folder / "cold", 1, started)
+            ]
+            for number in range(1 if arguments.quick else arguments.warm):
+                timings.append(
+                    through_job(
+                        "job folder, warm worker", worker, folder / f"warm-{number}", 2 + number, time.monotonic()
+                    )
+                )
+        if not arguments.quick:
+            timings.append(from_command_line(folder / "bids", 1))
+    warm = sorted((timing for timing in timings if "warm" in timing.what), key=lambda timing: timing.case)
+    middle = warm[len(warm) // 2]
+    slowest = max(timing.case for timing in timings)
+    peak = max(timing.memory for timing in timings)
+    assert middle.preview is not None
+    result = Result(
+        name="speed",
+        title="Speed of generate",
+        tables=[
+            Table(
+                title=f"WMH, {' + '.join(CONTRASTS)}, 1 mm, {arguments.cores} CPU cores",
+                columns=["how", "first preview (s)", "whole case (s)", "peak memory (GB)"],
+                rows=[timing.row() for timing in timings],
+            )
+        ],
+        headlines=[
+            Headline(
+                what="First preview, warm worker, 2 cores",
+                figure=f"{middle.preview:.1f} s",
+                target=f"≤ {PREVIEW_S:.0f} s",
+                met=middle.preview <= PREVIEW_S,
+            ),
+            Headline(
+                what="Whole case with two contrasts, 2 cores",
+                figure=f"{middle.case:.1f} s warm, {slowest:.1f} s slowest",
+                target=f"≤ {CASE_S:.0f} s",
+                met=slowest <= CASE_S,
+            ),
+            Headline(
+                what="Peak memory", figure=f"{peak:.1f} GB", target=f"≤ {MEMORY_GB:.0f} GB", met=peak <= MEMORY_GB
+            ),
+        ],
+        notes=[f"Load of the machine before the start: {busy:.1f} (1-minute average; 0 is a quiet machine)."],
+        settings={"cores": arguments.cores},
+    )
+    result.print()
+    result.save(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
