@@ -75,7 +75,7 @@ def structures(values: np.ndarray) -> np.ndarray:
 
 
 def fill_nearest(classes: np.ndarray, where: np.ndarray, wanted: Sequence[int] | None = None) -> None:
-    """Give the voxels ``where`` the class of the nearest other voxel, in place; ``wanted`` None means any structure."""
+    """Give the voxels ``where`` the class of the nearest ``wanted`` one (None: any structure), in place."""
     if not where.any():
         return
     if wanted is None:

@@ -225,6 +225,14 @@ def normalise(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     return np.round(np.where(inside, scaled, 0)).astype(np.uint8)
 
 
+def pseudo_t1w(classes: np.ndarray) -> np.ndarray:
+    """A class map painted like a T1w scan (uint8), 0 outside the brain: the same to register for every contrast."""
+    tissues = np.zeros(256, np.uint8)
+    for label in anatomy.labels():
+        tissues[label.index] = T1W_LIKE[label.tissue]
+    return tissues[classes]
+
+
 def _reference(session: Session, images: dict[str, Scan]) -> str | None:
     """The contrast whose world is the session's: the labels' one, else the first in the order of CONTRASTS."""
     if session.labels is not None and session.labels.space in images:
@@ -297,10 +305,7 @@ def _to_template(
 ) -> spaces.Registration:
     """Affine to the template, from the labels where there are any (the same for all contrasts), else from a scan."""
     if labels is not None:
-        tissues = np.zeros(256, np.uint8)
-        for label in anatomy.labels():
-            tissues[label.index] = T1W_LIKE[label.tissue]
-        pseudo = tissues[labels.data]
+        pseudo = pseudo_t1w(labels.data)
         for file in session.lesions.values():
             data, affine = spaces.load_canonical(file.path)
             own = images[file.space].to_own if file.space in images else np.eye(4)
