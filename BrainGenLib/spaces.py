@@ -325,31 +325,39 @@ def register(
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 0.02, 80, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
-    if fixed_mask is not None:
-        method.SetMetricFixedMask(sitk.Cast(regular(fixed_mask.astype(np.uint8), fixed_affine, 0), sitk.sitkUInt8))
     points = np.argwhere((fixed if fixed_mask is None else fixed_mask) > 0)
     centre = (fixed_affine @ np.r_[points.mean(0) if len(points) else np.array(fixed.shape) / 2, 1.0])[:3]
-    # ``start`` is fixed; the optimiser finds a correction about the centre of the fixed image, applied before it.
-    correction = sitk.Euler3DTransform() if dof == 6 else sitk.AffineTransform(3)
-    correction.SetCenter(centre.tolist())
+    # ``start`` stays; the optimiser finds a correction before it. Coordinates start in the brain's middle,
+    # so that rotations turn about it (the optimiser does not keep a centre set on the transform).
+    middle = np.eye(4)
+    middle[:3, 3] = centre
+    before = start @ middle
     initial = sitk.AffineTransform(3)
-    initial.SetMatrix(start[:3, :3].ravel().tolist())
-    initial.SetTranslation(start[:3, 3].tolist())
+    initial.SetMatrix(before[:3, :3].ravel().tolist())
+    initial.SetTranslation(before[:3, 3].tolist())
+    correction = sitk.Euler3DTransform() if dof == 6 else sitk.AffineTransform(3)
     method.SetMovingInitialTransform(initial)
     method.SetInitialTransform(correction, inPlace=True)
+    target = regular(fixed, fixed_affine, 1)
+    target.SetOrigin((np.asarray(target.GetOrigin()) - centre).tolist())
+    if fixed_mask is not None:
+        mask = sitk.Cast(regular(fixed_mask.astype(np.uint8), fixed_affine, 0), sitk.sitkUInt8)
+        mask.SetOrigin(target.GetOrigin())
+        method.SetMetricFixedMask(mask)
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     # With more threads sums add up in any order, and the last digits differ from run to run; it is no slower.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
-        method.Execute(regular(fixed, fixed_affine, 1), regular(moving, moving_affine, 1))
+        method.Execute(target, regular(moving, moving_affine, 1))
     except RuntimeError as error:
         raise ValueError("The two images do not overlap; check their orientation in the header.") from error
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     found = np.eye(4)
-    found[:3, :3] = np.reshape(correction.GetMatrix(), (3, 3))
-    found[:3, 3] = np.asarray(correction.GetTranslation()) + centre - found[:3, :3] @ centre
-    return start @ found
+    found[:3, 3] = correction.TransformPoint((0.0, 0.0, 0.0))
+    for axis in range(3):
+        found[:3, axis] = np.asarray(correction.TransformPoint(np.eye(3)[axis].tolist())) - found[:3, 3]
+    return before @ found @ np.linalg.inv(middle)
 
 
 def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.ndarray | None = None) -> Registration:
@@ -393,19 +401,36 @@ def _foreground(image: np.ndarray) -> np.ndarray:
 def _starts(
     fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *, scale: bool
 ) -> list[np.ndarray]:
-    """First guesses, fixed world to moving world: centres of mass (and sizes) made equal, upright and tilted."""
+    """First guesses, fixed world to moving world: centres and sizes made equal, upright and tilted.
 
-    def moments(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
-        return points.mean(0), points.std(0)
+    Where the field of view cuts the brain off below or above, the other end is matched instead of the centre.
+    """
 
-    centre, spread = moments(fixed, fixed_affine)
-    other, other_spread = moments(moving, moving_affine)
+    def points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        return np.argwhere(mask)[::7] @ affine[:3, :3].T + affine[:3, 3]
+
+    ours, theirs = points(fixed, fixed_affine), points(moving, moving_affine)
+    centre, other = ours.mean(0), theirs.mean(0)
+    edge = (_corners(moving.shape) @ moving_affine.T)[:, 2]
+    margin = 1.5 * max(voxel_size(moving_affine))
+    # A brain ends in a point below and in a cap above: a wide cross-section at the edge has been cut.
+    wide = 0.3 * len(theirs) * margin / max(float(np.ptp(theirs[:, 2])), 1.0)
+    cut_below = int((theirs[:, 2] < edge.min() + margin).sum()) > wide
+    cut_above = int((theirs[:, 2] > edge.max() - margin).sum()) > wide
+    axes = [0, 1] if cut_below or cut_above else [0, 1, 2]
+    ratio = 1.0
+    if scale:
+        ratio = float(np.clip(np.prod((theirs.std(0) / ours.std(0))[axes]) ** (1 / len(axes)), 0.8, 1.2))
+    if cut_below != cut_above:
+        # The part of the template that is as high as what the scan shows stands for it.
+        height = float(np.ptp(theirs[:, 2])) / ratio
+        end = ours[:, 2].max() - height if cut_below else ours[:, 2].min() + height
+        part = ours[ours[:, 2] >= end] if cut_below else ours[ours[:, 2] <= end]
+        centre = part.mean(0)
     starts = []
     for tilt in (0.0, 20.0, -20.0):
         angle = np.deg2rad(tilt)
         rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-        ratio = float(np.clip((other_spread / spread).prod() ** (1 / 3), 0.8, 1.2)) if scale else 1.0
         matrix = np.eye(4)
         matrix[:3, :3] = rotation * ratio
         matrix[:3, 3] = other - matrix[:3, :3] @ centre
