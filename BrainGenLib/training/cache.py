@@ -70,7 +70,10 @@ class CacheWriter:
 
     def _flush(self) -> None:
         name = f"piece-{self._pieces:03d}.npz"
-        np.savez_compressed(self.folder / name, **self._arrays)
+        # Renamed when whole, so that whoever reads an older cache here never meets half a file.
+        with (self.folder / f"{name}.part").open("wb") as file:
+            np.savez_compressed(file, **self._arrays)  # type: ignore[arg-type]
+        (self.folder / f"{name}.part").rename(self.folder / name)
         for case in self._pending:
             case.piece = name
         self.cases += self._pending

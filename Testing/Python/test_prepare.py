@@ -1,0 +1,221 @@
+"""``braingen prepare`` on a tiny BIDS tree made of the shipped template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from BrainGenLib import anatomy, spaces
+from BrainGenLib.training import harmonise, prepare
+from BrainGenLib.training.cache import Cache
+
+SIZE = (58, 66, 56)
+SCAN = np.array([[-3.0, 0, 0, 90], [0, -3.0, 0.2, 85], [0, 0.2, 3.0, -75], [0, 0, 0, 1]])
+
+
+def brain_values() -> np.ndarray:
+    """A crude label map of the template on GRID_2MM: white and grey matter of two sides, ventricles, cerebellum."""
+    image, brain = spaces.template()
+    world = np.indices(image.shape).transpose(1, 2, 3, 0) * 2.0 + spaces.GRID_2MM.origin
+    x, y, z = world[..., 0], world[..., 1], world[..., 2]
+    values = np.where(image > 200, 2, 3)
+    values[(image < 120) & (abs(x) < 30) & (abs(z - 15) < 20) & (abs(y + 10) < 45)] = 4
+    values[(z < -15) & (y < -42)] = 8
+    pairs = {2: 41, 3: 42, 4: 43, 8: 47}
+    for left, right in pairs.items():
+        values[(values == left) & (x > 0)] = right
+    values[(abs(x) < 8) & (z < -10) & (abs(y + 30) < 12)] = 16
+    return np.where(brain, values, 0).astype(np.uint16)
+
+
+def to_scan(array: np.ndarray, order: str | int) -> np.ndarray:
+    return spaces.resample(array, spaces.GRID_2MM.affine, SIZE, SCAN, order=order)  # type: ignore[arg-type]
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = SCAN) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """sub-a: T1w, contrast-enhanced T1w, labels, WMH · sub-b: whole-head labels · sub-c, sub-d: lesions ·
+    sub-e: broken · sub-f: a T1w alone."""
+    root = tmp_path_factory.mktemp("bids")
+    derived = root / "derivatives" / "labels"
+    image, _ = spaces.template()
+    values = brain_values()
+    scan = to_scan(image, 1)
+    save(root / "sub-a/anat/sub-a_T1w.nii.gz", scan.astype(np.float32))
+    save(root / "sub-a/anat/sub-a_ce-gd_T1w.nii.gz", (scan * 2).astype(np.float32))
+    save(derived / "sub-a/anat/sub-a_space-T1w_desc-anatomy_dseg.nii.gz", to_scan(values, "label"))
+    lesion = np.zeros(image.shape, np.uint8)
+    lesion[20:26, 60:66, 48:54] = 1
+    save(derived / "sub-a/anat/sub-a_space-T1w_label-wmh_mask.nii.gz", to_scan(lesion, 0))
+    head = np.where(values == 0, np.where(_ball(image.shape), 516, 0), values).astype(np.uint16)
+    save(derived / "sub-b/anat/sub-b_desc-head_dseg.nii.gz", to_scan(head, "label"))
+    affine = spaces.GRID_2MM.affine
+    save(derived / "sub-c/anat/sub-c_space-MNI152_label-stroke_mask.nii.gz", lesion, affine)
+    save(derived / "sub-d/anat/sub-d_label-stroke_mask.nii.gz", lesion, affine)
+    (root / "sub-e/anat").mkdir(parents=True)
+    (root / "sub-e/anat/sub-e_T1w.nii.gz").write_bytes(b"nothing")
+    save(root / "sub-f/ses-1/anat/sub-f_ses-1_T1w.nii.gz", scan.astype(np.float32))
+    (root / "participants.tsv").write_text(
+        "participant_id\tage\tsex\tsplit\nsub-a\t71.5\tF\ttest\nsub-b\tn/a\tn/a\ttrain\n"
+    )
+    return root
+
+
+def _ball(shape: tuple[int, ...]) -> np.ndarray:
+    grid = np.indices(shape) - np.array(shape)[:, None, None, None] / 2
+    return (grid**2).sum(0) < 50**2
+
+
+@pytest.fixture(scope="module")
+def made(tree, tmp_path_factory) -> tuple[Cache, list[str]]:
+    lines: list[str] = []
+    out = tmp_path_factory.mktemp("cache")
+    prepare.prepare(tree, out, workers=1, report=lines.append)
+    return Cache(out), lines
+
+
+def case(cache: Cache, name: str):
+    return next(c for c in cache.cases if c.id == name)
+
+
+def test_scan_knows_the_conventions(tree):
+    sessions = {s.id: s for s in prepare.scan_bids(tree)}
+    assert set(sessions) == {"a", "b", "c", "d", "e", "f_ses-1"}
+    assert set(sessions["a"].images) == {"T1w", "T1ce"}
+    assert sessions["a"].labels.space == "T1w"
+    assert set(sessions["a"].lesions) == {"wmh"}
+    assert sessions["c"].lesions["stroke"].in_template
+
+
+def test_case_of_a_labelled_scan(made):
+    cache, _ = made
+    a = case(cache, "a")
+    assert (a.space, a.spacing, a.split, a.age, a.sex) == ("template", 2, "test", 71.5, "F")
+    assert a.pathologies == ["wmh"]
+    assert a.quality["template_dice"] > 0.93
+    assert np.allclose(a.images["T1w"], 3.0, atol=0.05)
+    labels, image = cache.labels(a), cache.image(a, "T1w")
+    assert labels.shape == image.shape == spaces.GRID_2MM.shape
+    assert labels.dtype == image.dtype == np.uint8
+    assert not image[labels == 0].any()
+    assert image.max() == 255
+
+
+def test_left_is_left_and_the_lesion_is_where_it_was(made):
+    cache, _ = made
+    labels = cache.labels(case(cache, "a"))
+    truth = anatomy.to_classes(brain_values())
+    for side in ("left", "right"):
+        wanted = [label.index for label in anatomy.labels() if label.side == side]
+        assert spaces.dice(np.isin(labels, wanted), np.isin(truth, wanted)) > 0.9
+    where = np.argwhere(labels == anatomy.lesions()["wmh"].index).mean(0)
+    assert np.linalg.norm(where - [22.5, 62.5, 50.5]) < 2
+
+
+def test_whole_head_gives_two_cases(made):
+    cache, _ = made
+    brain, head = case(cache, "b"), case(cache, "b_head")
+    assert (brain.space, head.space, head.spacing) == ("template", "head", 1)
+    assert cache.labels(brain).max() < harmonise.FIRST_EXTRA
+    assert harmonise.FIRST_EXTRA + harmonise.EXTRA_CEREBRAL.index(516) in np.unique(cache.labels(head))
+    assert head.age is None
+
+
+def test_lesion_alone(made):
+    cache, _ = made
+    lesion = case(cache, "lesion-stroke-c")
+    assert (lesion.space, lesion.pathologies) == ("lesion", ["stroke"])
+    assert int((cache.labels(lesion) > 0).sum()) == 6**3
+
+
+def test_scan_without_labels(made):
+    cache, _ = made
+    scan = case(cache, "f_ses-1")
+    assert not scan.has_labels
+    assert cache.image(scan, "T1w").any()
+
+
+def test_failures_are_one_sentence_and_do_not_stop_the_rest(made):
+    _, lines = made
+    left_out = [line for line in lines if line.startswith("Left out")]
+    assert len(left_out) == 2
+    assert any("sub-e_T1w.nii.gz" in line for line in left_out)
+    assert any("sub-d_label-stroke" in line and "template space" in line for line in left_out)
+    assert "2 sessions failed" in lines[-1]
+
+
+def test_no_tree(tmp_path):
+    with pytest.raises(ValueError, match="not a folder"):
+        prepare.prepare(tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(ValueError, match="holds no scans"):
+        prepare.prepare(tmp_path, tmp_path / "out")
+
+
+def test_participants_needs_its_column(tree, tmp_path):
+    (tmp_path / "participants.tsv").write_text("name,age\na,3\n")
+    with pytest.raises(ValueError, match="participant_id"):
+        prepare.scan_bids(tmp_path)
+
+
+def test_conventions_become_one():
+    values = np.zeros((12, 12, 12), np.int32)
+    values[2:10, 2:10, 2:10] = 2
+    values[5, 5, 5] = 30  # vessel
+    values[6, 5, 5] = 1012  # aparc
+    values[7, 5, 5] = 77
+    values[8, 5, 5] = 136
+    values[0, 0, 0] = 530
+    classes = harmonise.structures(values)
+    found = {p: int(classes[p]) for p in [(5, 5, 5), (6, 5, 5), (7, 5, 5), (8, 5, 5), (0, 0, 0)]}
+    value = [label.value for label in anatomy.labels()]
+    assert [value[found[5, 5, 5]], value[found[6, 5, 5]], value[found[8, 5, 5]]] == [2, 3, 4]
+    assert found[7, 5, 5] == anatomy.lesions()["wmh"].index
+    assert found[0, 0, 0] == harmonise.FIRST_EXTRA + harmonise.EXTRA_CEREBRAL.index(530)
+
+
+def test_unknown_value_is_named():
+    with pytest.raises(ValueError, match="4711"):
+        harmonise.structures(np.array([[[4711]]]))
+
+
+def test_csf_has_one_meaning():
+    classes = anatomy.to_classes(brain_values())
+    csf = anatomy.to_classes(np.array([24]))[0]
+    hollow = classes.copy()
+    hollow[38:42, 60:64, 55:58] = 0  # a hole in the tissue
+    stray = hollow.copy()
+    stray[2:5, 2:5, 2:5] = csf  # far from the brain
+    full = harmonise.complete(stray, 2, None)
+    assert not (full[2:5, 2:5, 2:5] > 0).any()
+    assert (full[38:42, 60:64, 55:58] > 0).all()
+    assert (full == csf).sum() > 0
+    support = classes > 0
+    assert not harmonise.complete(classes, 2, support)[~support].any()
+
+
+def test_merged_sides_are_split():
+    classes = anatomy.to_classes(brain_values())
+    mirror = np.array(anatomy.mirrored_classes())
+    right = [label.index for label in anatomy.labels() if label.side == "right"]
+    merged = np.where(np.isin(classes, right), mirror[classes], classes).astype(np.uint8)
+    assert harmonise.one_sided(merged)
+    assert not harmonise.one_sided(classes)
+    split = harmonise.split_sides(merged, spaces.GRID_2MM)
+    assert (split == classes).mean() > 0.99
+
+
+def test_normalise():
+    image = np.linspace(0, 1000, 1000, dtype=np.float32).reshape(10, 10, 10)
+    mask = image > 100
+    result = prepare.normalise(image, mask)
+    assert result.max() == 255
+    assert not result[~mask].any()
+    assert abs(int(result[mask][-50]) - 243) < 4
