@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from BrainGenLib import anatomy, bundles, devices, provenance, requests, spaces
+from BrainGenLib import anatomy, bundles, devices, morphometry, provenance, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput, OutOfMemory
@@ -43,6 +44,8 @@ class Engine:
     """Runs requests. Everything that it keeps is models in memory."""
 
     def __init__(self) -> None:
+        # Deterministic matrix products on CUDA need this before the library is initialised.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._models: dict[tuple[str, str, str], Any] = {}
 
     def run(self, request: Request, inputs: Path = Path(), report: Reporter | None = None) -> Case:
@@ -77,7 +80,7 @@ class Engine:
             raise
         if case.labels is not None:
             voxel_mm3 = abs(float(np.linalg.det(case.affine[:3, :3])))
-            case.measurements["volumes_ml"] = segmentation.volumes_ml(anatomy.to_classes(case.labels), voxel_mm3)
+            case.measurements["volumes_ml"] = morphometry.volumes_ml(anatomy.to_classes(case.labels), voxel_mm3)
         case.provenance = provenance.record(request, work.used, inputs, device, case)
         return case
 
@@ -192,7 +195,7 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
     brain = scan.data > scan.data.min()
     if brain.sum() / 1000 > BRAIN_ML[1]:
         segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
-        brain = segmentation.brain_mask(segmentation.segment(segmenter, scan.data, report))
+        brain = morphometry.brain_mask(segmentation.segment(segmenter, scan.data, report))
     if not BRAIN_ML[0] < brain.sum() / 1000 < BRAIN_ML[1]:
         raise BadInput(
             f"{path.name} cannot be used as style: its brain would measure {brain.sum() / 1000:.0f} mL; give a "

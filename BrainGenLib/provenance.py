@@ -33,7 +33,7 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
         "bundles": {bundle.name: {"version": bundle.metadata.version, "sha256": bundle.sha256} for bundle in bundles},
         "software": {"braingen": __version__, "torch": torch.__version__, "monai": version("monai")},
         "platform": platform.platform(),
-        "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
+        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device,
         "threads": torch.get_num_threads(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "arrays": hashes(case),

@@ -21,8 +21,6 @@ def main() -> None:
     """Run jobs until standard input ends."""
     # Ctrl-C in a terminal reaches the whole process group; whoever started the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Deterministic matrix products on CUDA need this before the library is initialised.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
     threading.Thread(target=_listen, args=(paths, ended), daemon=True).start()

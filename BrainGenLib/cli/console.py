@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job, WorkerProcess
 from BrainGenLib.requests import Request
+
+if TYPE_CHECKING:
+    from BrainGenLib.case import Case
 
 EXIT_CODES = {"bad_input": 2, "cancelled": 3, "out_of_memory": 4}
 POLL_SECONDS = 0.1
@@ -53,14 +57,18 @@ def guarded(as_json: bool) -> Iterator[None]:
     """Turn bad input into its sentence and exit code, and Ctrl-C into the one for cancelled."""
     try:
         yield
-    except (BadInput, FileNotFoundError) as error:
+    except BadInput as error:
         give_up(Failure(code="bad_input", message=str(error)), as_json)
+    except OSError as error:
+        # Raised by this library it is a sentence; raised by the system it has a file and a reason.
+        text = str(error) if error.strerror is None else f"Cannot use {error.filename}: {error.strerror}."
+        give_up(Failure(code="bad_input", message=text), as_json)
     except KeyboardInterrupt:
         give_up(Failure(code="cancelled", message="Cancelled."), as_json)
 
 
 class Runner:
-    """Runs requests in one worker process, each in a job folder that lives as long as the runner.
+    """Runs requests in one worker process, each in a temporary job folder.
 
     Args:
         as_json: write events as JSON lines instead of drawing a progress bar.
@@ -81,11 +89,8 @@ class Runner:
         self._worker.stop()
         self._folder.cleanup()
 
-    def run(self, request: Request, inputs: Mapping[str, Path], title: str) -> Path:
-        """Run a request.
-
-        Returns:
-            The case folder of the result; it is gone when the runner is left.
+    def run(self, request: Request, inputs: Mapping[str, Path], title: str) -> Case:
+        """Run a request; its job folder is removed.
 
         Raises:
             typer.Exit: the job failed or was cancelled (Ctrl-C); the reason has been printed.
@@ -101,8 +106,14 @@ class Runner:
             watch(job, f"{title}: stopping")
         if (failure := job.failure) is not None and job.result is None:
             give_up(failure, self._json)
+        # Not at file scope: numpy and nibabel take longer to import than most commands take to fail.
+        from BrainGenLib.case import Case
+
         assert job.result is not None
-        return job.result
+        case = Case.load(job.result)
+        # A thousand cases would fill the disk.
+        shutil.rmtree(job.folder)
+        return case
 
     def _events(self, job: Job) -> Iterator[Event]:
         finished = False

@@ -115,7 +115,7 @@ def segment(
         stem = scan.name.removesuffix(_suffix(scan))
         bids.check_segmentation_target(out, stem)
         with Runner(as_json) as runner:
-            case = bids.read_case(runner.run(request, inputs, scan.name))
+            case = runner.run(request, inputs, scan.name)
         files = bids.write_segmentation(out, stem, case)
         emit({"result": [str(path) for path in files]}, "\n".join(map(str, files)), as_json)
 
@@ -138,7 +138,7 @@ def replay(
         )
         _check(request, inputs)
         with Runner(as_json, threads=before["threads"]) as runner:
-            after = bids.read_case(runner.run(request, inputs, "replay")).provenance
+            after = runner.run(request, inputs, "replay").provenance
         lines = differences(before, after)
         text = "Identical." if not lines else "Not identical:\n" + "\n".join(lines)
         emit({"identical": not lines, "differences": lines}, text, as_json)
@@ -153,8 +153,8 @@ def _to_dataset(wanted: list[requests.Request], inputs: Mapping[str, Path], out:
     bids.check_target(out, len(wanted))
     with Runner(as_json) as runner:
         for number, request in enumerate(wanted, 1):
-            folder = runner.run(request, inputs, f"{request.verb} {number}/{len(wanted)}")
-            subject = bids.write_case(out, bids.read_case(folder))
+            case = runner.run(request, inputs, f"{request.verb} {number}/{len(wanted)}")
+            subject = bids.write_case(out, case)
             files = sorted(str(path) for path in subject.glob("anat/*.nii.gz"))
             emit({"result": {"subject": str(subject), "seed": request.seed, "files": files}}, str(subject), as_json)
 

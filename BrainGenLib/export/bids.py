@@ -135,8 +135,8 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     Raises:
         BadInput: one of them exists already, or cannot be written; then nothing of them is left.
     """
-    # Not at file scope: it imports torch, which the other exports do not need.
-    from BrainGenLib.methods.segmentation import brain_mask
+    # Not at file scope: it imports scipy, which the other exports do not need.
+    from BrainGenLib.morphometry import brain_mask
 
     assert case.labels is not None
     check_segmentation_target(out, stem)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from scipy import ndimage
 
-from BrainGenLib import anatomy
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Reporter
@@ -62,7 +61,7 @@ def predict(network: LabelUNet, volume: torch.Tensor) -> torch.Tensor:
         (R, A, S) uint8.
     """
     shape = volume.shape
-    padding = [(-n) % network.multiple for n in shape]
+    padding = [max(-n % network.multiple, network.smallest - n) for n in shape]
     sides = [side for total in reversed(padding) for side in (total // 2, total - total // 2)]
     padded = F.pad(volume, sides)[None, None]
     features = network.features(padded) if volume.numel() <= WHOLE_VOXELS else _tiled_features(network, padded)
@@ -119,24 +118,3 @@ def largest_piece(classes: np.ndarray) -> np.ndarray:
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     return np.where(pieces == sizes.argmax(), classes, 0).astype(classes.dtype)
-
-
-def brain_mask(classes: np.ndarray) -> np.ndarray:
-    """Boolean mask of everything inside the brain's outline: gaps of up to 4 voxels closed, holes filled."""
-    mask = np.zeros(classes.shape, bool)
-    found = ndimage.find_objects((classes > 0).astype(np.uint8))
-    if not found:
-        return mask
-    # Room around the box, so that closing does not see its border as background.
-    inside = np.pad(classes[found[0]] > 0, 4)
-    ball = ndimage.generate_binary_structure(3, 1)
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(inside, ball, iterations=2))
-    mask[found[0]] = closed[4:-4, 4:-4, 4:-4]
-    return mask
-
-
-def volumes_ml(classes: np.ndarray, voxel_mm3: float) -> dict[str, float]:
-    """Volume in mL of every structure and lesion of a class map, by name, zeros included, background not."""
-    labels = anatomy.labels()
-    counts = np.bincount(classes.ravel(), minlength=len(labels))
-    return {label.name: round(float(counts[label.index]) * voxel_mm3 / 1000, 3) for label in labels[1:]}

@@ -83,7 +83,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
     out = tmp_path / "out"
     arguments = ["--pathology", "wmh=0.1", "--side", "wmh=left", "--anatomy", "ventricles=25", "--steps", 2]
-    arguments += ["--contrast", "T1w", "--contrast", "T1ce", "--seed", 7, "--count", 2, "--out", out, "--json"]
+    arguments += ["--contrast", "T1ce", "--seed", 7, "--count", 2, "--out", out, "--json"]
     code, stdout, _ = braingen("generate", *arguments)
     assert code == 0
     lines = [json.loads(line) for line in stdout.splitlines()]
@@ -95,7 +95,7 @@ def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
     assert {line["event"]["stage"] for line in lines if "event" in line} >= {"loading", "labels", "rendering T1ce"}
     anat = out / "sub-0001" / "anat"
     assert nib.load(anat / "sub-0001_ce-gadolinium_T1w.nii.gz").shape == spaces.GRID_1MM.shape
-    request = json.loads((anat / "sub-0001_T1w.json").read_text())["BrainGen"]["provenance"]["request"]
+    request = json.loads((anat / "sub-0001_dseg.json").read_text())["BrainGen"]["provenance"]["request"]
     assert request["locations"] == {"wmh": {"side": "left", "lobe": None}}
     assert request["anatomy"] == {"ventricles": 25}
 
