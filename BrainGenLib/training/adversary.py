@@ -1,8 +1,9 @@
 """The renderer's critic: a 2D PatchGAN that sees image, labels and contrast (METHODS.md 1b).
 
 Two-dimensional because real scans are sharp in their slice plane only: thick-slice scans are judged in that plane,
-isotropic ones in all three. Spectral normalisation and no other, so that the critic sees absolute brightness and
-noise. Hinge loss with feature matching; it pauses while it wins too easily.
+isotropic ones in all three. The image's fine detail is shown to it apart and enlarged, and it is not spectrally
+normalised: else hundreds of steps pass before it notices that texture is missing. Hinge loss with feature matching;
+it pauses while it wins too easily.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import torch
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from BrainGenLib.training.acquisition import in_plane
 
@@ -31,11 +31,8 @@ class SliceCritic(nn.Module):
         self.embedding = nn.Embedding(classes, 6)
         self.contrasts = contrasts
         self.patches = PatchDiscriminator(
-            spatial_dims=2, channels=channels, in_channels=7 + contrasts, num_layers_d=2, norm="", bias=True
+            spatial_dims=2, channels=channels, in_channels=8 + contrasts, num_layers_d=2, norm="INSTANCE", bias=True
         )
-        for module in self.patches.modules():
-            if isinstance(module, nn.Conv2d):
-                spectral_norm(module)
 
     def forward(self, image: Tensor, classes: Tensor, contrast: Tensor) -> list[Tensor]:
         """Slices (N, 1, H, W), classes (N, H, W), contrast (N,) to features and, last, the patch scores."""
@@ -43,8 +40,8 @@ class SliceCritic(nn.Module):
         planes = (
             F.one_hot(contrast, self.contrasts).to(image.dtype)[:, :, None, None].expand(-1, -1, *image.shape[2:])
         )
-        # Images lie in [0, 1] with fine texture of a few hundredths: centred and scaled up it is easier to see.
-        return self.patches(torch.cat([4 * image - 2, labels, planes], 1))
+        detail = image - F.avg_pool2d(image, 3, stride=1, padding=1)
+        return self.patches(torch.cat([4 * image - 2, 20 * detail, labels, planes], 1))
 
 
 def draw_slices(voxel: Tensor, usable: Tensor, side: int, count: int, generator: torch.Generator) -> list[tuple]:

@@ -49,7 +49,7 @@ from BrainGenLib.training.run import Run, autocast, pick_device
 __all__ = ["export", "train"]
 
 MARGIN = 2  # voxels at a patch's border that no loss looks at: they miss their neighbourhood
-L1, TEXTURE, ADVERSARIAL, FEATURES, KL, SAME_STYLE = 10.0, 15.0, 1.0, 4.0, 1e-3, 0.5
+L1, TEXTURE, ADVERSARIAL, FEATURES, KL, SAME_STYLE = 10.0, 15.0, 1.0, 10.0, 1e-3, 0.5
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def train(
         terms = resemblance(fake, real, batch["voxel"], batch["coarse"], fine_weight=0.3 if critical else 1.0)
         loss = L1 * terms["l1"] + TEXTURE * terms["texture"]
         loss = loss + KL * style_terms["kl"] + SAME_STYLE * style_terms["same_style"]
+        curves = {name: float(term.detach()) for name, term in (terms | style_terms).items()}
         if critical:
             usable = batch["exact"] & (batch["contrast"] != ANY)
             chosen = draw_slices(batch["voxel"], usable, real.shape[-1], sizes.slices, random)
@@ -155,18 +156,13 @@ def train(
                     features = feature_matching(wanted, judged)
                 critic.requires_grad_(True)
                 loss = loss + FEATURES * features - ADVERSARIAL * judged[-1].float().mean()
-                run.log(critic_accuracy=accuracy, features=features.detach())
+                curves |= {"critic_accuracy": accuracy, "features": float(features.detach())}
         optimizers["makers"].zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(makers, 1.0)
         optimizers["makers"].step()
         run.update_averages()
-        run.log(
-            l1=terms["l1"].detach(),
-            texture=terms["texture"].detach(),
-            kl=style_terms["kl"].detach(),
-            same_style=style_terms["same_style"].detach(),
-        )
+        run.log(50, **curves)
         if checks and (step + 1) % 250 == 0:
             run.record(held_out_l1=held_out(run, checks, where))
         if (step + 1) % 500 == 0 or step + 1 == total:

@@ -20,6 +20,9 @@ ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
 CLASSES = len(anatomy.labels())
 LESIONS = [label.index for label in anatomy.lesions().values()]
 
+# In these sets every subject has lesions: a case without a mask of them would teach lesions that no label asks for.
+ALL_WITH_LESIONS = ("open_ms",)
+
 RANDOM_CONTRAST = 0.08
 PAINTED = 0.2
 WARPED = 0.25
@@ -48,7 +51,11 @@ def scans(cache: Cache) -> tuple[list[Scan], list[Scan]]:
     """Training and validation scans. Of every data set with more than six subjects, every eighth is set aside."""
     training: list[Scan] = []
     validation: list[Scan] = []
-    cases = cache.select(split="train", space="template", labelled=True)
+    cases = [
+        case
+        for case in cache.select(split="train", space="template", labelled=True)
+        if case.pathologies or case.dataset not in ALL_WITH_LESIONS
+    ]
     for name in sorted({case.dataset for case in cases}):
         members = sorted((case for case in cases if case.dataset == name and case.images), key=lambda case: case.id)
         for number, case in enumerate(members):

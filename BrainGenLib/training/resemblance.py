@@ -14,23 +14,35 @@ from torch.nn import functional as F
 from BrainGenLib.training.acquisition import in_plane
 
 WINDOW = 6  # voxels over which texture energy is averaged
+# Axes alone would be satisfied by streaks along a diagonal.
+DIRECTIONS = [
+    (1, 0, 0), (0, 1, 0), (0, 0, 1),
+    (1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1),
+]  # fmt: skip
 
 
-def texture_energy(image: Tensor) -> list[Tensor]:
-    """Local mean of |difference to the neighbour| along each axis of (B, 1, R, A, S)."""
-    maps = []
-    for axis in range(3):
-        difference = torch.diff(image, dim=axis + 2).abs()
-        maps.append(F.avg_pool3d(difference, WINDOW, stride=WINDOW // 2))
-    return maps
+def difference(image: Tensor, step: tuple[int, int, int]) -> Tensor:
+    """|image shifted by ``step`` voxels − image| where both exist, (B, 1, R, A, S) to a slightly smaller one."""
+    here, there = image, image
+    for axis, offset in enumerate(step, 2):
+        if offset:
+            size = image.shape[axis] - 1
+            here = here.narrow(axis, 0 if offset > 0 else 1, size)
+            there = there.narrow(axis, 1 if offset > 0 else 0, size)
+    return (here - there).abs()
 
 
 def texture_distance(fake: Tensor, real: Tensor, axes: Tensor) -> Tensor:
-    """Mean |difference of texture energy| over the axes (B, 3) that count, (B,)."""
+    """Mean |difference of texture energy| over the directions whose axes (B, 3) all count, (B,)."""
     total = fake.new_zeros(len(fake))
-    for axis, (f, r) in enumerate(zip(texture_energy(fake), texture_energy(real), strict=True)):
-        total = total + axes[:, axis] * (f - r).abs().flatten(1).mean(1)
-    return total / axes.sum(1).clamp(min=1)
+    weight = fake.new_zeros(len(fake))
+    for step in DIRECTIONS:
+        counts = torch.stack([axes[:, axis] for axis in range(3) if step[axis]]).prod(0)
+        energies = (F.avg_pool3d(difference(x, step), WINDOW, stride=WINDOW // 2) for x in (fake, real))
+        fake_energy, real_energy = energies
+        total = total + counts * (fake_energy - real_energy).abs().flatten(1).mean(1)
+        weight = weight + counts
+    return total / weight.clamp(min=1)
 
 
 def resemblance(fake: Tensor, real: Tensor, voxel: Tensor, coarse: Tensor, fine_weight: float) -> dict[str, Tensor]:
