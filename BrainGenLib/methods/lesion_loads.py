@@ -3,6 +3,9 @@
 The decoder says at every voxel how likely each lesion is; that carries place and shape. Adding a constant to one
 pathology's log-odds moves its border along their level sets. The constant at which the volume is right is found by
 bisection, among the voxels where the pathology may lie. Load 0 leaves no voxel.
+
+A stroke is one lesion and a glioma is one mass, however many places a decoder finds likely: their log-odds fall with
+the distance from the likeliest place, or from the part of the mass that lies further inside.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from BrainGenLib.lesions import GLIOMA, PATHOLOGIES, SCATTERED, VOXEL_ML, affect
 ORDER = (*GLIOMA, "stroke", "ms", "wmh")
 SMALLEST_VOXELS = 3
 """Smallest lesion of a scattered pathology: 24 mm³, about 3.5 mm across."""
+FOCUS = 2.5
+"""How many standard deviations the log-odds of a focal lesion fall over one radius of a ball of its volume."""
 SMALLEST_SHARE = 0.1
 """Smallest part of a focal lesion, as a share of its largest part."""
 
@@ -54,12 +59,29 @@ def place_lesions(
         # A little smoothing rounds off single-voxel roughness of the arg-max.
         odds = ndimage.gaussian_filter(odds, 0.6)
         allowed = np.isin(structures, affected_classes(name)) & regions[name] & (lesions == 0)
+        if name not in SCATTERED and allowed.any():
+            inner = np.isin(lesions, [PATHOLOGIES.index(part) + 1 for part in GLIOMA]) & (name in GLIOMA)
+            odds = odds - focus(odds, allowed, inner, wanted[name])
         mask = threshold_for_volume(odds, allowed, wanted[name], scattered=name in SCATTERED)
         if mask.any():
             lesions[mask] = channel
             near = ndimage.binary_dilation(mask) & regions[name]
             placed[name] = Placed(odds.astype(np.float32), near)
     return lesions, placed
+
+
+def focus(odds: np.ndarray, allowed: np.ndarray, inner: np.ndarray, millilitres: float) -> np.ndarray:
+    """What the log-odds of a focal lesion lose with distance.
+
+    Distance is from ``inner``, the parts of the same mass that have been placed, or from the likeliest allowed place.
+    """
+    if not inner.any():
+        broad = np.where(allowed, ndimage.gaussian_filter(odds, 2.0), -np.inf)
+        inner = np.zeros_like(allowed)
+        inner[np.unravel_index(broad.argmax(), broad.shape)] = True
+    radius = (millilitres / VOXEL_ML * 3 / (4 * np.pi)) ** (1 / 3)
+    distance = ndimage.distance_transform_edt(~inner)
+    return FOCUS * odds[allowed].std() * distance / max(radius, 1)
 
 
 def threshold_for_volume(odds: np.ndarray, allowed: np.ndarray, millilitres: float, *, scattered: bool) -> np.ndarray:

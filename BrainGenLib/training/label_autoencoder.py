@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.losses import DiceLoss
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from BrainGenLib import anatomy
@@ -23,14 +24,36 @@ from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
 from BrainGenLib.training.run import Run, autocast, pick_device
 
-ARGS: dict[str, Any] = {"structures": STRUCTURES, "lesions": len(PATHOLOGIES)}
+ARGS: dict[str, Any] = {"structures": STRUCTURES, "lesions": len(PATHOLOGIES), "atlas_columns": 40_000}
 # A GPU sees whole volumes. Two boxes on a CPU: PyTorch's fast convolution wants more than one thread or sample.
 BOX = {"gpu": GRID_2MM.shape, "cpu": (40, 48, 40)}
 BATCH = {"gpu": 8, "cpu": 2}
+STRUCTURE_LABELS = anatomy.labels()[:STRUCTURES]
 STEPS = 60_000
 KL_WEIGHT = 1e-4
 LATENT_NOISE = 0.05
 BOXES_PER_BRAIN = 4
+
+
+def start(network: LabelAutoencoder, material: LabelMaterial, brains: int = 150) -> None:
+    """Atlas and linear codec from random brains."""
+    log_prior = material.log_prior(np.random.default_rng(0), brains)
+    network.start_from(log_prior)
+    mean = log_prior[:STRUCTURES].exp()
+    tissues = [("background",), ("csf",), ("gm",), ("wm",), ("deep_gm", "brainstem")]
+    membership = torch.tensor([[float(label.tissue in tissue) for label in STRUCTURE_LABELS] for tissue in tissues])
+    mean_tissue = torch.einsum("gs,sxyz->gxyz", membership, mean)
+    variation = torch.zeros(64 * len(tissues), 64 * len(tissues))
+    rng = np.random.default_rng(1)
+    for _ in range(brains // 3):
+        structures, _ = material.brain(rng)
+        tissue = membership[:, torch.from_numpy(np.ascontiguousarray(structures)).long()]
+        cells = pixelunshuffle((tissue - mean_tissue)[None], 3, LATENT_STRIDE)[0].flatten(1)
+        variation += cells @ cells.T / (brains // 3) / (mean_tissue[0] < 0.98).sum() * 64
+    variance, vectors = torch.linalg.eigh(variation)
+    best = (vectors * variance.clamp_min(0).sqrt())[:, -network.anatomy_latent :].flip(1).T
+    components = pixelshuffle(best[:, :, None, None, None], 3, LATENT_STRIDE)
+    network.start_codes(membership, components, mean)
 
 
 def loss_of(logits: Logits, soft_anatomy: torch.Tensor, soft_lesion: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -76,7 +99,7 @@ def train(
     material, held_out = LabelMaterial(cache), LabelMaterial(cache, split="test")
     network = LabelAutoencoder(**ARGS)
     if not (out / "state.pt").is_file():
-        network.start_from(material.log_prior(np.random.default_rng(0)))
+        start(network, material)
     network.to(where)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
     run = Run(out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=0.998, minutes=minutes)
@@ -107,7 +130,7 @@ def train(
         optimizer.step()
         run.update_averages()
         run.log(**{name: float(term.detach()) for name, term in terms.items()})  # type: ignore[arg-type]
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 250 == 0:
             run.record(**validate(run.average("network"), held_out, where, run))
 
 

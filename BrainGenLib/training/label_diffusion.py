@@ -36,7 +36,7 @@ from BrainGenLib.training.lesions import LesionBank
 from BrainGenLib.training.run import Run, autocast, pick_device
 
 # GPU or not: augmented anatomies to encode, and batch size.
-BRAINS = {"gpu": 4000, "cpu": 500}
+BRAINS = {"gpu": 4000, "cpu": 300}
 BATCH = {"gpu": 32, "cpu": 4}
 LESION_VARIANTS = 3
 PIECE = 50
@@ -270,7 +270,7 @@ def arguments(cells: int) -> dict[str, Any]:
         "pathologies": len(PATHOLOGIES),
         "anatomy": len(ANATOMY),
         "modes": MODES,
-        "unet_channels": (32, 48, 48),
+        "unet_channels": (32, 32, 48),
     }
 
 

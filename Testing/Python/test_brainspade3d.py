@@ -135,13 +135,25 @@ def test_the_autoencoder_starts_from_its_atlas_and_crops_decode_like_the_whole()
     # Rank 6 suffices for what is constant over the blocks that the atlas is folded into.
     prior = torch.randn(3 + 1 + 2, 8, 8, 8).repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     network.start_from(prior)
-    torch.nn.init.zeros_(network.head.weight)
-    torch.nn.init.zeros_(network.head.bias)
     z = torch.randn(1, network.latent_channels, 4, 4, 4)
     whole = network.decode(z)
     torch.testing.assert_close(whole.anatomy[0], prior[:3], atol=1e-2, rtol=1e-2)
     part = network.decode(z[..., 1:3], corner=(0, 0, 1))
     torch.testing.assert_close(part.anatomy, whole.anatomy[..., 4:12])
+
+
+def test_a_linear_codec_tells_tissues_apart_before_any_training():
+    torch.manual_seed(0)
+    network = LabelAutoencoder(3, 2, grid=(8, 8, 8), anatomy_latent=2, groups=3, width=8, deep_width=8)
+    # Components: more of tissue 1 instead of tissue 0, and of tissue 2, in the whole cell.
+    components = torch.zeros(2, 3, 4, 4, 4)
+    components[0, 1], components[0, 0], components[1, 2], components[1, 0] = 1, -1, 1, -1
+    mean = torch.full((3, 8, 8, 8), 1 / 3)
+    network.start_codes(torch.eye(3), components, mean)
+    classes = torch.randint(3, (2, 2, 2)).repeat_interleave(4, 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    soft = torch.nn.functional.one_hot(classes, 3).movedim(-1, 0).float()[None]
+    code, _ = network.encode(soft, torch.zeros(1, 2, 8, 8, 8))
+    assert (network.decode(code).anatomy.argmax(1)[0] == classes).all()
 
 
 def test_class_probabilities_sum_to_one_and_lesions_cover_structures():
@@ -175,7 +187,11 @@ def test_an_untrained_denoiser_is_the_gaussian_prior_and_keeps_the_background_st
     torch.manual_seed(0)
     denoiser = LabelDenoiser(2, 1, (4, 4, 4), 20, LESIONS, 2, modes=2, unet_channels=(16, 16), attention=(False,) * 2)
     x = torch.randn(1, 3, 4, 4, 4) * denoiser.inside
-    conditions, known, regions = torch.zeros(1, LESIONS + 2), torch.ones(1, LESIONS + 2), torch.ones(1, LESIONS, 4, 4, 4)
+    conditions, known, regions = (
+        torch.zeros(1, LESIONS + 2),
+        torch.ones(1, LESIONS + 2),
+        torch.ones(1, LESIONS, 4, 4, 4),
+    )
     alpha, sigma = torch.tensor([0.6]), torch.tensor([0.8])
     velocity = denoiser(x, torch.tensor([500]), alpha, sigma, conditions, known, regions)
     expected = denoiser.gaussian(x, alpha, sigma, conditions[:, -2:], known[:, -2:])
