@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from BrainGenLib import anatomy
+from BrainGenLib import anatomy, morphometry
 from BrainGenLib.methods import segmentation
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Silent
@@ -31,17 +31,17 @@ def ball(radius: float, size: int = 48) -> np.ndarray:
 
 
 def test_phases_are_the_voxels_of_the_full_map(network):
-    image = torch.rand(1, 1, 32, 64, 32)
+    image = torch.rand(1, 1, 64, 96, 64)
     with torch.no_grad():
         full = network(image)
         phases = network.phase_scores(network.features(image))
-    assert full.shape == (1, len(segmenter.OUTPUTS), 32, 64, 32)
+    assert full.shape == (1, len(segmenter.OUTPUTS), 64, 96, 64)
     for phase in range(PHASES):
         assert torch.allclose(phase_of(full, phase), phases[phase], atol=1e-5)
 
 
 def test_prediction_is_the_best_class_at_every_voxel_and_keeps_any_size(network):
-    volume = torch.rand(32, 32, 64)
+    volume = torch.rand(64, 64, 96)
     with torch.no_grad():
         best = network(volume[None, None])[0].argmax(0)
     assert torch.equal(segmentation.predict(network, volume), best.to(torch.uint8))
@@ -92,15 +92,15 @@ def test_only_the_largest_piece_is_kept():
 
 def test_the_brain_mask_has_no_holes_even_at_the_border():
     shell = ball(20) & ~ball(12)
-    assert np.array_equal(segmentation.brain_mask(shell.astype(np.uint8)), segmentation.brain_mask(ball(20)))
-    assert segmentation.brain_mask(np.ones((6, 6, 6), np.uint8)).all()
-    assert not segmentation.brain_mask(np.zeros((6, 6, 6), np.uint8)).any()
+    assert np.array_equal(morphometry.brain_mask(shell.astype(np.uint8)), morphometry.brain_mask(ball(20)))
+    assert morphometry.brain_mask(np.ones((6, 6, 6), np.uint8)).all()
+    assert not morphometry.brain_mask(np.zeros((6, 6, 6), np.uint8)).any()
 
 
 def test_volumes_are_in_millilitres():
     classes = np.zeros((20, 20, 20), np.uint8)
     classes[:10, :10, :10] = 1
-    volumes = segmentation.volumes_ml(classes, 2.0)
+    volumes = morphometry.volumes_ml(classes, 2.0)
     assert volumes["left cerebral white matter"] == 2.0
     assert volumes["stroke lesion"] == 0
     assert len(volumes) == len(anatomy.labels()) - 1
@@ -121,7 +121,7 @@ def test_the_recipe_trains_resumes_and_exports(tmp_path, monkeypatch):
     writer = CacheWriter(tmp_path / "cache")
     writer.add(CachedCase("head", "set", "train", "head", 1), labels, {})
     writer.close()
-    tiny = segmenter.Preset(2, 1, (32, 32, 32), (32, 32, 32), maps=2, phases=1, decay=0.5)
+    tiny = segmenter.Preset(2, 1, (64, 64, 64), (64, 64, 64), maps=2, phases=1, rate=1e-3, decay=0.5)
     monkeypatch.setitem(segmenter.PRESETS, "cpu", tiny)
     segmenter.train(tmp_path / "cache", tmp_path / "run", device="cpu", steps=1)
     segmenter.train(tmp_path / "cache", tmp_path / "run", device="cpu", steps=2)
