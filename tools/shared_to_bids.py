@@ -1,6 +1,6 @@
 """Lay the shared data folder out as a BIDS tree that ``braingen prepare`` reads.
 
-Usage: python tools/shared_to_bids.py SHARED_DATA OUT [--ds002748-git GIT_DIR] [--label-missing]
+Usage: python tools/shared_to_bids.py SHARED_DATA OUT [--ds002748-git DIR] [--ds002748-labels DIR] [--label-missing]
 
 Left out, with the reason: ``ood`` (for tests only), ``templates`` (not a subject), lab2im's map (the same person as
 training_seg_01), masks of native-space or lesion-change MS lesions (no image here on their grid), the raw 5.5 mm
@@ -79,7 +79,7 @@ def ixi(tree: Tree, data: Path) -> None:
             shutil.copyfile(data / row["file"], tree.label(subject, "space-T1w_desc-anatomy_dseg"))
 
 
-def ds002748(tree: Tree, data: Path, git: Path | None) -> None:
+def ds002748(tree: Tree, data: Path, git: Path | None, labels: Path | None) -> None:
     for row in tree.of("ds002748"):
         subject = "ds002748s" + row["subject"].removeprefix("sub-")
         row = {**row, "pathology": row["pathology"].split(" (")[0]}
@@ -95,8 +95,11 @@ def ds002748(tree: Tree, data: Path, git: Path | None) -> None:
             else:
                 shutil.copyfile(data / row["file"], target)
         else:
+            source = data / row["file"]
+            if not fine and git and labels and (own := labels / f"{row['subject']}_labels.nii.gz").is_file():
+                source, fine = own, True
             name = "space-T1w_desc-anatomy_dseg" if fine else "space-T1w_res-2mm_desc-anatomy_dseg"
-            shutil.copyfile(data / row["file"], tree.label(subject, name))
+            shutil.copyfile(source, tree.label(subject, name))
 
 
 def blob(git: Path, path: str) -> bytes | None:
@@ -226,12 +229,13 @@ def main() -> None:
     parser.add_argument(
         "--ds002748-git", type=Path, help="bare clone of aaronsossin/DepressionMRI_AI (1 mm originals)"
     )
+    parser.add_argument("--ds002748-labels", type=Path, help="folder of sub-XX_labels.nii.gz for the 1 mm originals")
     parser.add_argument("--label-missing", action="store_true", help="run MeshNet on brats_case")
     options = parser.parse_args()
     with (options.data / "manifest.csv").open() as file:
         tree = Tree(options.out, [row for row in csv.DictReader(file) if row["set"] != "ood"])
     ixi(tree, options.data)
-    ds002748(tree, options.data, options.ds002748_git)
+    ds002748(tree, options.data, options.ds002748_git, options.ds002748_labels)
     nichart(tree, options.data)
     same_grid_sets(tree, options.data)
     open_ms(tree, options.data)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from BrainGenLib import anatomy, spaces
-from BrainGenLib.training import harmonise, prepare
+from BrainGenLib.training import harmonise, prepare, sources
 from BrainGenLib.training.cache import Cache
 
 SIZE = (58, 66, 56)
@@ -87,7 +87,7 @@ def case(cache: Cache, name: str):
 
 
 def test_scan_knows_the_conventions(tree):
-    sessions = {s.id: s for s in prepare.scan_bids(tree)}
+    sessions = {s.id: s for s in sources.scan_bids(tree)}
     assert set(sessions) == {"a", "b", "c", "d", "e", "f_ses-1"}
     assert set(sessions["a"].images) == {"T1w", "T1ce"}
     assert sessions["a"].labels.space == "T1w"
@@ -162,7 +162,7 @@ def test_no_tree(tmp_path):
 def test_participants_needs_its_column(tree, tmp_path):
     (tmp_path / "participants.tsv").write_text("name,age\na,3\n")
     with pytest.raises(ValueError, match="participant_id"):
-        prepare.scan_bids(tmp_path)
+        sources.scan_bids(tmp_path)
 
 
 def test_conventions_become_one():

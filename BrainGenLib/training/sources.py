@@ -1,0 +1,89 @@
+"""What a BIDS tree holds for training: scans, labels, lesions and masks, by session (conventions: docs/data.md)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from BrainGenLib import anatomy
+
+CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a session; ``space`` is its BIDS space entity, empty when it has none."""
+
+    path: str
+    space: str = ""
+
+    @property
+    def in_template(self) -> bool:
+        return self.space.startswith("MNI")
+
+
+@dataclass
+class Session:
+    """What the tree holds of one subject at one time."""
+
+    id: str
+    images: dict[str, File] = field(default_factory=dict)
+    labels: File | None = None
+    whole_head: bool = False
+    brain: File | None = None
+    lesions: dict[str, File] = field(default_factory=dict)
+    person: dict[str, str] = field(default_factory=dict)
+
+
+def scan_bids(bids: Path) -> list[Session]:
+    """All sessions of a tree that hold an image, a label map or a lesion mask, by id.
+
+    Raises:
+        ValueError: there is none, or ``participants.tsv`` is not a table with ``participant_id``.
+    """
+    if not bids.is_dir():
+        raise ValueError(f"{bids} is not a folder; give the root of a BIDS tree.")
+    people = _participants(bids)
+    sessions: dict[str, Session] = {}
+    raw = sorted(bids.glob("sub-*/**/anat/*.nii*"))
+    derived = sorted(bids.glob("derivatives/**/sub-*/**/anat/*.nii*"))
+    for path in raw + derived:
+        name = path.name.split(".nii")[0]
+        *parts, suffix = name.split("_")
+        entities = dict(part.split("-", 1) for part in parts if "-" in part)
+        if "sub" not in entities:
+            continue
+        key = entities["sub"] + (f"_ses-{entities['ses']}" if "ses" in entities else "")
+        session = sessions.setdefault(key, Session(key, person=people.get(f"sub-{entities['sub']}", {})))
+        _enter(session, File(str(path), entities.get("space", "")), entities, suffix)
+    found = [s for s in sessions.values() if s.images or s.labels or s.lesions]
+    if not found:
+        places = "sub-*/anat, derivatives/*/sub-*/anat"
+        raise ValueError(f"{bids} holds no scans or label maps where BIDS puts them ({places}).")
+    return sorted(found, key=lambda s: s.id)
+
+
+def _enter(session: Session, file: File, entities: dict[str, str], suffix: str) -> None:
+    if suffix in CONTRASTS:
+        contrast = "T1ce" if suffix == "T1w" and "ce" in entities else suffix
+        session.images.setdefault(contrast, file)
+    elif "label" in entities:
+        if entities["label"] in (*anatomy.lesions(), "tumour") and suffix in ("mask", "dseg"):
+            session.lesions.setdefault(entities["label"], file)
+    elif suffix == "dseg":
+        session.labels = session.labels or file
+        session.whole_head = session.whole_head or entities.get("desc") == "head"
+    elif suffix == "mask" and entities.get("desc") == "brain":
+        session.brain = session.brain or file
+
+
+def _participants(bids: Path) -> dict[str, dict[str, str]]:
+    path = bids / "participants.tsv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if rows and "participant_id" not in rows[0]:
+        raise ValueError(f"{path} has no column participant_id; columns must be separated by tabs.")
+    return {row["participant_id"]: {k: v for k, v in row.items() if v and v != "n/a"} for row in rows}
