@@ -24,7 +24,7 @@ from BrainGenLib.networks.label_unet import LabelUNet
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.run import pick_device
 
-FEWEST = 6  # scans of a contrast on one grid, below which halves say nothing
+FEWEST = 4  # scans of a contrast on one grid, below which halves say nothing
 HEADLINE = ("MMD deep", "MMD fine", "FID deep", "FID fine", "gradient", "spectrum")
 
 

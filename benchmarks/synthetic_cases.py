@@ -131,12 +131,12 @@ def main() -> None:
     parser.add_argument("--generated", type=int, default=50, help="new cases")
     parser.add_argument("--per-contrast", type=int, default=60, help="at most so many real label maps a contrast")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="5 new cases and 4 label maps a contrast")
+    parser.add_argument("--quick", action="store_true", help="10 new cases and 8 label maps a contrast")
     arguments = parser.parse_args()
     device = str(pick_device(arguments.device))
     bundle = bundles.find("brainspade3d")
     renderer = brainspade.Renderer.from_bundle(bundle, device)
-    most, count = (4, 5) if arguments.quick else (arguments.per_contrast, arguments.generated)
+    most, count = (8, 10) if arguments.quick else (arguments.per_contrast, arguments.generated)
     if not (arguments.out / "rendered" / "index.json").is_file():
         render_real_labels(Cache(arguments.cache), renderer, most, arguments.out / "rendered")
     if not (arguments.out / "generated" / "index.json").is_file():

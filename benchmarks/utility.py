@@ -32,7 +32,6 @@ class Task:
 TASKS = (
     Task("white matter lesions", "FLAIR", ("wmh", "ms")),
     Task("glioma with oedema", "FLAIR", ("tumour", "oedema", "enhancing")),
-    Task("stroke", "T2w", ("stroke",)),
 )
 
 Volumes = tuple[list[np.ndarray], list[np.ndarray]]
