@@ -143,7 +143,17 @@ def _generate(work: _Work) -> Case:
     work.report.preview(Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine), "labels")
     classes = sample.classes_1mm()
     case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
-    case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+    case.measurements = {
+        "requested": sample.requested,
+        # Of the map that is given out, not of the coarse one that the sampler measured.
+        "obtained": {
+            condition.name: np.count_nonzero(classes == anatomy.lesions()[condition.name].index)
+            / (1000 * condition.millilitres)
+            for condition in bundle.metadata.conditions
+            if condition.millilitres
+        },
+        "anatomy": sample.anatomy,
+    }
     for contrast in request.contrasts:
         case.images[contrast] = _image(work, renderer, classes, contrast, style)
         work.report.preview(case, contrast)

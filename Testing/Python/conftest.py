@@ -103,6 +103,8 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
     no_lesion = torch.zeros(1 + len(lesions), *classes.shape)
     no_lesion[0] = 1
     networks["label_autoencoder"].start_from(torch.cat([one_hot, no_lesion]).clamp_min(1e-3).log())
+    # It starts at zero, and lesions need some likelier places.
+    torch.nn.init.normal_(networks["label_autoencoder"].head.weight, std=0.3)
     networks["label_diffusion"].anatomy_mean.copy_(torch.tensor([30.0, 1100.0]).log())
     networks["label_diffusion"].anatomy_spread.fill_(0.1)
 
@@ -159,7 +161,7 @@ def _save_segmenter(folder: Path) -> None:
     from BrainGenLib.networks.label_unet import LabelUNet
 
     classes = [0, *anatomy.classes_of(name="cerebral white matter")]
-    arguments = {"classes": len(classes), "features": [8, 8, 8, 8, 8, 8], "hidden": 8, "embedding": 8}
+    arguments = {"classes": len(classes), "features": [8, 8, 8, 8, 8, 8], "embedding": 8}
     metadata = Metadata(
         name="segmenter",
         version="0.0.1",

@@ -69,6 +69,10 @@ def test_generate_gives_the_same_case_from_the_same_seed(engine, tiny_bundles):
         assert image.max() <= 1
         assert not image[first.labels == 0].any()
     assert first.measurements["requested"]["wmh"] == 0.2
+    # A load of 1 is 50 mL in the tiny bundle.
+    assert first.measurements["obtained"]["wmh"] == pytest.approx(
+        first.measurements["volumes_ml"]["white matter hyperintensity"] / 50
+    )
     assert first.measurements["volumes_ml"]["left cerebral cortex"] > 50
 
     assert np.array_equal(first.labels, second.labels)
