@@ -224,7 +224,9 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
-    lesions, placed = place_lesions(logits.lesion[0].float().cpu().numpy(), structures, wanted, regions)
+    lesions, placed = place_lesions(
+        logits.lesion[0].float().cpu().numpy(), structures, wanted, regions, np.random.default_rng(request.seed)
+    )
     return LabelSample(
         classes_2mm=np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8),
         requested=loads,

@@ -4,6 +4,9 @@ The decoder says at every voxel how likely each lesion is; that carries place an
 pathology's log-odds moves its border along their level sets. The constant at which the volume is right is found by
 bisection, among the voxels where the pathology may lie. Load 0 leaves no voxel.
 
+Where the decoder is undecided, its log-odds are those of the atlas and the same in every brain; a smooth random field
+of :data:`VARIETY` decides there. It is small beside what the decoder says of a lesion that it means.
+
 A stroke is one lesion and a glioma is one mass, however many places a decoder finds likely: their log-odds fall with
 the distance from the likeliest place, or from the part of the mass that lies further inside.
 """
@@ -22,6 +25,10 @@ from BrainGenLib.lesions import GLIOMA, PATHOLOGIES, SCATTERED, VOXEL_ML, affect
 ORDER = (*GLIOMA, "stroke", "ms", "wmh")
 SMALLEST_VOXELS = 3
 """Smallest lesion of a scattered pathology: 24 mm³, about 3.5 mm across."""
+VARIETY = 1.5
+"""Standard deviation of the random field added to the log-odds."""
+GRAIN_VOXELS = {True: 1.5, False: 3.0}
+"""Its smoothness (standard deviation of the kernel), for scattered and for focal pathologies."""
 FOCUS = 2.5
 """How many standard deviations the log-odds of a focal lesion fall over one radius of a ball of its volume."""
 SMALLEST_SHARE = 0.1
@@ -36,7 +43,11 @@ class Placed(NamedTuple):
 
 
 def place_lesions(
-    logits: np.ndarray, structures: np.ndarray, wanted: dict[str, float], regions: dict[str, np.ndarray]
+    logits: np.ndarray,
+    structures: np.ndarray,
+    wanted: dict[str, float],
+    regions: dict[str, np.ndarray],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict[str, Placed]]:
     """Lesions of the wanted volumes.
 
@@ -58,6 +69,8 @@ def place_lesions(
         odds = logits[channel] - logsumexp(np.delete(logits, channel, 0), axis=0)
         # A little smoothing rounds off single-voxel roughness of the arg-max.
         odds = ndimage.gaussian_filter(odds, 0.6)
+        field = ndimage.gaussian_filter(rng.standard_normal(odds.shape, np.float32), GRAIN_VOXELS[name in SCATTERED])
+        odds += VARIETY * field / field.std()
         allowed = np.isin(structures, affected_classes(name)) & regions[name] & (lesions == 0)
         if name not in SCATTERED and allowed.any():
             inner = np.isin(lesions, [PATHOLOGIES.index(part) + 1 for part in GLIOMA]) & (name in GLIOMA)

@@ -108,7 +108,7 @@ class LabelAutoencoder(nn.Module):
         embedding: int = 8,
         width: int = 40,
         deep_width: int = 64,
-        atlas_rank: int = 24,
+        atlas_rank: int = 32,
         atlas_columns: int | None = None,
         position_channels: int = 8,
     ) -> None:
@@ -153,13 +153,13 @@ class LabelAutoencoder(nn.Module):
     def start_from(self, log_prior: torch.Tensor) -> None:
         """Set the atlas to a low-rank form of log-probabilities (structures + 1 + lesions, 2 mm grid).
 
-        A cell counts by the structures that are likely in it, each by the inverse root of its volume, or the rank
-        would be spent on cortex and background.
+        A cell counts by the structures that are likely in it, small ones more, or the rank would be spent on cortex
+        and background.
         """
         columns = pixelunshuffle(log_prior[None].float(), 3, 2)[0].flatten(1)
         mean = columns.mean(1, keepdim=True)
         likely = log_prior[: self.structures].float().exp()
-        weight = (likely / likely.flatten(1).sum(1).view(-1, 1, 1, 1).sqrt()).sum(0)
+        weight = (likely / likely.flatten(1).sum(1).view(-1, 1, 1, 1) ** 0.75).sum(0)
         weight = pixelunshuffle(weight[None, None], 3, 2)[0].sum(0).flatten()
         basis, _, _ = torch.svd_lowrank((columns - mean) * weight, q=len(self.atlas), niter=4)
         table = basis.T @ (columns - mean)

@@ -28,6 +28,8 @@ ARGS: dict[str, Any] = {"structures": STRUCTURES, "lesions": len(PATHOLOGIES), "
 # A GPU sees whole volumes. Two boxes on a CPU: PyTorch's fast convolution wants more than one thread or sample.
 BOX = {"gpu": GRID_2MM.shape, "cpu": (40, 48, 40)}
 BATCH = {"gpu": 8, "cpu": 2}
+# Of the moving average: a CPU makes a few hundred steps.
+DECAY = {"gpu": 0.998, "cpu": 0.98}
 STRUCTURE_LABELS = anatomy.labels()[:STRUCTURES]
 STEPS = 60_000
 KL_WEIGHT = 1e-4
@@ -102,7 +104,9 @@ def train(
         start(network, material)
     network.to(where)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
-    run = Run(out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=0.998, minutes=minutes)
+    run = Run(
+        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[preset], minutes=minutes
+    )
     first = run.step
     for step in run.steps(steps or STEPS):
         rng = np.random.default_rng(step)

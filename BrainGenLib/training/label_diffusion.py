@@ -35,16 +35,17 @@ from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_ma
 from BrainGenLib.training.lesions import LesionBank
 from BrainGenLib.training.run import Run, autocast, pick_device
 
-# GPU or not: augmented anatomies to encode, and batch size.
-BRAINS = {"gpu": 4000, "cpu": 300}
+# Augmented anatomies to encode, sets of lesions in each, and batch size.
+BRAINS = {"gpu": 4000, "cpu": 100}
 BATCH = {"gpu": 32, "cpu": 4}
-LESION_VARIANTS = 3
-PIECE = 50
+LESION_VARIANTS = {"gpu": 3, "cpu": 1}
+PIECE = 20
 STEPS = 60_000
 MODES = 24
 GRID = tuple(n // LATENT_STRIDE for n in GRID_2MM.shape)
 CONDITION_DROPOUT = 0.2
 REGION_GIVEN = 0.5
+DECAY = label_autoencoder.DECAY
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -80,9 +81,9 @@ def to_cells(voxels: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def encode(
-    material: LabelMaterial, network: LabelAutoencoder, out: Path, brains: int, where: torch.device
+    material: LabelMaterial, network: LabelAutoencoder, out: Path, brains: int, variants: int, where: torch.device
 ) -> Latents:
-    """Latents of ``brains`` augmented anatomies with :data:`LESION_VARIANTS` sets of lesions each.
+    """Latents of ``brains`` augmented anatomies with ``variants`` sets of lesions each.
 
     Written in pieces to ``out``; those that exist are kept.
     """
@@ -101,7 +102,7 @@ def encode(
             code, _ = network.anatomy_encoder(soft_anatomy[None])
             foreground = F.avg_pool3d(1 - soft_anatomy[None, :1], LATENT_STRIDE)[0, 0]
             volumes = anatomy_volumes(soft_anatomy.cpu().numpy())
-            for variant in range(LESION_VARIANTS):
+            for variant in range(variants):
                 if variant:
                     soft_lesion = material.soft_lesions(structures, points, rng)
                 lesion_code, _ = network.lesion_encoder(soft_lesion[None, 1:])
@@ -120,7 +121,7 @@ def encode(
 
 
 def standardise(
-    latents: Latents, denoiser: LabelDenoiser, maximum: dict[str, float]
+    latents: Latents, denoiser: LabelDenoiser, maximum: dict[str, float], variants: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit mean and spread of the latents and the Gaussian prior into ``denoiser``.
 
@@ -144,7 +145,7 @@ def standardise(
     denoiser.anatomy_mean.copy_(volumes.mean(0))
     denoiser.anatomy_spread.copy_(volumes.std(0))
     volumes = (volumes - volumes.mean(0)) / volumes.std(0)
-    fit_prior(denoiser, z[::LESION_VARIANTS, :split].flatten(2)[..., index].flatten(1), volumes[::LESION_VARIANTS])
+    fit_prior(denoiser, z[::variants, :split].flatten(2)[..., index].flatten(1), volumes[::variants])
     return z, torch.cat([loads, volumes], 1)
 
 
@@ -179,18 +180,27 @@ def train(
     batch = BATCH[preset]
     coder = load_averaged(LabelAutoencoder(**label_autoencoder.ARGS), autoencoder or sibling(out)).to(where)
     material = LabelMaterial(cache)
-    latents = encode(material, coder, out / "latents", BRAINS[preset], where)
+    latents = encode(material, coder, out / "latents", BRAINS[preset], LESION_VARIANTS[preset], where)
     # Cells that hold some brain in some case.
     cells = np.flatnonzero(latents.foreground.max(0) > 0.02)
     denoiser = LabelDenoiser(**arguments(len(cells)))
     denoiser.index.copy_(torch.from_numpy(cells))
-    z, conditions = (part.to(where) for part in standardise(latents, denoiser, material.bank.maximum))
+    z, conditions = (
+        part.to(where) for part in standardise(latents, denoiser, material.bank.maximum, LESION_VARIANTS[preset])
+    )
     denoiser.to(where)
     shares = torch.from_numpy(latents.places).float()
     maps = torch.from_numpy(np.stack([to_cells(lesions.region(place)) for place in places()])).to(where)
     schedule = schedules.cosine()
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=5e-4, weight_decay=1e-4)
-    run = Run(out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=0.998, minutes=minutes)
+    run = Run(
+        out,
+        {"network": denoiser},
+        {"network": optimizer},
+        averaged=("network",),
+        decay=DECAY[preset],
+        minutes=minutes,
+    )
     facts = describe(latents, material.bank, conditions)
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
     watch = Watch(material)

@@ -67,8 +67,9 @@ class LabelMaterial:
             structures, lesions = self.brain(rng)
             anatomy.scatter_add_(0, torch.from_numpy(np.ascontiguousarray(structures))[None].long(), one)
             disease.scatter_add_(0, torch.from_numpy(lesions)[None].long(), one)
-        # Small pseudo-counts: what was never seen at a place is unlikely there, not impossible.
-        return torch.cat([((counts + 0.1) / (brains + 0.1 * len(counts))).log() for counts in (anatomy, disease)])
+        # Pseudo-counts: what was never seen at a place is unlikely there, not impossible. Large ones, because a
+        # low-rank table should not spend itself on how unlikely the impossible is.
+        return torch.cat([((counts + 2) / (brains + 2 * len(counts))).log() for counts in (anatomy, disease)])
 
 
 def soft_maps(structures: np.ndarray, lesions: np.ndarray, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from BrainGenLib.networks.label_diffusion import GaussianPrior, LabelDenoiser
 from BrainGenLib.reporting import Cancelled, Silent
 from BrainGenLib.requests import Generate, Location
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
+from BrainGenLib.training import label_export
 
 LESIONS = len(PATHOLOGIES)
 
@@ -104,7 +107,7 @@ def test_placing_lesions_respects_load_tissue_region_and_each_other():
     left[:12] = True
     wanted = {"wmh": 2.0, "tumour": 3.0, "stroke": 0.0}
     regions = {name: left for name in PATHOLOGIES}
-    lesions, placed = place_lesions(logits, structures, wanted, regions)
+    lesions, placed = place_lesions(logits, structures, wanted, regions, rng)
     assert set(placed) == {"wmh", "tumour"}
     assert not lesions[12:].any()
     assert not lesions[:, :4].any()
@@ -223,3 +226,30 @@ def test_a_label_sample_says_what_it_holds(model):
     assert sample.classes_2mm.dtype == np.uint8
     assert set(sample.requested) == set(sample.obtained) == set(model.millilitres)
     assert set(sample.anatomy) == {"ventricles", "brain"}
+
+
+def test_writing_the_label_model_keeps_the_rest_of_the_bundle(tiny_folder, tmp_path):
+    folder = tmp_path / "brainspade3d"
+    shutil.copytree(tiny_folder / "brainspade3d", folder)
+    before = bundles.Bundle(folder)
+    names = ("label_autoencoder", "label_diffusion")
+    networks = {name: before.load(name) for name in names}
+    facts = {
+        "millilitres": {"wmh": 40.0},
+        "masks": {"wmh": 22},
+        "marks": {"wmh": [0.1, 0.2, 0.4]},
+        "anatomy": {"ventricles": [8, 15, 20, 40, 100], "brain": [1000, 1100, 1200, 1300, 1400]},
+        "correlation": -0.4,
+    }
+    args = {name: before.metadata.networks[name].args for name in names}
+    label_export.write(folder, networks, args, dict.fromkeys(names, 10), facts)
+    after = bundles.Bundle(folder)
+    after.verify()
+    assert after.metadata.contrasts == before.metadata.contrasts
+    assert set(after.metadata.networks) == set(before.metadata.networks)
+    assert after.metadata.parameters["styles"] == before.metadata.parameters["styles"]
+    assert [condition.name for condition in after.metadata.conditions] == ["wmh", "ventricles", "brain"]
+    assert "22 wmh" in (folder / "docs" / "README.md").read_text("utf-8")
+    written = LabelModel.from_bundle(after, "cpu")
+    assert written.millilitres == {"wmh": 40.0}
+    assert written.correlation == -0.4
