@@ -63,12 +63,12 @@ WHITE_MATTER_LESIONS = ("wmh", "ms")
 
 def tissue_means(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Mean brightness of white matter, cortex and ventricles of a scan, (3,) float."""
-    groups = (
-        anatomy.classes_of(name="cerebral white matter"),
-        anatomy.classes_of(name="cerebral cortex"),
-        anatomy.classes_of(name="lateral ventricle"),
-    )
-    return np.array([float(image[np.isin(classes, group)].mean()) for group in groups])
+    size = len(anatomy.labels())
+    count = np.bincount(classes.ravel(), minlength=size)
+    total = np.bincount(classes.ravel(), image.ravel(), minlength=size)
+    names = ("cerebral white matter", "cerebral cortex", "lateral ventricle")
+    groups = [anatomy.classes_of(name=name) for name in names]
+    return np.array([total[group].sum() / max(count[group].sum(), 1) for group in groups])
 
 
 def signal(contrast: str, lesion: str, means: np.ndarray) -> float:

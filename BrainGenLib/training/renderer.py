@@ -63,11 +63,12 @@ class Preset:
     slices: int
     critic_from: float
     rate: float
+    decay: float
 
 
 PRESETS = {
-    "cpu": Preset(batch=2, side=48, steps=1500, workers=0, slices=6, critic_from=0.2, rate=1e-3),
-    "gpu": Preset(batch=24, side=64, steps=9000, workers=14, slices=6, critic_from=0.1, rate=1e-3),
+    "cpu": Preset(batch=2, side=48, steps=1500, workers=0, slices=6, critic_from=0.2, rate=1e-3, decay=0.99),
+    "gpu": Preset(batch=24, side=64, steps=9000, workers=14, slices=6, critic_from=0.1, rate=1e-3, decay=0.999),
 }
 
 
@@ -97,8 +98,8 @@ def train(
     batches = iter(DataLoader(patches, sizes.batch, num_workers=sizes.workers, pin_memory=where.type == "cuda"))
 
     renderer = SpadeRenderer(classes=CLASSES, contrasts=len(CONTRASTS) + 1)
-    with torch.no_grad():
-        renderer.signal.weight.copy_(torch.from_numpy(typical_signals(data, training)))
+    if not (out / "state.pt").is_file():
+        renderer.signal.weight.data.copy_(torch.from_numpy(typical_signals(data, training)))
     renderer = renderer.to(where)
     encoder = StyleEncoder(style=renderer.style).to(where)
     critic = SliceCritic(CLASSES, len(CONTRASTS) + 1).to(where)
@@ -112,7 +113,7 @@ def train(
         {"renderer": renderer, "style_encoder": encoder, "critic": critic},
         optimizers,
         averaged=("renderer", "style_encoder"),
-        decay=0.998,
+        decay=sizes.decay,
         minutes=minutes,
     )
     random = torch.Generator().manual_seed(run.step)
@@ -180,13 +181,15 @@ def learning_rate(progress: float, peak: float) -> float:
 def typical_signals(data: Cache, training: list[Scan]) -> np.ndarray:
     """Starting brightness per contrast and class, (contrasts + 1, classes) float32.
 
-    The median over up to twelve scans of a class's mean; where no scan of a contrast shows a lesion, what textbooks
-    say; half for 'any'.
+    The median over up to twelve scans of a class's mean, the same for left and right; where no scan of a contrast
+    shows a structure (no PDw scan here has a cerebellum), the mean of its tissue; where none shows a lesion, what
+    textbooks say; half for 'any'.
     """
     table = np.full((len(CONTRASTS) + 1, CLASSES), 0.5, np.float32)
     for row, contrast in enumerate(CONTRASTS):
         means, tissues = [], []
-        for scan in [scan for scan in training if scan.contrast == contrast][::-1][:12]:
+        found = [scan for scan in training if scan.contrast == contrast]
+        for scan in found[:: max(len(found) // 12, 1)]:
             labels, image = data.labels(scan.case).ravel(), data.image(scan.case, contrast).ravel() / 255.0
             count = np.bincount(labels, minlength=CLASSES)
             with np.errstate(invalid="ignore"):
@@ -200,8 +203,13 @@ def typical_signals(data: Cache, training: list[Scan]) -> np.ndarray:
         for name, label in anatomy.lesions().items():
             if not known[label.index]:
                 table[row, label.index] = painted_lesions.signal(contrast, name, np.mean(tissues, 0))
+        for label in anatomy.labels():
+            tissue = "wm" if label.tissue == "brainstem" else label.tissue
+            alike = [index for index in anatomy.classes_of(tissue=tissue, kind="structure") if known[index]]
+            if label.kind == "structure" and not known[label.index] and alike:
+                table[row, label.index] = table[row, alike].mean()
     table[:, 0] = 0
-    return table
+    return (table + table[:, list(anatomy.mirrored_classes())]) / 2
 
 
 def imitate(renderer: nn.Module, encoder: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -28,7 +28,7 @@ PAINTED = 0.2
 WARPED = 0.25
 SOFTENED = 0.4
 AS_ANY = 0.1
-OTHER_SUBJECT = 0.2
+OTHER_SUBJECT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class RendererPatches(IterableDataset):
         self.by_contrast = {c: [scan for scan in sources if scan.contrast == c] for c in CONTRASTS}
         self.by_contrast = {contrast: found for contrast, found in self.by_contrast.items() if found}
         self.weights = {contrast: self._weights(found) for contrast, found in self.by_contrast.items()}
-        self.means = {scan: self._means(scan) for scan in sources}
+        self._known_means: dict[Scan, np.ndarray] = {}
         self._known_points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.masks = self._lesion_masks()
         self.seen = self._seen_lesions(sources)
@@ -125,8 +125,10 @@ class RendererPatches(IterableDataset):
         return np.array(weights) / sum(weights)
 
     def _means(self, scan: Scan) -> np.ndarray:
-        image = self.cache.image(scan.case, scan.contrast)
-        return painted_lesions.tissue_means(self.cache.labels(scan.case), image) / 255
+        if scan not in self._known_means:
+            labels, image = self.cache.labels(scan.case), self.cache.image(scan.case, scan.contrast)
+            self._known_means[scan] = painted_lesions.tissue_means(labels, image) / 255
+        return self._known_means[scan]
 
     def _lesion_masks(self) -> dict[str, list[CachedCase]]:
         """Pathology to the training cases that hold a mask of it on the 2 mm template grid."""
@@ -167,7 +169,7 @@ class RendererPatches(IterableDataset):
             box = tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)
             mask = (self.cache.labels(mask_case)[box] == anatomy.lesions()[lesion].index).astype(np.uint8)
             mask = mask if spacing == 2 else refine_labels(mask, from_1mm=False)
-            means = self.means[scan]
+            means = self._means(scan)
             classes, image = painted_lesions.paint(classes, image, mask > 0, lesion, contrast, means, spacing, rng)
         slices = self._style_slices(self._style_scan(scan, rng), start[2], rng)
         if not self.plain and rng.random() < 0.5:
