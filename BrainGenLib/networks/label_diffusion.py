@@ -178,7 +178,9 @@ class LabelDenoiser(nn.Module):
     ) -> torch.Tensor:
         """The Gaussian estimate of z; lesion channels are independent and of unit variance in it."""
         vectors = x[:, : self.anatomy_channels].flatten(2)[..., self.index].flatten(1).float()
-        estimate = self.prior(vectors, alpha, sigma, anatomy, known)
+        # Solving for the coefficients needs full precision.
+        with torch.autocast(x.device.type, enabled=False):
+            estimate = self.prior(vectors, alpha, sigma, anatomy, known)
         z = alpha.view(-1, 1, 1, 1, 1) * x.float()
         cells = torch.zeros_like(z[:, : self.anatomy_channels]).flatten(2)
         cells[..., self.index] = estimate.view(len(x), self.anatomy_channels, -1)

@@ -36,9 +36,9 @@ from BrainGenLib.training.lesions import LesionBank
 from BrainGenLib.training.run import Run, autocast, pick_device
 
 # Augmented anatomies to encode, sets of lesions in each, and batch size.
-BRAINS = {"gpu": 4000, "cpu": 100}
+BRAINS = {"gpu": 1500, "cpu": 200}
 BATCH = {"gpu": 32, "cpu": 4}
-LESION_VARIANTS = {"gpu": 3, "cpu": 1}
+LESION_VARIANTS = {"gpu": 3, "cpu": 2}
 PIECE = 20
 STEPS = 60_000
 MODES = 24
@@ -102,12 +102,11 @@ def encode(
             code, _ = network.anatomy_encoder(soft_anatomy[None])
             foreground = F.avg_pool3d(1 - soft_anatomy[None, :1], LATENT_STRIDE)[0, 0]
             volumes = anatomy_volumes(soft_anatomy.cpu().numpy())
-            for variant in range(variants):
-                if variant:
-                    soft_lesion = material.soft_lesions(structures, points, rng)
-                lesion_code, _ = network.lesion_encoder(soft_lesion[None, 1:])
-                flat = soft_lesion[1:].flatten(1).cpu().numpy()
-                rows["z"].append(torch.cat([code, lesion_code], 1)[0].cpu().numpy().astype(np.float16))
+            fresh = [material.soft_lesions(structures, points, rng) for _ in range(variants - 1)]
+            soft_lesions = torch.stack([soft_lesion, *fresh])[:, 1:]
+            for soft, lesion_code in zip(soft_lesions, network.lesion_encoder(soft_lesions)[0], strict=True):
+                flat = soft.flatten(1).cpu().numpy()
+                rows["z"].append(torch.cat([code[0], lesion_code]).cpu().numpy().astype(np.float16))
                 rows["loads"].append(flat.sum(1) * VOXEL_ML)
                 rows["anatomy"].append(np.array([volumes[name] for name in ANATOMY]))
                 rows["places"].append(flat @ regions.T / np.maximum(flat.sum(1, keepdims=True), 1e-3))
