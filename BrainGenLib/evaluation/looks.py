@@ -12,7 +12,7 @@ from BrainGenLib.evaluation import fidelity, texture
 from BrainGenLib.evaluation.features import TISSUES, features
 from BrainGenLib.networks.label_unet import LabelUNet
 
-VOXELS = 20_000
+VOXELS = 5_000
 
 # Name to what it says; every one is 0 (the last: 1) when both sets look the same.
 DISTANCES = {
