@@ -114,6 +114,18 @@ def test_every_class_has_an_output_and_ms_counts_as_white_matter_lesion():
     assert not table[64:].any()
 
 
+def test_sides_that_cannot_be_told_apart_are_not_asked_for():
+    pair = segmenter.paired_outputs()
+    scores = torch.randn(1, len(segmenter.OUTPUTS), 2, 2, 2)
+    left, right = (anatomy.classes_of(name=f"{side} thalamus")[0] for side in ("left", "right"))
+    merged = segmenter.without_sides(scores, pair).softmax(1)
+    apart = scores.softmax(1)
+    assert torch.allclose(merged[:, left], apart[:, left] + apart[:, right], atol=1e-4)
+    assert merged[:, right].max() < 1e-4
+    brainstem = anatomy.classes_of(name="brainstem")[0]
+    assert torch.allclose(merged[:, brainstem], apart[:, brainstem], atol=1e-4)
+
+
 def test_the_recipe_trains_resumes_and_exports(tmp_path, monkeypatch):
     labels = np.where(ball(20), 3, 0).astype(np.uint8)
     labels[ball(12)] = 1
