@@ -36,7 +36,9 @@ class LabelMaterial:
         found = cache.select(split=split, space="template", labelled=True)
         if not found:
             raise ValueError(f"{cache_folder} holds no labelled {split} case in template space.")
-        self.cases = [split_lesions(to_2mm(cache.labels(case))) for case in found]
+        # Some teachers left the cerebellum out; of such a case only the lesions are used.
+        whole = [case for case in found if case.quality.get("structures", 1.0) > 0.95] or found
+        self.cases = [split_lesions(to_2mm(cache.labels(case))) for case in whole]
         self.bank = LesionBank(cache)
 
     def brain(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
