@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="training cache: real scans with labels")
     parser.add_argument("--synthetic", type=Path, required=True, help="folder that synthetic_cases.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of every training")
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of every training")
     parser.add_argument("--batch", type=int, default=2, help="crops a step")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("--device", default="auto")
@@ -154,7 +154,7 @@ def main() -> None:
         ],
         headlines=headlines,
         notes=[
-            f"One 3D U-Net at 2 mm (16-16-32-64-64 channels), {steps} steps of {arguments.batch} crops of 64³ "
+            f"One 3D U-Net at 2 mm (8-16-32-64-64 channels), {steps} steps of {arguments.batch} crops of 48³ "
             f"whatever it is trained on, {seeds} seed(s). The generator itself saw the real training scans.",
             "Test scans are few: a difference of a few hundredths says nothing.",
         ],

@@ -25,7 +25,7 @@ from monai.transforms import (
 
 from BrainGenLib import spaces
 
-CROP = 64
+CROP = 48
 THRESHOLDS = np.linspace(-1, 8, 91)
 
 
@@ -50,10 +50,10 @@ def train(
     Args:
         images: (R, A, S) volumes at 2 mm, from :func:`standard_scores`.
         masks: boolean lesion masks on the same grids.
-        steps: optimiser steps, each on ``batch`` crops of 64³ of which two of three are centred on a lesion.
+        steps: optimiser steps, each on ``batch`` crops of 48³ of which two of three are centred on a lesion.
     """
     torch.manual_seed(seed)
-    network = BasicUNet(3, 1, 1, (16, 16, 32, 64, 64, 16), norm=("group", {"num_groups": 8})).to(device)
+    network = BasicUNet(3, 1, 1, (8, 16, 32, 64, 64, 8), norm=("group", {"num_groups": 8})).to(device)
     keys = ("image", "mask")
     augment = Compose(
         [
