@@ -94,7 +94,7 @@ def main() -> None:
         synthetic = [
             case
             for case in generated.select(contrast=contrast)
-            if bool(lesions) == bool(lesions & set(case.pathologies))
+            if (lesions & set(case.pathologies) if lesions else not case.pathologies)
         ]
         tiles += slices(cache, real, contrast, "real", rng, count)
         tiles += slices(generated, synthetic, contrast, "synthetic", rng, count)

@@ -1,7 +1,8 @@
 """What the segmenter's encoder sees in an image: the space in which sets of images are compared.
 
 The segmenter was trained on random contrasts, so its deep layers say little of contrast and much of shape, borders
-and artefacts; its second layer, averaged within each tissue, holds brightness and grain. Both are looked at.
+and artefacts; its second layer holds brightness and grain. Both are looked at, averaged within each tissue: over the
+whole volume, instance normalisation would leave next to nothing of them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def features(network: LabelUNet, image: np.ndarray, classes: np.ndarray) -> dict
         classes: class map on the same grid, not empty; says where brain and tissues are.
 
     Returns:
-        ``deep``: mean over the brain of the lowest level (32 mm). ``fine``: mean and standard deviation of the second
-        level (4 mm) within the brain and within each tissue. A tissue that is missing takes the values of the brain.
+        ``fine`` (second level, 4 mm) and ``deep`` (fourth level, 16 mm): mean and standard deviation of every channel
+        within the brain and within each tissue. A tissue that is missing takes the values of the brain.
     """
     device = next(network.parameters()).device
     box = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
@@ -40,21 +41,17 @@ def features(network: LabelUNet, image: np.ndarray, classes: np.ndarray) -> dict
     weights = torch.from_numpy(masks).to(device, torch.float32)
     trunk = network.trunk
     fine = trunk.down_1(trunk.conv_0(pixelunshuffle(x[None, None], 3, 2)))
-    deep = trunk.down_4(trunk.down_3(trunk.down_2(fine)))
-    brain_mean, _ = _moments(deep[0], weights[:1])
-    means, deviations = _moments(fine[0], weights)
-    return {
-        "deep": brain_mean.flatten().cpu().numpy().astype(np.float64),
-        "fine": torch.cat([means, deviations]).flatten().cpu().numpy().astype(np.float64),
-    }
+    deep = trunk.down_3(trunk.down_2(fine))
+    return {name: _moments(level[0], weights) for name, level in (("deep", deep), ("fine", fine))}
 
 
-def _moments(activations: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation, (masks, C) each, of activations (C, r, a, s) under masks (masks, R, A, S)."""
+def _moments(activations: torch.Tensor, masks: torch.Tensor) -> np.ndarray:
+    """Means, then standard deviations, (2·masks·C), of activations (C, r, a, s) under masks (masks, R, A, S)."""
     r, a, s = activations.shape[1:]
     share = F.adaptive_avg_pool3d(masks, (r, a, s)).flatten(1)
     share = torch.where(share.sum(1, keepdim=True) > 0, share, share[:1])
     share = share / share.sum(1, keepdim=True)
     flat = activations.flatten(1)
     means = share @ flat.T
-    return means, (share @ flat.square().T - means.square()).clamp(min=0).sqrt()
+    deviations = (share @ flat.square().T - means.square()).clamp(min=0).sqrt()
+    return torch.cat([means, deviations]).flatten().cpu().numpy().astype(np.float64)

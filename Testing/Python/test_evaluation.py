@@ -157,7 +157,7 @@ def test_acquire_blurs_only_the_coarse_axis_and_keeps_the_mean(rng):
 def network() -> LabelUNet:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return LabelUNet(5, (8, 8, 8, 8, 8, 8), hidden=8, embedding=8).eval()
+    return LabelUNet(5, (8, 8, 8, 8, 8, 8), embedding=8).eval()
 
 
 def brain(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -176,8 +176,7 @@ def test_features_see_noise_and_contrast_but_not_where_the_brain_lies(rng, netwo
         np.testing.assert_allclose(moved[level], here[level], atol=1e-4)
     noisy = features.features(network, *brain(rng, 0.1))
     assert np.abs(noisy["fine"] - here["fine"]).max() > 0.05
-    assert here["deep"].shape == (8,)
-    assert here["fine"].shape == (2 * 8 * (1 + len(features.TISSUES)),)
+    assert here["deep"].shape == here["fine"].shape == (2 * 8 * (1 + len(features.TISSUES)),)
 
 
 def test_standardised_is_blind_to_scale_and_to_the_brain_mask(rng):
