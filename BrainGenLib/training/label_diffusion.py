@@ -36,7 +36,7 @@ from BrainGenLib.training.lesions import LesionBank
 from BrainGenLib.training.run import Run, autocast, pick_device
 
 # Augmented anatomies to encode, sets of lesions in each, and batch size.
-BRAINS = {"gpu": 1500, "cpu": 200}
+BRAINS = {"gpu": 1500, "cpu": 100}
 BATCH = {"gpu": 32, "cpu": 4}
 LESION_VARIANTS = {"gpu": 3, "cpu": 2}
 PIECE = 20
@@ -45,6 +45,9 @@ MODES = 24
 GRID = tuple(n // LATENT_STRIDE for n in GRID_2MM.shape)
 CONDITION_DROPOUT = 0.2
 REGION_GIVEN = 0.5
+# Share of the variance outside of the modes that the prior draws independently in each cell. Neighbours are in
+# truth correlated (a gyrus spans several), so drawn in full it tears the cortex; the U-Net learns what is missing.
+REMAINDER = 0.1
 DECAY = label_autoencoder.DECAY
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -157,7 +160,8 @@ def fit_prior(denoiser: LabelDenoiser, vectors: torch.Tensor, conditions: torch.
     _, s, v = torch.svd_lowrank(rest, q=count, niter=4)
     components = v.T * (s / len(rest) ** 0.5)[:, None]
     prior.modes.copy_(torch.cat([slopes, components]))
-    prior.remainder.copy_((rest.square().mean(0) - components.square().sum(0)).clamp_min(0.02))
+    left = rest.square().mean(0) - components.square().sum(0)
+    prior.remainder.copy_(REMAINDER * left.clamp_min(0.02))
 
 
 def train(
