@@ -136,8 +136,8 @@ def _check_geometry(name: str, shape: tuple[int, ...], affine: np.ndarray) -> No
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
         raise BadInput(
-            f"{name} has voxels of {' × '.join(f'{size:.4g}' for size in spacing)} mm, which is implausible: they are "
-            "probably not in millimetres; correct the spacing in its header."
+            f"{name} has voxels of {' × '.join(f'{size:.4g}' for size in spacing)} mm, which is implausible: they "
+            "are probably not in millimetres; correct the spacing in its header."
         )
     axes = affine[:3, :3] / spacing
     if np.abs(axes.T @ axes - np.eye(3)).max() > MAX_SHEAR:

@@ -15,7 +15,7 @@ class Reporter(Protocol):
     """Passed to every method. The engine's writes job events; the silent one serves scripts and tests."""
 
     def step(self, stage: str, step: int, of: int, message: str = "") -> None:
-        """Report progress. Raises :class:`Cancelled` if the user asked to stop: call it at least once a sampler step."""
+        """Report progress, at least once a sampler step. Raises :class:`Cancelled` if the user asked to stop."""
 
     def preview(self, case: Case, name: str) -> None:
         """Show an early, coarse result."""
