@@ -187,6 +187,7 @@ def save(folder: Path, metadata: Metadata, networks: dict[str, nn.Module], card:
         }
         path = folder / "models" / f"{name}.safetensors"
         save_file(tensors, path.with_suffix(".part"))
+        path.with_suffix(".part").chmod(0o644)  # safetensors writes for the owner alone
         os.replace(path.with_suffix(".part"), path)
         metadata.networks[name].sha256 = file_sha256(path)
     (folder / "docs" / "README.md").write_text(card, "utf-8")
