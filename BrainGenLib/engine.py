@@ -25,11 +25,6 @@ from BrainGenLib.methods import brainspade, brainspade3d, segmentation
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
 
-# A brain has 0.8 to 2 litres, a head at least 3: a scan that is constant outside of less is skull-stripped.
-BRAIN_ML = (600.0, 2300.0)
-# Below this overlap with the template's brain a registration has failed.
-MIN_OVERLAP = 0.7
-
 
 def stages(request: Request) -> list[str]:
     """The stages that :meth:`Engine.run` reports for a request, in order."""
@@ -182,9 +177,12 @@ def _segment(work: _Work) -> Case:
     requests.check(request, bundle.metadata)
     scan = read_scan(work.inputs / request.scan)
     segmenter = work.open(segmentation.Segmenter, bundle)
-    fine = _at_1mm(scan, 1)
-    classes = segmentation.segment(segmenter, fine.data, work.stage("segmentation"))
-    labels = _on_grid_of(scan, Volume(classes, fine.affine), "label")
+    data, affine = spaces.canonical(scan.data, scan.affine)
+    try:
+        found = segmentation.segment(segmenter, data, affine, work.stage("segmentation"))
+    except ValueError as error:
+        raise BadInput(f"{Path(request.scan).name} cannot be segmented: {error}") from error
+    labels = segmentation.to_scan(found.classes, found.template_to_scan, scan.data.shape, scan.affine)
     return Case({}, anatomy.to_values(labels), scan.affine, synthetic=False)
 
 
@@ -201,32 +199,24 @@ def _style(work: _Work, renderer: Any) -> np.ndarray | None:
         return None
     path = work.inputs / work.request.style
     report = work.stage("style")
-    scan = _at_1mm(read_scan(path), 1)
-    brain = scan.data > scan.data.min()
-    if brain.sum() / 1000 > BRAIN_ML[1]:
-        segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
-        brain = morphometry.brain_mask(segmentation.segment(segmenter, scan.data, report))
-    if not BRAIN_ML[0] < brain.sum() / 1000 < BRAIN_ML[1]:
-        raise BadInput(
-            f"{path.name} cannot be used as style: its brain would measure {brain.sum() / 1000:.0f} mL; give a "
-            "scan of a whole head or a whole brain."
-        )
-    report.step("registration", 0, 1)
+    scan = read_scan(path)
+    data, affine = spaces.canonical(scan.data, scan.affine)
+    brain = segmentation.stripped_brain(data, affine)
     try:
-        registration = spaces.register_to_template(scan.data, scan.affine, brain=brain)
+        if brain is None:
+            segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
+            found = segmentation.segment(segmenter, data, affine, report)
+            mask, matrix = morphometry.brain_mask(found.classes), found.template_to_scan
+        else:
+            report.step("registration", 0, 1)
+            matrix = segmentation.align(data, affine, brain)
+            mask = spaces.to_grid(brain, affine, spaces.GRID_1MM, template_to_scan=matrix, order=0) > 0
     except ValueError as error:
         raise BadInput(f"{path.name} cannot be used as style: {error}") from error
-    if registration.dice < MIN_OVERLAP:
-        raise BadInput(
-            f"{path.name} cannot be used as style: its brain does not fit the template (overlap "
-            f"{registration.dice:.2f}); check its orientation, or choose another scan."
-        )
-    low, high = scan.data.min(), np.percentile(scan.data[brain], 99.5)
-    image = np.where(brain, np.clip((scan.data - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
-    matrix = registration.template_to_scan
-    return brainspade.encode_style(
-        renderer, spaces.to_grid(image, scan.affine, spaces.GRID_1MM, template_to_scan=matrix)
-    )
+    image = spaces.to_grid(data, affine, spaces.GRID_1MM, template_to_scan=matrix)
+    low, high = data.min(), np.percentile(image[mask], 99.5)
+    scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    return brainspade.encode_style(renderer, np.where(mask, scaled, 0).astype(np.float32))
 
 
 def _at_1mm(volume: Volume, order: Literal[1, "label"]) -> Volume:

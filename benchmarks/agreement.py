@@ -19,8 +19,7 @@ from synthetic_cases import to_2mm
 from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.evaluation.agreement import by_structure, dice_per_class, lesion_contrast
 from BrainGenLib.evaluation.results import Headline, Result, Table
-from BrainGenLib.methods.segmentation import Segmenter, segment
-from BrainGenLib.reporting import Silent
+from BrainGenLib.methods.segmentation import Segmenter, segment_in_template
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.run import pick_device
 
@@ -33,10 +32,10 @@ def score(model: Segmenter, image: np.ndarray, classes: np.ndarray) -> np.ndarra
     fine, coarse = spaces.GRID_1MM, spaces.GRID_2MM
     image = np.where(classes > 0, image, 0).astype(np.float32)
     if image.shape == fine.shape:
-        found = segment(model, image, Silent())
+        found = segment_in_template(model, image)
     else:
         large = spaces.resample(image, coarse.affine, fine.shape, fine.affine, order=1)
-        found = to_2mm(segment(model, large, Silent()))
+        found = to_2mm(segment_in_template(model, large))
     return dice_per_class(found, merged(classes), model.classes)
 
 

@@ -20,8 +20,7 @@ from synthetic_cases import to_2mm
 from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.evaluation.agreement import by_structure, dice_per_class
 from BrainGenLib.evaluation.results import Headline, Result, Table
-from BrainGenLib.methods.segmentation import Segmenter, segment
-from BrainGenLib.reporting import Silent
+from BrainGenLib.methods.segmentation import Segmenter, segment_in_template
 from BrainGenLib.training import synthesis
 from BrainGenLib.training.cache import Cache
 from BrainGenLib.training.run import pick_device
@@ -73,7 +72,7 @@ def main() -> None:
     scores: dict[str, list[np.ndarray]] = {}
     for source in (real_scans, painted_heads):
         for group, image, classes, coarse in source(cache, 1 if arguments.quick else 1000):
-            found = segment(model, image, Silent())
+            found = segment_in_template(model, image)
             truth = merged(classes)
             dice = dice_per_class(to_2mm(found) if coarse else found, truth, model.classes)
             scores.setdefault(group, []).append(dice)

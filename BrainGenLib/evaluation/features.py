@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.networks.utils import pixelunshuffle
-from scipy import ndimage
 from torch.nn import functional as F
 
 from BrainGenLib import anatomy
@@ -25,7 +23,7 @@ def features(network: LabelUNet, image: np.ndarray, classes: np.ndarray) -> dict
 
     Args:
         network: the segmenter's network.
-        image: (R, A, S) in [0, 1], 0 outside the brain, 1 mm.
+        image: (R, A, S) in [0, 1], 0 outside the brain, on GRID_1MM.
         classes: class map on the same grid, not empty; says where brain and tissues are.
 
     Returns:
@@ -33,14 +31,11 @@ def features(network: LabelUNet, image: np.ndarray, classes: np.ndarray) -> dict
         within the brain and within each tissue. A tissue that is missing takes the values of the brain.
     """
     device = next(network.parameters()).device
-    box = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
-    padding = [(0, -(s.stop - s.start) % network.multiple) for s in box]
-    classes = np.pad(classes[box], padding)
-    x = torch.from_numpy(np.pad(image[box], padding)).to(device)
+    x = torch.from_numpy(image).to(device)
     masks = np.stack([classes > 0, *(np.isin(classes, anatomy.classes_of(tissue=tissue)) for tissue in TISSUES)])
     weights = torch.from_numpy(masks).to(device, torch.float32)
     trunk = network.trunk
-    fine = trunk.down_1(trunk.conv_0(pixelunshuffle(x[None, None], 3, 2)))
+    fine = trunk.down_1(trunk.conv_0(network.blocks(x[None, None])))
     deep = trunk.down_3(trunk.down_2(fine))
     return {name: _moments(level[0], weights) for name, level in (("deep", deep), ("fine", fine))}
 

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from monai.inferers import sliding_window_inference
 from scipy import ndimage
 
+from BrainGenLib import morphometry, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Reporter
 
-# Above this the features of the whole volume at once take more than about 3 GB.
-WHOLE_VOXELS = 256**3
+# A brain has 0.8 to 2 litres (a scan may miss a part of it), a head at least 3: a scan that is constant outside of
+# less is skull-stripped.
+BRAIN_ML = (400.0, 2300.0)
+# Below this overlap with the template's brain a registration has failed.
+LEAST_OVERLAP = 0.7
 
 
 @dataclass
@@ -51,63 +53,95 @@ def normalised(volume: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def predict(network: LabelUNet, volume: torch.Tensor) -> torch.Tensor:
-    """Most likely output of the network for every voxel.
-
-    Args:
-        network: in eval mode, on the volume's device.
-        volume: (R, A, S) in [0, 1], 1 mm, any size.
-
-    Returns:
-        (R, A, S) uint8.
-    """
-    shape = volume.shape
-    padding = [max(-n % network.multiple, network.smallest - n) for n in shape]
-    sides = [side for total in reversed(padding) for side in (total // 2, total - total // 2)]
-    padded = F.pad(volume, sides)[None, None]
-    features = network.features(padded) if volume.numel() <= WHOLE_VOXELS else _tiled_features(network, padded)
-    best = torch.empty(padded.shape[2:], dtype=torch.uint8, device=volume.device)
+    """Most likely output of the network for every voxel, (R, A, S) uint8, of a volume in [0, 1] on GRID_1MM."""
+    features = network.features(volume[None, None])
+    best = torch.empty(volume.shape, dtype=torch.uint8, device=volume.device)
     for phase in range(PHASES):
         phase_of(best, phase).copy_(network.phase_scores(features, (phase,))[0][0].argmax(0))
-    start = [total // 2 for total in padding]
-    return best[tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))]
+    return best
 
 
-def _tiled_features(network: LabelUNet, padded: torch.Tensor) -> torch.Tensor:
-    features = sliding_window_inference(padded, (192, 192, 192), 1, network.features, overlap=0.25, mode="gaussian")
-    assert isinstance(features, torch.Tensor)
-    return features
+@dataclass
+class Segmentation:
+    """Classes (uint8) of a scan on GRID_1MM, and where the template lies in the scan."""
+
+    classes: np.ndarray
+    template_to_scan: np.ndarray
 
 
-def segment(model: Segmenter, volume: np.ndarray, report: Reporter) -> np.ndarray:
-    """Classes of a scan.
+def segment_in_template(model: Segmenter, volume: np.ndarray) -> np.ndarray:
+    """Classes, uint8, of a scan on GRID_1MM: the largest connected piece of tissue only."""
+    scaled = normalised(torch.as_tensor(volume, dtype=torch.float32, device=model.device))
+    return largest_piece(model.classes[predict(model.network, scaled).cpu().numpy()])
+
+
+def segment(model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Reporter) -> Segmentation:
+    """Label map of a scan.
 
     Args:
         model: the segmenter.
-        volume: (R, A, S), 1 mm, axes along RAS+, any size and intensities.
-        report: told of three stages.
-
-    Returns:
-        (R, A, S) uint8 classes of the label table, the largest connected piece of tissue only.
+        volume: (R, A, S), any size, resolution and intensities.
+        affine: voxel to world, RAS+ mm.
+        report: told of the stages.
 
     Raises:
-        ValueError: the volume is constant or holds values that are not numbers.
+        ValueError: the volume is constant, holds values that are not numbers, or cannot be aligned with the template.
     """
     if not np.isfinite(volume).all():
         raise ValueError("The scan holds values that are not finite numbers; replace them (for instance by 0).")
     if volume.size == 0 or volume.min() == volume.max():
         raise ValueError("The scan is constant; there is nothing to segment.")
-    report.step("segment", 0, 3, "Preparing the scan")
-    scaled = normalised(torch.as_tensor(volume, dtype=torch.float32, device=model.device))
-    # Empty borders would only dilute the statistics that the network normalises by.
-    filled = ndimage.find_objects((scaled > 0.02).to(torch.uint8).cpu().numpy())[0]
-    margin = tuple(slice(max(s.start - 8, 0), s.stop + 8) for s in filled)
-    report.step("segment", 1, 3, "Labelling")
-    found = predict(model.network, scaled[margin]).cpu().numpy()
-    report.step("segment", 2, 3, "Cleaning up")
-    classes = np.zeros(volume.shape, np.uint8)
-    classes[margin] = largest_piece(model.classes[found])
-    report.step("segment", 3, 3)
-    return classes
+    bare = stripped_brain(volume, affine)
+    report.step("segment", 0, 2 if bare is not None else 4, "Aligning with the template")
+    if bare is not None:
+        matrix = align(volume, affine, bare)
+    else:
+        matrix = spaces.register_to_template(volume, affine).template_to_scan
+        report.step("segment", 1, 4, "Looking for the brain")
+        found = segment_in_template(model, spaces.to_grid(volume, affine, spaces.GRID_1MM, template_to_scan=matrix))
+        brain = to_scan(morphometry.brain_mask(found), matrix, volume.shape, affine)
+        # The skull misleads a registration; the brain that was found puts it right.
+        report.step("segment", 2, 4, "Aligning the brain with the template")
+        matrix = align(volume, affine, brain > 0)
+    report.step("segment", 1 if bare is not None else 3, 2 if bare is not None else 4, "Labelling")
+    classes = segment_in_template(model, spaces.to_grid(volume, affine, spaces.GRID_1MM, template_to_scan=matrix))
+    return Segmentation(classes, matrix)
+
+
+def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Template world to scan world (4×4 mm) of a scan whose brain is known.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    millilitres = brain.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+    if millilitres < BRAIN_ML[0]:
+        raise ValueError(
+            f"its brain would measure {millilitres:.0f} mL; give a scan of a whole head or a whole brain."
+        )
+    registration = spaces.register_to_template(volume, affine, brain=brain)
+    if registration.dice < LEAST_OVERLAP:
+        raise ValueError(
+            f"its brain does not fit the template (overlap {registration.dice:.2f}); check its orientation, or "
+            "choose another scan."
+        )
+    return registration.template_to_scan
+
+
+def stripped_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
+    """Where a skull-stripped scan is brain; None for a whole head."""
+    inside = volume > volume.min()
+    millilitres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+    return inside if millilitres < BRAIN_ML[1] else None
+
+
+def to_scan(
+    classes: np.ndarray, template_to_scan: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray:
+    """Labels on GRID_1MM to the grid of the scan that the template was aligned with."""
+    r, a, s = shape
+    scan_to_template = np.linalg.inv(template_to_scan)
+    return spaces.resample(classes, spaces.GRID_1MM.affine, (r, a, s), affine, matrix=scan_to_template, order="label")
 
 
 def largest_piece(classes: np.ndarray) -> np.ndarray:

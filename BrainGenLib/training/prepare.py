@@ -129,7 +129,9 @@ def prepare_session(session: Session) -> Prepared:
     if labels is not None and (labels.data >= harmonise.FIRST_EXTRA).any():
         head = case("_head")
         head.space, head.spacing = "head", 1
-        volume = _head(labels)
+        volume = spaces.to_grid(
+            labels.data, labels.affine, spaces.GRID_1MM, template_to_scan=labels.to_own @ matrix, order="label"
+        )
         head.pathologies = _pathologies(volume, 1)
         prepared.append((head, volume, {}))
     return prepared
@@ -302,16 +304,6 @@ def _lesions_alone(session: Session) -> Prepared:
         quality={"lesion_ml": _ml(classes > 0, 2), "inside": round(kept / max(total, 1), 4)},
     )
     return [(case, classes, {})]
-
-
-def _head(labels: Scan) -> np.ndarray:
-    """A whole-head class map at 1 mm RAS, cropped to the head."""
-    volume = labels.data
-    if max(abs(v - 1) for v in spaces.voxel_size(labels.affine)) > 0.1:
-        shape, affine = spaces.bounding_grid(volume.shape, labels.affine, 1.0)
-        volume = spaces.resample(volume, labels.affine, shape, affine, order="label")
-    box = ndimage.find_objects((volume > 0).astype(np.uint8))[0]
-    return np.ascontiguousarray(volume[tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)])
 
 
 def _pathologies(classes: np.ndarray, spacing: int, least: float = LEAST_LESION_ML) -> list[str]:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.losses import DiceCELoss
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.methods.segmentation import normalised, predict
-from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
+from BrainGenLib.networks.label_unet import CELL, PHASES, LabelUNet, phase_of
+from BrainGenLib.spaces import GRID_1MM
 from BrainGenLib.training import synthesis
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.run import Run, autocast, pick_device
@@ -35,9 +36,8 @@ class Preset:
     """What depends on the machine; the network does not.
 
     Attributes:
-        small: crop size in mm of most steps at first: many people and contrasts soon, sides not asked for.
-        large: crop size of one step in five at first and most steps in the end: brains as seen at inference.
-        maps: template-space label maps kept at 1 mm in memory at a time.
+        small: crop size in mm of most steps at first: many people and contrasts soon.
+        large: crop size of one step in ten at first and half of the steps in the end: more as seen at inference.
         phases: of the eight voxels of each 2×2×2 block, how many the loss looks at.
         rate: highest learning rate.
     """
@@ -46,40 +46,23 @@ class Preset:
     batch: int
     small: tuple[int, int, int]
     large: tuple[int, int, int]
-    maps: int
     phases: int
     rate: float
     decay: float
 
 
 PRESETS = {
-    "cpu": Preset(4000, 1, (80, 96, 80), (128, 160, 128), maps=20, phases=2, rate=5e-3, decay=0.99),
-    "gpu": Preset(8000, 4, (128, 160, 128), (192, 224, 192), maps=400, phases=4, rate=3e-3, decay=0.999),
+    "cpu": Preset(4000, 1, (64, 96, 64), (96, 128, 96), phases=2, rate=3e-3, decay=0.995),
+    "gpu": Preset(8000, 4, (128, 160, 128), (160, 224, 160), phases=4, rate=3e-3, decay=0.999),
 }
 
 
-@dataclass
-class Anatomy:
-    """A label map at 1 mm with the corners (2, 3) of the box of its brain tissue, in voxels."""
-
-    labels: torch.Tensor
-    box: torch.Tensor
-
-
-def tissue_box(labels: torch.Tensor) -> torch.Tensor:
-    """Corners (2, 3) of the smallest box about all brain tissue, CSF around it left out."""
-    rim = anatomy.classes_of(name="extraventricular CSF")[0]
-    where = torch.nonzero((labels > 0) & (labels < synthesis.EXTRA_CEREBRAL) & (labels != rim))
-    return torch.stack([where.amin(0), where.amax(0)]).float()
-
-
 class Sources:
-    """Draws label maps and lesions of the train split, as often whole heads as brains in template space."""
+    """Draws label maps and lesions of the train split, as often whole heads as brains, on GRID_1MM."""
 
-    def __init__(self, cache: Cache, device: torch.device, keep: int) -> None:
+    def __init__(self, cache: Cache, device: torch.device) -> None:
         self.cache = cache
         self.device = device
-        self.keep = keep
         self.heads = cache.select(split="train", space="head", labelled=True)
         self.brains = cache.select(split="train", space="template", labelled=True)
         if not self.heads and not self.brains:
@@ -89,41 +72,22 @@ class Sources:
             + cache.select(split="train", space="template", labelled=True, pathology=name)
             for name in LESION_SHARES
         }
-        self._kept: OrderedDict[str, Anatomy] = OrderedDict()
-        # Where brain tissue lies in template space on average: lesions are carried over from box to box.
-        some = self.brains[:: max(len(self.brains) // 16, 1)]
-        boxes = [tissue_box(torch.from_numpy(cache.labels(case))) * case.spacing for case in some]
-        self.template_box = torch.stack(boxes).mean(0).to(device) if boxes else None
+        self._kept: dict[str, torch.Tensor] = {}
 
-    def anatomy(self, draw: synthesis.Draw) -> Anatomy:
-        """A label map."""
-        if self.heads and (not self.brains or draw.chance(0.5)):
-            return self._load(self.heads[draw.scalars.integers(len(self.heads))])
-        # Making 1 mm maps of 2 mm ones takes a second: mostly those at hand, with a slow exchange.
-        kept = [case for case in self.brains if case.id in self._kept]
-        if len(kept) >= min(self.keep, len(self.brains)) and draw.chance(0.95):
-            return self._load(kept[draw.scalars.integers(len(kept))])
-        return self._load(self.brains[draw.scalars.integers(len(self.brains))])
-
-    def _load(self, case: CachedCase) -> Anatomy:
+    def anatomy(self, draw: synthesis.Draw) -> torch.Tensor:
+        """A label map (R, A, S), uint8."""
+        cases = self.heads if self.heads and (not self.brains or draw.chance(0.5)) else self.brains
+        case = cases[draw.scalars.integers(len(cases))]
         if case.id not in self._kept:
             labels = torch.from_numpy(self.cache.labels(case)).to(self.device)
-            if case.spacing == 2:
-                labels = synthesis.refine(labels)
-            if case.space == "template":
-                where = torch.nonzero(labels)
-                low, high = where.amin(0), where.amax(0) + 1
-                labels = labels[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))]
-            self._kept[case.id] = Anatomy(labels.contiguous(), tissue_box(labels).to(self.device))
-            brains = [id for id in self._kept if not any(head.id == id for head in self.heads)]
-            if len(brains) > self.keep:
-                del self._kept[brains[0]]
+            # Making 1 mm maps of 2 mm ones takes a second: once is enough.
+            self._kept[case.id] = synthesis.refine(labels) if case.spacing == 2 else labels
         return self._kept[case.id]
 
-    def lesion(self, target: Anatomy, draw: synthesis.Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """A lesion with the scale and shift from voxels of ``target`` to its own, or None if there is none."""
+    def lesion(self, draw: synthesis.Draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """A lesion with the scale and shift from voxels of GRID_1MM to its own, or None if there is none."""
         names = [name for name, cases in self.lesions.items() if cases]
-        if not names or self.template_box is None:
+        if not names:
             return None
         shares = np.array([LESION_SHARES[name] for name in names])
         cases = self.lesions[str(draw.scalars.choice(names, p=shares / shares.sum()))]
@@ -131,10 +95,30 @@ class Sources:
         mask = torch.from_numpy(self.cache.labels(case)).to(self.device)
         lesion_classes = torch.tensor(anatomy.classes_of(kind="lesion"), device=self.device)
         mask = torch.where(torch.isin(mask, lesion_classes), mask, torch.zeros_like(mask))
-        template = self.template_box / case.spacing
-        scale = (template[1] - template[0]) / (target.box[1] - target.box[0])
-        moved = torch.tensor(draw.scalars.normal(0, 4 / case.spacing, 3), dtype=torch.float32, device=self.device)
-        return mask, scale, template[0] - scale * target.box[0] + moved
+        scale = torch.full((3,), 1 / case.spacing, device=self.device)
+        moved = torch.tensor(draw.scalars.normal(0, 4, 3), dtype=torch.float32, device=self.device)
+        return mask, scale, 0.5 * scale - 0.5 + scale * moved
+
+    def log_prior(self) -> torch.Tensor:
+        """Log-probability of every output in cells of 4 mm, the same for mirrored brains, (outputs, R, A, S)."""
+        table, mirror = target_table(), torch.tensor([OUTPUTS.index(i) for i in mirrored_outputs()])
+        # Some teachers left the cerebellum out.
+        whole = [case for case in self.brains if case.quality.get("structures", 1.0) > 0.95] or self.brains
+        total = torch.zeros(len(OUTPUTS), *[n // CELL for n in GRID_1MM.shape])
+        for case in whole or self.heads:
+            outputs = table[torch.from_numpy(self.cache.labels(case)).long()]
+            for index in torch.unique(outputs).tolist():
+                total[index] += F.avg_pool3d((outputs == index)[None].float(), CELL // case.spacing)[0]
+        total = total + total[mirror].flip(1)
+        # What was never seen at a place is unlikely there, not impossible; and no registration is exact.
+        share = F.avg_pool3d(F.pad(total, [1] * 6, mode="replicate"), 3, 1) + 0.01 * total.sum(0).max()
+        return (share / share.sum(0)).log().to(self.device)
+
+
+def mirrored_outputs() -> list[int]:
+    """The class of the other side for every output."""
+    mirrored = anatomy.mirrored_classes()
+    return [mirrored[index] for index in OUTPUTS]
 
 
 def target_table() -> torch.Tensor:
@@ -147,33 +131,24 @@ def target_table() -> torch.Tensor:
     return table
 
 
-def paired_outputs() -> torch.Tensor:
-    """Output to the output of the same structure's left side (outputs,); itself for all without sides."""
-    mirrored = anatomy.mirrored_classes()
-    return torch.tensor([OUTPUTS.index(min(index, mirrored[index])) for index in OUTPUTS])
-
-
-def without_sides(scores: torch.Tensor, pair: torch.Tensor) -> torch.Tensor:
-    """Scores (B, outputs, …) with each right side's probability added to the left's."""
-    chances = torch.zeros_like(scores).index_add(1, pair, scores.softmax(1))
-    return chances.clamp(min=1e-6).log()
-
-
 def sample(
     sources: Sources, shape: tuple[int, int, int], draw: synthesis.Draw, variety: float = 1
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image (R, A, S) in [0, 1] and its classes: T1w-like or, with chance ``variety``, of any contrast."""
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """An image (R, A, S) in [0, 1], its classes, and its corner in GRID_1MM.
+
+    Its contrast is T1w-like or, with chance ``variety``, any.
+    """
     source = sources.anatomy(draw)
-    low, high = source.box
-    # Crops of most sizes reach beyond the brain: the centre moves so that edges, neck and air are seen too.
-    spread = torch.tensor(draw.scalars.uniform(-0.35, 0.35, 3), dtype=torch.float32, device=low.device)
-    centre = (low + high) / 2 + spread * (high - low)
-    lesion = sources.lesion(source, draw) if draw.chance(0.4) else None
-    labels = synthesis.draw_labels(source.labels, shape, centre.tolist(), draw, lesion=lesion)
+    corner = [
+        CELL * int(draw.scalars.integers((n - m) // CELL + 1)) for n, m in zip(source.shape, shape, strict=True)
+    ]
+    centre = [start + (n - 1) / 2 for start, n in zip(corner, shape, strict=True)]
+    lesion = sources.lesion(draw) if draw.chance(0.4) else None
+    labels = synthesis.draw_labels(source, shape, centre, draw, lesion=lesion)
     contrast: str | None = "T1w"
     if draw.chance(variety):
         contrast = str(draw.scalars.choice(list(synthesis.CONTRASTS))) if draw.chance(0.6) else None
-    bare = draw.chance(0.5) or not (source.labels >= synthesis.EXTRA_CEREBRAL).any()
+    bare = draw.chance(0.5) or not (source >= synthesis.EXTRA_CEREBRAL).any()
     image = synthesis.paint(labels, draw, contrast)
     if bare:
         brain = synthesis.strip(labels, draw)
@@ -182,7 +157,7 @@ def sample(
         image = synthesis.acquire(image * brain if before else image, draw) * (1 if before else brain)
     else:
         image = synthesis.acquire(image, draw)
-    return normalised(image), labels
+    return normalised(image), labels, corner
 
 
 def train(
@@ -210,14 +185,11 @@ def train(
     config = PRESETS[preset or ("gpu" if where.type == "cuda" else "cpu")]
     total = steps or config.steps
     torch.manual_seed(seed)
-    sources = Sources(Cache(cache), where, config.maps)
-    table, pair = target_table().to(where), paired_outputs().to(where)
+    sources = Sources(Cache(cache), where)
+    table = target_table().to(where)
     network = LabelUNet(len(OUTPUTS)).to(where)
-    # Start from how often every class occurs: the first hundred steps need not learn that.
-    drawn = [sources.anatomy(synthesis.Draw(seed + i, where)).labels for i in range(4)]
-    counts = torch.stack([torch.bincount(table[labels.flatten().long()], minlength=len(OUTPUTS)) for labels in drawn])
-    share = (counts.sum(0) + 100) / (counts + 100).sum()
-    network.classify.bias = torch.nn.Parameter(share.log())
+    if not (out / "state.pt").is_file():
+        network.start_from(sources.log_prior())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=1e-4, betas=(0.9, 0.99))
     loss_of = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
     run = Run(
@@ -230,18 +202,15 @@ def train(
         rate = config.rate * min((step + 1) / 30, 1) * max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
         optimizer.param_groups[0]["lr"] = rate
         draw = synthesis.Draw(seed * 1_000_003 + step, where)
-        whole = draw.chance(0.2 + 0.5 * done)
+        large = draw.chance(0.1 + 0.4 * done)
         # Anatomy is learned soonest in one contrast, and carries over to the others.
-        variety = min(done / 0.6, 1)
-        pairs = [sample(sources, config.large if whole else config.small, draw, variety) for _ in range(config.batch)]
-        images = torch.stack([image for image, _ in pairs])[:, None]
-        targets = table[torch.stack([labels for _, labels in pairs]).long()][:, None]
+        variety = min(0.2 + done / 0.4, 1)
+        drawn = [sample(sources, config.large if large else config.small, draw, variety) for _ in range(config.batch)]
         phases = draw.scalars.choice(PHASES, config.phases, replace=False).tolist()
         with autocast(where):
-            scores = torch.cat(network.phase_scores(network.features(images), phases)).float()
-        truth = torch.cat([phase_of(targets, phase) for phase in phases])
-        # A crop without the midline cannot tell left from right: there the sides count as one.
-        loss = loss_of(scores, truth) if whole else loss_of(without_sides(scores, pair), pair[truth])
+            scores = [network.phase_scores(network.features(x[None, None], corner), phases) for x, _, corner in drawn]
+        truth = [phase_of(table[labels.long()][None, None], phase) for _, labels, _ in drawn for phase in phases]
+        loss = loss_of(torch.cat([one for each in scores for one in each]).float(), torch.cat(truth))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -249,7 +218,7 @@ def train(
         run.update_averages()
         run.log(25, loss=loss.detach(), lr=rate)
         if step % 200 == 0:
-            run.picture("synthetic", mosaic(images[0, 0].cpu().numpy(), pairs[0][1].cpu().numpy()))
+            run.picture("synthetic", mosaic(drawn[0][0].cpu().numpy(), drawn[0][1].cpu().numpy()))
         if time.monotonic() - watched_at > 1200:
             validate(run, watched, where)
             watched_at = time.monotonic()

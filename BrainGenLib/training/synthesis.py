@@ -140,25 +140,22 @@ def _lookup(volume: torch.Tensor, coordinates: torch.Tensor, mode: str, padding:
     return F.grid_sample(volume[None], normalised, mode=mode, padding_mode=padding, align_corners=True)[0]
 
 
-def _random_affine(draw: Draw, mirror: bool) -> torch.Tensor:
-    angles = np.deg2rad(draw.scalars.normal(0, 8, 3).clip(-20, 20))
-    matrix = np.diag(
-        draw.scalars.uniform(0.85, 1.17, 3) if draw.chance(0.5) else np.full(3, draw.uniform(0.88, 1.14))
-    )
-    for axis, angle in enumerate(angles):
+def _random_affine(draw: Draw) -> torch.Tensor:
+    # What brains differ by after an affine registration, and how far that is off; rarely it is far off.
+    reach = 2.5 if draw.chance(0.15) else 1.0
+    matrix = np.diag(1 + reach * draw.scalars.normal(0, 0.02) + draw.scalars.normal(0, 0.03, 3))
+    for axis, angle in enumerate(np.deg2rad(draw.scalars.normal(0, 3 * reach, 3))):
         i, j = (axis + 1) % 3, (axis + 2) % 3
         turn = np.eye(3)
         turn[i, i] = turn[j, j] = np.cos(angle)
         turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
         matrix = matrix @ turn
     matrix = matrix @ (np.eye(3) + draw.scalars.normal(0, 0.02, (3, 3)) * (1 - np.eye(3)))
-    if mirror:
-        matrix = matrix @ np.diag([-1.0, 1.0, 1.0])
     return torch.tensor(matrix, dtype=torch.float32, device=draw.device)
 
 
 def random_coordinates(
-    shape: Sequence[int], centre: Sequence[float], draw: Draw, *, mirror: bool = False, warp: float = 3.5
+    shape: Sequence[int], centre: Sequence[float], draw: Draw, *, warp: float = 3.5
 ) -> torch.Tensor:
     """Source voxel coordinates (3, *shape) of a crop about ``centre`` under a random affine and diffeomorphism.
 
@@ -177,8 +174,11 @@ def random_coordinates(
     velocity = F.avg_pool3d(velocity[None], 3, 1, 1, count_include_pad=False)[0] / 2**4
     for _ in range(4):
         velocity = velocity + _lookup(velocity, index + velocity / step, "bilinear", "border")
-    source = torch.einsum("ij,jabc->iabc", _random_affine(draw, mirror), points + velocity)
-    source = source + torch.tensor(list(centre), dtype=torch.float32, device=draw.device).view(3, 1, 1, 1)
+    source = torch.einsum("ij,jabc->iabc", _random_affine(draw), points + velocity)
+    shift = torch.tensor(list(centre), device=draw.device) + torch.tensor(
+        draw.scalars.normal(0, 2, 3), device=draw.device
+    )
+    source = source + shift.float().view(3, 1, 1, 1)
     return F.interpolate(source[None], tuple(shape), mode="trilinear", align_corners=True)[0]
 
 
@@ -197,10 +197,10 @@ def draw_labels(
     *,
     lesion: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """A deformed, perhaps mirrored crop of a label map.
+    """A deformed crop of a label map, perhaps of its mirror image.
 
     Args:
-        labels: (R, A, S) uint8 class map at 1 mm.
+        labels: (R, A, S) uint8 class map at 1 mm, its middle plane that of the brain.
         shape: of the crop, in voxels.
         centre: of the crop, in voxels of ``labels``.
         lesion: class map of a lesion, and the scale (3,) and shift (3,) that take voxels of ``labels`` to voxels of
@@ -210,7 +210,9 @@ def draw_labels(
         Class map, uint8 of that shape.
     """
     mirror = draw.chance(0.5)
-    coordinates = random_coordinates(shape, centre, draw, mirror=mirror)
+    coordinates = random_coordinates(shape, centre, draw)
+    if mirror:
+        coordinates[0] = len(labels) - 1 - coordinates[0]
     crop = _lookup(labels[None].float(), coordinates, "nearest")[0].to(torch.uint8)
     if lesion is not None:
         mask, scale, shift = lesion

@@ -161,7 +161,7 @@ def _save_segmenter(folder: Path) -> None:
     from BrainGenLib.networks.label_unet import LabelUNet
 
     classes = [0, *anatomy.classes_of(name="cerebral white matter")]
-    arguments = {"classes": len(classes), "features": [8, 8, 8, 8, 8, 8], "embedding": 8}
+    arguments = {"classes": len(classes), "features": [8, 8, 8, 8, 8, 8], "embedding": 8, "rank": 2}
     metadata = Metadata(
         name="segmenter",
         version="0.0.1",

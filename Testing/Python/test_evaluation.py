@@ -157,23 +157,20 @@ def test_acquire_blurs_only_the_coarse_axis_and_keeps_the_mean(rng):
 def network() -> LabelUNet:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return LabelUNet(5, (8, 8, 8, 8, 8, 8), embedding=8).eval()
+    return LabelUNet(5, (8, 8, 8, 8, 8, 8), embedding=8, rank=2, grid=(16, 16, 16)).eval()
 
 
 def brain(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """A ball of white matter in a shell of cortex, and its image."""
-    distance = np.linalg.norm(np.indices((48, 48, 48)) - 23.5, axis=0)
+    distance = np.linalg.norm(np.indices((64, 64, 64)) - 31.5, axis=0)
     classes = np.where(distance < 14, 1, np.where(distance < 21, 3, 0)).astype(np.uint8)
     image = np.choose(np.searchsorted([1, 3], classes), [0.8, 0.5]) + rng.normal(0, noise, classes.shape)
     return np.where(classes > 0, image.clip(0.01, 1), 0).astype(np.float32), classes
 
 
-def test_features_see_noise_and_contrast_but_not_where_the_brain_lies(rng, network):
+def test_features_see_noise(rng, network):
     image, classes = brain(rng, 0.02)
     here = features.features(network, image, classes)
-    moved = features.features(network, *(np.roll(volume, (3, -2, 1), (0, 1, 2)) for volume in (image, classes)))
-    for level in ("deep", "fine"):
-        np.testing.assert_allclose(moved[level], here[level], atol=1e-4)
     noisy = features.features(network, *brain(rng, 0.1))
     assert np.abs(noisy["fine"] - here["fine"]).max() > 0.05
     assert here["deep"].shape == here["fine"].shape == (2 * 8 * (1 + len(features.TISSUES)),)
@@ -191,7 +188,7 @@ def test_standardised_is_blind_to_scale_and_to_the_brain_mask(rng):
 
 def test_yardstick_puts_like_images_nearer_than_unlike_ones_in_every_distance(rng, network, monkeypatch):
     monkeypatch.setattr(looks, "TISSUES", ("wm", "gm"))
-    monkeypatch.setattr(looks.spaces, "GRID_1MM", looks.spaces.Grid((48, 48, 48), 1.0, (0.0, 0.0, 0.0)))
+    monkeypatch.setattr(looks.spaces, "GRID_1MM", looks.spaces.Grid((64, 64, 64), 1.0, (0.0, 0.0, 0.0)))
 
     def seen(noise: float) -> list[looks.Looks]:
         return [looks.look(network, *brain(rng, noise * rng.uniform(0.5, 1.5)), rng) for _ in range(8)]

@@ -8,6 +8,7 @@ from BrainGenLib import anatomy, morphometry
 from BrainGenLib.methods import segmentation
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Silent
+from BrainGenLib.spaces import GRID_1MM, GRID_2MM, dice, template
 from BrainGenLib.training import segmenter
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 
@@ -16,8 +17,17 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def network() -> LabelUNet:
+    """A network whose atlas says: ball of class 1 in the middle of the template, on the left of it class 3."""
     torch.manual_seed(0)
-    return LabelUNet(len(segmenter.OUTPUTS)).eval()
+    network = LabelUNet(len(segmenter.OUTPUTS), (4, 4, 4, 4, 4, 4), embedding=4, rank=3).eval()
+    grid = torch.stack(torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in (40, 56, 40)], indexing="ij"))
+    inside = grid.square().sum(0) < 15**2
+    share = torch.full((len(segmenter.OUTPUTS), 40, 56, 40), 1e-3)
+    share[0][~inside] = 1
+    share[1][inside & (grid[0] > 0)] = 1
+    share[3][inside & (grid[0] < 0)] = 1
+    network.start_from((share / share.sum(0)).log())
+    return network
 
 
 @pytest.fixture
@@ -33,28 +43,32 @@ def ball(radius: float, size: int = 48) -> np.ndarray:
 def test_phases_are_the_voxels_of_the_full_map(network):
     image = torch.rand(1, 1, 64, 96, 64)
     with torch.no_grad():
-        full = network(image)
-        phases = network.phase_scores(network.features(image))
+        full = network(image, (16, 32, 8))
+        phases = network.phase_scores(network.features(image, (16, 32, 8)))
     assert full.shape == (1, len(segmenter.OUTPUTS), 64, 96, 64)
     for phase in range(PHASES):
         assert torch.allclose(phase_of(full, phase), phases[phase], atol=1e-5)
 
 
-def test_prediction_is_the_best_class_at_every_voxel_and_keeps_any_size(network):
-    volume = torch.rand(64, 64, 64)
+def test_before_training_the_network_says_what_the_atlas_says(network):
+    best = segmentation.predict(network, torch.rand(GRID_1MM.shape))
+    assert best.shape == GRID_1MM.shape
+    assert best.dtype == torch.uint8
+    assert best[80 + 20, 112, 80] == 1
+    assert best[80 - 20, 112, 80] == 3
+    assert best[4, 4, 4] == 0
+
+
+def test_a_crop_knows_where_it_lies(network):
+    crop = torch.rand(1, 1, 64, 64, 64)
     with torch.no_grad():
-        best = network(volume[None, None])[0].argmax(0)
-    assert torch.equal(segmentation.predict(network, volume), best.to(torch.uint8))
-    assert segmentation.predict(network, torch.rand(33, 47, 5)).shape == (33, 47, 5)
+        left, right = (network(crop, (x, 80, 48))[0, :, 32, 32, 32].argmax() for x in (16, 80))
+    assert (left, right) == (3, 1)
 
 
-def test_large_volumes_are_tiled(network, monkeypatch):
-    monkeypatch.setattr(segmentation, "WHOLE_VOXELS", 1000)
-    assert segmentation.predict(network, torch.rand(40, 40, 40)).shape == (40, 40, 40)
-
-
-def test_the_network_fits_the_shipped_budget(network):
-    assert 2 * sum(p.numel() for p in network.parameters()) < 6e6
+def test_the_network_fits_the_shipped_budget():
+    shipped = LabelUNet(len(segmenter.OUTPUTS))
+    assert 2 * sum(value.numel() for value in shipped.state_dict().values()) < 10e6
 
 
 def test_normalisation_forgets_scale_and_offset():
@@ -62,25 +76,30 @@ def test_normalisation_forgets_scale_and_offset():
     assert torch.allclose(segmentation.normalised(volume), segmentation.normalised(volume * 700 - 40), atol=1e-3)
 
 
-def test_segmenting_gives_classes_of_the_table_on_the_same_grid(model):
-    scan = ball(18) * (200 + 20 * np.random.default_rng(0).normal(size=(48, 48, 48)))
-    classes = segmentation.segment(model, scan, Silent())
-    assert classes.shape == scan.shape
-    assert classes.dtype == np.uint8
-    assert set(np.unique(classes)) <= set(segmenter.OUTPUTS)
+def test_segmenting_finds_where_the_scan_lies(model):
+    image, _ = template()
+    affine = GRID_2MM.affine.copy()
+    affine[:3, 3] += (12, -7, 15)
+    found = segmentation.segment(model, image.astype(float), affine, Silent())
+    assert found.classes.shape == GRID_1MM.shape
+    assert set(np.unique(found.classes)) <= set(segmenter.OUTPUTS)
+    assert np.abs(found.template_to_scan[:3, 3] - (12, -7, 15)).max() < 1
+    back = segmentation.to_scan(found.classes, found.template_to_scan, image.shape, affine)
+    assert back.shape == image.shape
+    assert dice(back, found.classes[::2, ::2, ::2]) > 0.95
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_constant_scan_is_refused(model, value):
     with pytest.raises(ValueError, match="constant"):
-        segmentation.segment(model, np.full((20, 20, 20), value), Silent())
+        segmentation.segment(model, np.full((20, 20, 20), value), np.eye(4), Silent())
 
 
 def test_a_scan_with_nan_is_refused(model):
     scan = np.random.default_rng(0).random((20, 20, 20))
     scan[3, 3, 3] = np.nan
     with pytest.raises(ValueError, match="not finite"):
-        segmentation.segment(model, scan, Silent())
+        segmentation.segment(model, scan, np.eye(4), Silent())
 
 
 def test_only_the_largest_piece_is_kept():
@@ -114,26 +133,17 @@ def test_every_class_has_an_output_and_ms_counts_as_white_matter_lesion():
     assert not table[64:].any()
 
 
-def test_sides_that_cannot_be_told_apart_are_not_asked_for():
-    pair = segmenter.paired_outputs()
-    scores = torch.randn(1, len(segmenter.OUTPUTS), 2, 2, 2)
-    left, right = (anatomy.classes_of(name=f"{side} thalamus")[0] for side in ("left", "right"))
-    merged = segmenter.without_sides(scores, pair).softmax(1)
-    apart = scores.softmax(1)
-    assert torch.allclose(merged[:, left], apart[:, left] + apart[:, right], atol=1e-4)
-    assert merged[:, right].max() < 1e-4
-    brainstem = anatomy.classes_of(name="brainstem")[0]
-    assert torch.allclose(merged[:, brainstem], apart[:, brainstem], atol=1e-4)
-
-
 def test_the_recipe_trains_resumes_and_exports(tmp_path, monkeypatch):
-    labels = np.where(ball(20), 3, 0).astype(np.uint8)
-    labels[ball(12)] = 1
-    labels[ball(22) & ~ball(20)] = 70
+    labels = np.zeros(GRID_1MM.shape, np.uint8)
+    labels[40:120, 60:160, 40:120] = 70
+    labels[50:110, 70:150, 50:110] = 3
+    labels[60:100, 80:140, 60:100] = 1
     writer = CacheWriter(tmp_path / "cache")
     writer.add(CachedCase("head", "set", "train", "head", 1), labels, {})
+    coarse = np.where(labels < 70, labels, 0)[::2, ::2, ::2].astype(np.uint8)
+    writer.add(CachedCase("brain", "set", "train", "template", 2), coarse, {"T1w": coarse * 60})
     writer.close()
-    tiny = segmenter.Preset(2, 1, (64, 64, 64), (64, 64, 64), maps=2, phases=1, rate=1e-3, decay=0.5)
+    tiny = segmenter.Preset(2, 1, (64, 64, 64), (64, 64, 64), phases=1, rate=1e-3, decay=0.5)
     monkeypatch.setitem(segmenter.PRESETS, "cpu", tiny)
     segmenter.train(tmp_path / "cache", tmp_path / "run", device="cpu", steps=1)
     segmenter.train(tmp_path / "cache", tmp_path / "run", device="cpu", steps=2)
@@ -141,4 +151,4 @@ def test_the_recipe_trains_resumes_and_exports(tmp_path, monkeypatch):
     bundle.verify()
     loaded = segmentation.Segmenter.from_bundle(bundle)
     assert bundle.metadata.parameters["steps"] == 2
-    assert segmentation.segment(loaded, labels.astype(float), Silent()).shape == labels.shape
+    assert segmentation.segment_in_template(loaded, labels.astype(float)).shape == labels.shape
