@@ -9,7 +9,7 @@ from torch import nn
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES
-from BrainGenLib.training.renderer_export import with_section
+from BrainGenLib.training import shared_bundle
 
 HEADING = "## Label model"
 CARD = """
@@ -42,19 +42,7 @@ def write(
         networks, args, steps: of ``label_autoencoder`` and ``label_diffusion``.
         facts: what the diffusion run wrote as ``facts.json``.
     """
-    card_file, licence_file = bundle_folder / "docs" / "README.md", bundle_folder / "LICENSE"
-    if (bundle_folder / "configs" / "metadata.json").is_file():
-        metadata = bundles.Bundle(bundle_folder).metadata
-        card, licence = card_file.read_text("utf-8"), licence_file.read_text("utf-8")
-    else:
-        metadata = bundles.Metadata(
-            name="brainspade3d",
-            version="0.1.0",
-            title="brainSPADE3D",
-            description="Brain label maps from conditions, and 1 mm images of them in any contrast.",
-            verbs=[],
-        )
-        card, licence = "# brainSPADE3D\n", "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+    metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.verbs = sorted({*metadata.verbs, "generate"})
     metadata.conditions = [*_pathologies(facts), *_anatomy(facts)]
     metadata.parameters["anatomy_correlation"] = facts["correlation"]
@@ -81,7 +69,7 @@ def write(
             masks=", ".join(f"{count} {name}" for name, count in facts["masks"].items()),
         )
     )
-    return bundles.save(bundle_folder, metadata, networks, with_section(card, HEADING, section), licence)
+    return shared_bundle.save(bundle_folder, metadata, networks, section)
 
 
 def _pathologies(facts: dict) -> list[bundles.Condition]:

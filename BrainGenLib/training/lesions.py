@@ -78,7 +78,7 @@ class LesionBank:
     def __init__(self, cache: Cache) -> None:
         self.masks: dict[str, list[Mask]] = {name: [] for name in PATHOLOGIES}
         for case in cache.select(split="train"):
-            if case.pathologies and case.space in ("template", "lesion"):
+            if case.has_labels and case.pathologies and case.space in ("template", "lesion"):
                 self._add(cache, case)
         self.maximum: dict[str, float] = {}
         for name, masks in self.masks.items():

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy, spaces
-from BrainGenLib.training import harmonise
+from BrainGenLib.training import harmonise, tissues
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 from BrainGenLib.training.sources import CONTRASTS, Session, scan_bids
 
@@ -114,17 +114,18 @@ def prepare_session(session: Session) -> Prepared:
         within = classes > 0 if support is None else (classes > 0) | support
         classes = np.where((lesions > 0) & within, lesions, classes)
         classes = harmonise.complete(classes, spacing, support)
-        main.quality["structures"] = _structures(classes)
-        main.quality["brain_ml"] = _ml(classes > 0, spacing)
-        main.quality["csf_ml"] = _ml(classes == int(anatomy.to_classes(np.array([24]))[0]), spacing)
-        main.pathologies = _pathologies(classes, spacing)
-    else:
-        main.pathologies = _pathologies(lesions, spacing)
     mask = classes > 0 if classes is not None else support
     volumes = {
         contrast: normalise(spaces.to_grid(scan.data, scan.affine, grid, template_to_scan=scan.to_own @ matrix), mask)
         for contrast, scan in images.items()
     }
+    if classes is not None:
+        if "T1w" in volumes:
+            classes = tissues.refine(classes, volumes["T1w"], spacing)
+        main.quality["structures"] = _structures(classes)
+        main.quality["brain_ml"] = _ml(classes > 0, spacing)
+        main.quality["csf_ml"] = _ml(classes == tissues.FLUID, spacing)
+    main.pathologies = _pathologies(lesions if classes is None else classes, spacing)
     prepared: Prepared = [(main, classes, volumes)]
     if labels is not None and (labels.data >= harmonise.FIRST_EXTRA).any():
         head = case("_head")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from BrainGenLib import bundles
 from BrainGenLib.networks.spade_renderer import SpadeRenderer
 from BrainGenLib.networks.style_encoder import StyleEncoder
+from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.renderer_patches import CONTRASTS
 
 HEADING = "## Renderer"
@@ -48,19 +48,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     for name, network in (("renderer", renderer), ("style_encoder", encoder)):
         average = state["averages"][name].items()
         network.load_state_dict({k.removeprefix("module."): v for k, v in average if k.startswith("module.")})
-    card_file, licence_file = bundle_folder / "docs" / "README.md", bundle_folder / "LICENSE"
-    if (bundle_folder / "configs" / "metadata.json").is_file():
-        metadata = bundles.Bundle(bundle_folder).metadata
-        card, licence = card_file.read_text("utf-8"), licence_file.read_text("utf-8")
-    else:
-        metadata = bundles.Metadata(
-            name="brainspade3d",
-            version="0.1.0",
-            title="brainSPADE3D",
-            description="Brain label maps from conditions, and 1 mm images of them in any contrast.",
-            verbs=[],
-        )
-        card, licence = "# brainSPADE3D\n", "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+    metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.verbs = sorted({*metadata.verbs, "render"})
     metadata.contrasts = list(CONTRASTS)
     metadata.parameters["styles"] = json.loads(looks.read_text())
@@ -69,18 +57,4 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata.networks["style_encoder"] = bundles.Network(target=prefix + "style_encoder.StyleEncoder")
     parameters = sum(p.numel() for network in (renderer, encoder) for p in network.parameters()) / 1e6
     section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=state['step'])}"
-    return bundles.save(
-        bundle_folder,
-        metadata,
-        {"renderer": renderer, "style_encoder": encoder},
-        with_section(card, HEADING, section),
-        licence,
-    )
-
-
-def with_section(card: str, heading: str, section: str) -> str:
-    """A model card with the section of that heading replaced, or added at the end."""
-    old = re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-    if old.search(card):
-        return old.sub(lambda _: section.rstrip() + "\n\n", card).rstrip() + "\n"
-    return f"{card.rstrip()}\n\n{section.rstrip()}\n"
+    return shared_bundle.save(bundle_folder, metadata, {"renderer": renderer, "style_encoder": encoder}, section)

@@ -18,9 +18,9 @@ from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.acquisition import acquire
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
 from BrainGenLib.training.renderer import export, train
-from BrainGenLib.training.renderer_export import with_section
 from BrainGenLib.training.renderer_patches import CONTRASTS, RendererPatches, refine_labels, scans
 from BrainGenLib.training.resemblance import resemblance
+from BrainGenLib.training.shared_bundle import with_section
 
 SMALL = {"channels": (8, 8, 8), "head": 4}
 VENTRICLE = anatomy.classes_of(name="lateral ventricle")[0]
@@ -187,8 +187,8 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
 
 
 def test_model_card_section_is_replaced_not_repeated() -> None:
-    card = with_section("# Title\n\n## Other\nkept\n", "## Renderer", "## Renderer\none\n")
-    card = with_section(card, "## Renderer", "## Renderer\ntwo\n")
+    card = with_section("# Title\n\n## Other\nkept\n", "## Renderer\none\n")
+    card = with_section(card, "## Renderer\ntwo\n")
     assert card.count("## Renderer") == 1
     assert "two" in card
     assert "one" not in card

@@ -27,6 +27,9 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> LesionBank:
         mask = np.zeros(GRID_2MM.shape, np.uint8)
         mask[20 + number : 26 + number, 50:56, 40:46] = anatomy.lesions()[name].index
         writer.add(CachedCase(name, "toy", "train", "lesion", 2, pathologies=[name]), mask, {})
+    # Diseased, but nobody drew where.
+    scan = np.ones(GRID_2MM.shape, np.uint8)
+    writer.add(CachedCase("scan", "toy", "train", "template", 2, pathologies=["wmh"]), None, {"T1w": scan})
     writer.close()
     return LesionBank(Cache(Path(writer.folder)))
 

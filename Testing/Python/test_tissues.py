@@ -1,0 +1,68 @@
+"""Tissue borders moved to where a T1w scan shows them."""
+
+import numpy as np
+import pytest
+
+from BrainGenLib import anatomy
+from BrainGenLib.training import tissues
+
+THALAMUS = anatomy.classes_of(name="left thalamus")[0]
+INTENSITY = {"wm": 200, "gm": 130, "deep_gm": 150, "csf": 40, "background": 0}
+
+
+@pytest.fixture
+def brain() -> tuple[np.ndarray, np.ndarray]:
+    """A true class map, its two sides with cortex, CSF, a ventricle and a thalamus, and a shaded, noisy T1w of it."""
+    grid = np.indices((64, 64, 64)) - 31.5
+    distance, left = np.linalg.norm(grid, axis=0), grid[0] < 0
+    classes = np.zeros(distance.shape, np.uint8)
+    for radius, names in (
+        (30, (tissues.FLUID, tissues.FLUID)),
+        (28, tissues.GREY),
+        (23, tissues.WHITE),
+        (7, tissues.VENTRICLES),
+    ):
+        classes[distance < radius] = np.where(left, *names)[distance < radius]
+    classes[22:26, 30:34, 30:34] = THALAMUS
+    classes[:, 46:, 31:33] = np.where(classes[:, 46:, 31:33] > 0, tissues.FLUID, 0)  # a sulcus
+    tissue = [label.tissue for label in anatomy.labels()]
+    image = np.array([INTENSITY.get(name, 0) for name in tissue])[classes] * (1 + 0.004 * grid[1])
+    noisy = image + np.random.default_rng(0).normal(0, 5, image.shape)
+    return classes, np.where(classes > 0, noisy.clip(1, 255), 0).astype(np.uint8)
+
+
+def smoothed(classes: np.ndarray) -> np.ndarray:
+    """What a teacher that sees no narrow sulci says."""
+    teacher = classes.copy()
+    around = np.roll(classes, 3, axis=2)[:, 46:, 31:33]
+    teacher[:, 46:, 31:33] = np.where(around > 0, around, 0)
+    return teacher
+
+
+def test_a_sulcus_that_the_teacher_missed_is_found(brain):
+    classes, image = brain
+    teacher = smoothed(classes)
+    sulcus = (teacher != classes) & (classes == tissues.FLUID)
+    refined = tissues.refine(teacher, image, 1.0)
+    assert sulcus.sum() > 300
+    assert (refined == tissues.FLUID)[sulcus].mean() > 0.9
+    assert (refined != classes).mean() < 0.2 * (teacher != classes).mean()
+
+
+def test_sides_deep_structures_and_the_outline_stay(brain):
+    classes, image = brain
+    teacher = smoothed(classes)
+    refined = tissues.refine(teacher, image, 1.0)
+    for kept in (0, THALAMUS, *tissues.VENTRICLES):
+        assert ((refined == kept) == (teacher == kept)).all()
+    left = np.indices(classes.shape)[0] < 32
+    assert not np.isin(refined[left], (tissues.GREY[1], tissues.WHITE[1])).any()
+    assert not np.isin(refined[~left], (tissues.GREY[0], tissues.WHITE[0])).any()
+
+
+def test_a_scan_that_is_not_t1w_like_changes_nothing(brain):
+    classes, image = brain
+    teacher = smoothed(classes)
+    assert np.array_equal(tissues.refine(teacher, 255 - image, 1.0), teacher)
+    empty = np.zeros_like(classes)
+    assert np.array_equal(tissues.refine(empty, image, 1.0), empty)
