@@ -25,6 +25,8 @@ class Case:
         measurements: e.g. ``volumes_ml`` by structure name, requested and obtained loads.
         provenance: request, bundle hash, versions, time; enough to make the case again.
         synthetic: False only for results that hold nothing made up (a segmentation of a real scan).
+        template: the same in template space (GRID_1MM), where the grid above is a scan's own;
+            ``measurements["template_to_scan"]`` then is the 4×4 matrix between their worlds.
     """
 
     images: dict[str, np.ndarray]
@@ -33,6 +35,7 @@ class Case:
     measurements: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     synthetic: bool = True
+    template: Case | None = None
 
     def save(self, folder: Path) -> None:
         """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s)."""
@@ -55,6 +58,8 @@ class Case:
             ),
             "utf-8",
         )
+        if self.template is not None:
+            self.template.save(folder / "template")
 
     @classmethod
     def load(cls, folder: Path) -> Case:
@@ -75,6 +80,7 @@ class Case:
             data["measurements"],
             data["provenance"],
             data["synthetic"],
+            cls.load(folder / "template") if (folder / "template").is_dir() else None,
         )
 
 

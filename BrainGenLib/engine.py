@@ -183,7 +183,10 @@ def _segment(work: _Work) -> Case:
     except ValueError as error:
         raise BadInput(f"{Path(request.scan).name} cannot be segmented: {error}") from error
     labels = segmentation.to_scan(found.classes, found.template_to_scan, scan.data.shape, scan.affine)
-    return Case({}, anatomy.to_values(labels), scan.affine, synthetic=False)
+    case = Case({}, anatomy.to_values(labels), scan.affine, synthetic=False)
+    case.measurements["template_to_scan"] = found.template_to_scan.tolist()
+    case.template = Case({}, anatomy.to_values(found.classes), spaces.GRID_1MM.affine, synthetic=False)
+    return case
 
 
 def _image(work: _Work, renderer: Any, classes: np.ndarray, contrast: str, style: np.ndarray | None) -> np.ndarray:

@@ -27,7 +27,14 @@ from BrainGenLib.spaces import GRID_1MM
 # BIDS has no suffix for contrast agents, but an entity.
 ENTITIES = {"T1ce": "ce-gadolinium_T1w"}
 CASE_BYTES = 40_000_000
-SEGMENTATION_FILES = ("_dseg.nii.gz", "_dseg.json", "_desc-brain_mask.nii.gz", "_volumes.tsv")
+# The template is nilearn's MNI152.
+SEGMENTATION_FILES = (
+    "_dseg.nii.gz",
+    "_dseg.json",
+    "_desc-brain_mask.nii.gz",
+    "_volumes.tsv",
+    "_space-MNI152NLin2009aSym_dseg.nii.gz",
+)
 _SUBJECT = re.compile(r"sub-(\d{4,})")
 
 
@@ -127,7 +134,7 @@ def check_segmentation_target(out: Path, stem: str) -> None:
 
 
 def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
-    """Write the labels of a scan as ``STEM_dseg.nii.gz``, the brain mask, and the volumes as a table.
+    """Write the labels of a scan, in its grid and in template space, the brain mask, and the volumes as a table.
 
     Returns:
         The files.
@@ -139,6 +146,8 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     from BrainGenLib.morphometry import brain_mask
 
     assert case.labels is not None
+    assert case.template is not None
+    assert case.template.labels is not None
     check_segmentation_target(out, stem)
     names = [f"{stem}{end}" for end in SEGMENTATION_FILES]
     try:
@@ -150,6 +159,7 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
             _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case.affine)
             rows = [(name, volume) for name, volume in case.measurements["volumes_ml"].items()]
             _write_table(partial / names[3], ("structure", "volume_ml"), rows)
+            _save(partial / names[4], case.template.labels, case.template.affine)
             for name in names:
                 os.replace(partial / name, out / name)
         _write_label_table(out / "dseg.tsv")

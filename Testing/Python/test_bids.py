@@ -75,6 +75,7 @@ def test_a_full_disk_leaves_no_half_written_subject(tmp_path, case, monkeypatch)
     monkeypatch.setattr(bids.nib, "save", full)
     with pytest.raises(BadInput, match="No space left on device"):
         bids.write_case(tmp_path, case)
+    case.template = case
     with pytest.raises(BadInput, match="No space left on device"):
         bids.write_segmentation(tmp_path / "segmented", "scan", case)
     assert not list(tmp_path.glob("*sub-*"))
@@ -105,8 +106,11 @@ def test_a_target_that_cannot_be_used_is_refused(tmp_path, monkeypatch):
 
 def test_the_labels_of_a_scan_become_files_that_are_not_overwritten(tmp_path, case):
     case.synthetic = False
+    case.template = Case({}, np.full((4, 4, 4), 3, np.uint16), np.eye(4), synthetic=False)
     files = bids.write_segmentation(tmp_path, "scan", case)
-    names = {"scan_dseg.nii.gz", "scan_dseg.json", "scan_desc-brain_mask.nii.gz", "scan_volumes.tsv"}
+    in_template = "scan_space-MNI152NLin2009aSym_dseg.nii.gz"
+    names = {"scan_dseg.nii.gz", "scan_dseg.json", "scan_desc-brain_mask.nii.gz", "scan_volumes.tsv", in_template}
+    assert (nib.load(tmp_path / in_template).get_fdata() == 3).all()
     assert {path.name for path in files} == names
     assert {path.name for path in tmp_path.iterdir()} == names | {"dseg.tsv"}
     assert json.loads((tmp_path / "scan_dseg.json").read_text())["SYNTHETIC"] is False

@@ -24,8 +24,12 @@ def test_a_case_survives_its_folder(tmp_path):
 
 
 def test_a_case_may_have_labels_only(tmp_path):
-    Case({}, np.zeros((2, 2, 2), np.uint16), np.eye(4), synthetic=False).save(tmp_path)
+    case = Case({}, np.zeros((2, 2, 2), np.uint16), np.eye(4), synthetic=False)
+    case.template = Case({}, np.ones((3, 3, 3), np.uint16), 2 * np.eye(4), synthetic=False)
+    case.save(tmp_path)
     loaded = Case.load(tmp_path)
+    assert loaded.template is not None
+    assert np.array_equal(loaded.template.labels, case.template.labels)
     assert loaded.images == {}
     assert not loaded.synthetic
 

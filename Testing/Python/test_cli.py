@@ -134,7 +134,8 @@ def test_render_adds_to_the_dataset_in_the_grid_of_the_segmentation(braingen, tm
 
 def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):
     scan = tmp_path / "Patient A.nii"
-    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((40, 40, 40), np.float32), np.eye(4)), scan)
+    brain, _ = spaces.template()
+    nib.save(nib.Nifti1Image(brain, spaces.GRID_2MM.affine), scan)
     code, stdout, _ = braingen("segment", scan, "--out", tmp_path / "out")
     assert code == 0
     assert [line.rpartition("/")[2] for line in stdout.splitlines()] == [
@@ -142,8 +143,9 @@ def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):
         "Patient A_dseg.json",
         "Patient A_desc-brain_mask.nii.gz",
         "Patient A_volumes.tsv",
+        "Patient A_space-MNI152NLin2009aSym_dseg.nii.gz",
     ]
-    assert nib.load(tmp_path / "out" / "Patient A_dseg.nii.gz").shape == (40, 40, 40)
+    assert nib.load(tmp_path / "out" / "Patient A_dseg.nii.gz").shape == brain.shape
     code, _, stderr = braingen("segment", scan, "--out", tmp_path / "out")
     assert code == 2
     assert "exists already" in stderr

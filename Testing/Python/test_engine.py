@@ -127,6 +127,10 @@ def test_segment_answers_in_the_grid_of_the_scan(engine, tiny_bundles, tmp_path,
     case = engine.run(Segment(scan=write(tmp_path / "scan.nii", scan, affine)), tmp_path)
     assert np.allclose(case.affine, affine, atol=1e-5)
     assert spaces.dice(case.labels == 2, scan > 0.3 * scan.max()) > 0.97
+    image, _ = spaces.template()
+    assert case.template is not None
+    assert np.allclose(case.template.affine, spaces.GRID_1MM.affine)
+    assert spaces.dice(case.template.labels[::2, ::2, ::2] > 0, image > 0.3 * image.max()) > 0.9
     assert not case.synthetic
     assert case.images == {}
 
