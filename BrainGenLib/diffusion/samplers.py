@@ -28,12 +28,12 @@ def velocity_denoiser(network: Callable[[torch.Tensor, torch.Tensor], torch.Tens
     return denoise
 
 
-def _nothing(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-    """No callback."""
+def nothing(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+    """The callback that does nothing."""
 
 
 def sample_ddim(
-    denoiser: Denoiser, x: torch.Tensor, steps: Sequence[Step], callback: Callback = _nothing
+    denoiser: Denoiser, x: torch.Tensor, steps: Sequence[Step], callback: Callback = nothing
 ) -> torch.Tensor:
     """Deterministic DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12 with η = 0)."""
     for index, (now, after) in enumerate(itertools.pairwise(steps)):
@@ -45,7 +45,7 @@ def sample_ddim(
 
 
 def sample_dpmpp_2m(
-    denoiser: Denoiser, x: torch.Tensor, steps: Sequence[Step], callback: Callback = _nothing
+    denoiser: Denoiser, x: torch.Tensor, steps: Sequence[Step], callback: Callback = nothing
 ) -> torch.Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2), multistep, second order, data prediction.
 

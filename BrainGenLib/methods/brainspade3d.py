@@ -4,6 +4,9 @@ A latent diffusion model draws the code of a soft label map, given the load of e
 and ventricles, and where lesions may lie; the autoencoder's decoder turns it into log-probabilities. Guidance acts on
 what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
 
+A second, small diffusion model draws the folds of the cortex that the code leaves open
+(:mod:`BrainGenLib.methods.label_folding`).
+
 The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
 (:mod:`BrainGenLib.methods.lesion_loads`).
 """
@@ -25,10 +28,11 @@ from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
-from BrainGenLib.methods import label_cleaning
+from BrainGenLib.methods import label_cleaning, label_folding
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
+from BrainGenLib.networks.label_folding import FoldDenoiser
 from BrainGenLib.reporting import Reporter
 from BrainGenLib.requests import Generate, Location
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
@@ -42,6 +46,7 @@ class LabelModel:
     """The networks of a bundle and the numbers that they need.
 
     Attributes:
+        folding: None leaves the cortex as coarse as the code has it.
         millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
@@ -49,6 +54,7 @@ class LabelModel:
 
     autoencoder: LabelAutoencoder
     denoiser: LabelDenoiser
+    folding: FoldDenoiser | None
     millilitres: dict[str, float]
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
@@ -56,12 +62,16 @@ class LabelModel:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
-        """Load the networks ``label_autoencoder`` and ``label_diffusion`` of a bundle."""
+        """Load ``label_autoencoder``, ``label_diffusion`` and, if there, ``label_folding`` of a bundle."""
         conditions = bundle.metadata.conditions
-        autoencoder, denoiser = (bundle.load(f"label_{part}", device) for part in ("autoencoder", "diffusion"))
+        autoencoder, denoiser, folding = (
+            bundle.load(name, device) if name in bundle.metadata.networks else None
+            for name in ("label_autoencoder", "label_diffusion", "label_folding")
+        )
         return cls(
             autoencoder,  # type: ignore[arg-type]
             denoiser,  # type: ignore[arg-type]
+            folding,  # type: ignore[arg-type]
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
             {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
             bundle.metadata.parameters["anatomy_correlation"],
@@ -77,7 +87,7 @@ class LabelSample:
         classes_2mm: uint8 class indices on GRID_2MM.
         requested, obtained: load per pathology in the condition's unit.
         anatomy: anatomy conditions asked for or drawn, mL.
-        log_anatomy: float16 log-probabilities (S, …) of the structures on GRID_2MM.
+        log_anatomy: float16 log-scores (S, …) of the structures on GRID_2MM.
         placed: pathology to its log-odds and its surroundings, for a border at 1 mm.
     """
 
@@ -211,17 +221,25 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
+    stages = request.steps + label_folding.STEPS + 2
+
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("sampling", index, request.steps + 2)
+        report.step("sampling", index, stages)
+
+    def folding_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("folding", request.steps + 1 + index, stages)
 
     steps = schedules.cosine().trailing(request.steps)
     shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
     noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
     z = sample_dpmpp_2m(denoiser, noise, steps, progress)
-    report.step("decoding", request.steps, request.steps + 2)
+    report.step("decoding", request.steps, stages)
     logits = model.autoencoder.decode(model.denoiser.restore(z))
-    report.step("placing lesions", request.steps + 1, request.steps + 2)
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
+    if model.folding is not None:
+        folded = label_folding.fold(model.folding, log_anatomy.to(model.device), generator, folding_progress)
+        log_anatomy = label_cleaning.clean(folded.cpu())
+    report.step("placing lesions", stages - 1, stages)
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
     lesions, placed = place_lesions(

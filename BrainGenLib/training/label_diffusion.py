@@ -11,11 +11,10 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from BrainGenLib import lesions
@@ -33,7 +32,7 @@ from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import label_autoencoder, label_export
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
 from BrainGenLib.training.lesions import LesionBank
-from BrainGenLib.training.run import Run, autocast, pick_device
+from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device
 
 # Augmented anatomies to encode, sets of lesions in each, and batch size.
 BRAINS = {"gpu": 1500, "cpu": 100}
@@ -49,7 +48,6 @@ REGION_GIVEN = 0.5
 # truth correlated (a gyrus spans several), so drawn in full it tears the cortex; the U-Net learns what is missing.
 REMAINDER = 0.1
 DECAY = label_autoencoder.DECAY
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass
@@ -259,19 +257,6 @@ def sibling(run: Path) -> Path:
     return run.parent / "label-autoencoder"
 
 
-def load_averaged(network: Network, run: Path) -> Network:
-    """``network`` with the averaged weights of a run, ready for inference.
-
-    Raises:
-        FileNotFoundError: the run has no checkpoint.
-    """
-    if not (run / "state.pt").is_file():
-        raise FileNotFoundError(f"{run} holds no checkpoint (state.pt); train that recipe first.")
-    average = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["averages"]["network"]
-    network.load_state_dict({k.removeprefix("module."): v for k, v in average.items() if k.startswith("module.")})
-    return network.eval().requires_grad_(False)
-
-
 def arguments(cells: int) -> dict[str, Any]:
     """Arguments of the denoiser."""
     coder = LabelAutoencoder(**label_autoencoder.ARGS)
@@ -307,7 +292,7 @@ def describe(latents: Latents, bank: LesionBank, conditions: torch.Tensor) -> di
 def label_model(coder: LabelAutoencoder, denoiser: LabelDenoiser, facts: dict[str, Any], device: str) -> LabelModel:
     """The model as inference has it."""
     ranges = {name: (values[0], values[-1]) for name, values in facts["anatomy"].items()}
-    return LabelModel(coder, denoiser, facts["millilitres"], ranges, facts["correlation"], device)
+    return LabelModel(coder, denoiser, None, facts["millilitres"], ranges, facts["correlation"], device)
 
 
 class Watch:

@@ -12,6 +12,7 @@ from BrainGenLib.networks.spade_renderer import SpadeRenderer
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.renderer_patches import CONTRASTS
+from BrainGenLib.training.run import load_averaged
 
 HEADING = "## Renderer"
 CARD = """
@@ -43,11 +44,9 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     looks = run / "styles.json"
     if not looks.is_file():
         raise FileNotFoundError(f"{run} holds no styles.json yet; let the training run on to its first samples.")
-    renderer, encoder = SpadeRenderer(), StyleEncoder()
-    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    for name, network in (("renderer", renderer), ("style_encoder", encoder)):
-        average = state["averages"][name].items()
-        network.load_state_dict({k.removeprefix("module."): v for k, v in average if k.startswith("module.")})
+    renderer = load_averaged(SpadeRenderer(), run, "renderer")
+    encoder = load_averaged(StyleEncoder(), run, "style_encoder")
+    steps = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["step"]
     metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.verbs = sorted({*metadata.verbs, "render"})
     metadata.contrasts = list(CONTRASTS)
@@ -56,5 +55,5 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata.networks["renderer"] = bundles.Network(target=prefix + "spade_renderer.SpadeRenderer")
     metadata.networks["style_encoder"] = bundles.Network(target=prefix + "style_encoder.StyleEncoder")
     parameters = sum(p.numel() for network in (renderer, encoder) for p in network.parameters()) / 1e6
-    section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=state['step'])}"
+    section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=steps)}"
     return shared_bundle.save(bundle_folder, metadata, {"renderer": renderer, "style_encoder": encoder}, section)

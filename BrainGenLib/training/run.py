@@ -11,11 +11,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -28,6 +31,19 @@ def pick_device(name: str = "auto") -> torch.device:
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 where it pays (CUDA), full precision on CPUs, most of which only emulate it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def load_averaged(network: Network, run: Path, name: str = "network") -> Network:
+    """``network`` with the averaged weights ``name`` of a run, ready for inference.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint.
+    """
+    if not (run / "state.pt").is_file():
+        raise FileNotFoundError(f"{run} holds no checkpoint (state.pt); train that recipe first.")
+    average = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["averages"][name]
+    network.load_state_dict({k.removeprefix("module."): v for k, v in average.items() if k.startswith("module.")})
+    return network.eval().requires_grad_(False)
 
 
 class Run:
