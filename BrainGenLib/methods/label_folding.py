@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from BrainGenLib import anatomy
 from BrainGenLib.diffusion import schedules
-from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
+from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
 from BrainGenLib.networks.label_folding import MULTIPLE, TISSUES, FoldDenoiser
 
@@ -76,11 +77,11 @@ def draw_tissues(
     inside = region[box].to(given.dtype)
     noise = torch.randn((1, TISSUES, *inside.shape), generator=generator).to(given)
 
-    def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        return network(x * inside, times, given)
+    def estimate(x: torch.Tensor, step: Step) -> torch.Tensor:
+        time, alpha, sigma = (torch.tensor([value], device=x.device) for value in step)
+        return 2 * network(x * inside, time, alpha, sigma, given).softmax(1) - 1
 
-    steps = schedules.cosine().trailing(STEPS)
-    z = sample_dpmpp_2m(velocity_denoiser(velocity), noise, steps, callback)[0]
+    z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(STEPS), callback)[0]
     drawn = torch.zeros_like(shares[:TISSUES])
     drawn[(slice(None), *box)] = ((z + 1) / 2).clamp(0, 1) * inside
     return drawn

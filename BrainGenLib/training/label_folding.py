@@ -1,6 +1,6 @@
 """Recipe: diffusion of cortical tissues given their blurred shares, the last stage of the label model.
 
-Learns on boxes of real label maps, deformed and mirrored: v-prediction, min-SNR weights, moving average.
+Learns on boxes of real label maps, deformed and mirrored, with the cross-entropy of the tissues at random noise.
 """
 
 from __future__ import annotations
@@ -78,22 +78,22 @@ def train(
             group["lr"] = RATE * min(1, (step + 1) / 50, 1.02 - step / total)
         pairs = [box_of(material, box, rng, generator, where) for _ in range(batch)]
         z, given = (torch.stack(part) for part in zip(*pairs, strict=True))
-        inside = (z.amax(1, keepdim=True) > -1).float()
+        shares = (z + 1) / 2
+        inside = (shares.amax(1, keepdim=True) > 0).float()
         times = torch.randint(len(schedule), (batch,), generator=generator).to(where)
         noise = torch.randn(z.shape, generator=generator).to(where)
         x = schedule.noised(z, noise, times) * inside
         with autocast(where):
-            velocity = network(x, times, given)
-        error = (velocity.float() - schedule.velocity(z, noise, times)).square() * inside
-        per_box = error.flatten(1).sum(1) / (TISSUES * inside.flatten(1).sum(1)).clamp_min(1000)
-        loss = (schedule.min_snr_weight(times) * per_box).mean()
+            logits = network(x, times, schedule.alpha.to(where)[times], schedule.sigma.to(where)[times], given)
+        entropy = -(shares * logits.float().log_softmax(1)).sum(1)
+        loss = entropy.sum() / inside.sum().clamp_min(1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         run.update_averages()
-        run.log(loss=loss.detach(), error=per_box.mean().detach())
-        if (step + 1) % 500 == 0:
+        run.log(loss=loss.detach())
+        if (step + 1) % 250 == 0:
             run.record(**validate(cast(FoldDenoiser, run.average("network")), held_out, where, run))
 
 
