@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from BrainGenLib import morphometry, spaces
 from BrainGenLib.bundles import Bundle
+from BrainGenLib.methods import intensity_model
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Reporter
 
@@ -70,9 +71,10 @@ class Segmentation:
 
 
 def segment_in_template(model: Segmenter, volume: np.ndarray) -> np.ndarray:
-    """Classes, uint8, of a scan on GRID_1MM: the largest connected piece of tissue only."""
+    """Classes, uint8, of a scan on GRID_1MM: the largest connected piece of tissue, its borders by intensity."""
     scaled = normalised(torch.as_tensor(volume, dtype=torch.float32, device=model.device))
-    return largest_piece(model.classes[predict(model.network, scaled).cpu().numpy()])
+    found = largest_piece(model.classes[predict(model.network, scaled).cpu().numpy()])
+    return intensity_model.sharpen(found, scaled.cpu().numpy())
 
 
 def segment(model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Reporter) -> Segmentation:
