@@ -192,6 +192,10 @@ class WorkerProcess:
         # The checkout need not be installed: the worker imports the library from where this file lies.
         paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        # glibc returns large blocks to the system and asks for them again at every layer; page faults then cost a
+        # fifth of the time. Elsewhere these names mean nothing.
+        environment.setdefault("MALLOC_MMAP_MAX_", "0")
+        environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
         if threads is not None:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
         handle, name = tempfile.mkstemp(prefix="braingen-worker-", suffix=".log")

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from BrainGenLib import anatomy
 from BrainGenLib.bundles import Bundle
+from BrainGenLib.case import Case
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
@@ -206,7 +207,7 @@ def conditional_denoiser(
 
 @torch.inference_mode()
 def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
-    """Draw a label map; the same request gives the same map.
+    """Draw a label map; the same request gives the same map. The anatomy before folding is shown as a preview.
 
     ``request`` has been checked against the bundle's conditions.
 
@@ -237,6 +238,8 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     logits = model.autoencoder.decode(model.denoiser.restore(z))
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     if model.folding is not None:
+        coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
+        report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
         folded = label_folding.fold(model.folding, log_anatomy.to(model.device), generator, folding_progress)
         log_anatomy = label_cleaning.clean(folded.cpu())
     report.step("placing lesions", stages - 1, stages)

@@ -17,10 +17,10 @@ from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
 from BrainGenLib.networks.label_folding import MULTIPLE, TISSUES, FoldDenoiser
 
-BLUR = (1.5, 3.5)
+BLUR = (1.0, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur in training."""
 STEPS = 8
-SIGMA = 2.5
+SIGMA = 1.5
 """Blur of generated maps: finer detail of a decoded code is not to be trusted."""
 TISSUE_CLASSES = (
     anatomy.classes_of(name="extraventricular CSF"),
