@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.methods.segmentation import normalised, predict
@@ -27,6 +27,8 @@ from BrainGenLib.training.run import Run, autocast, pick_device
 # White-matter hyperintensities and MS plaques look alike: both are output as the former.
 OUTPUTS = tuple(label.index for label in anatomy.labels() if label.condition != "ms")
 
+LESIONS = anatomy.classes_of(kind="lesion")
+LESION_WEIGHT = 3.0
 # How often each pathology is planted, when one is.
 LESION_SHARES = {"wmh": 0.4, "ms": 0.15, "tumour": 0.2, "stroke": 0.25}
 
@@ -191,7 +193,6 @@ def train(
     if not (out / "state.pt").is_file():
         network.start_from(sources.log_prior())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=1e-4, betas=(0.9, 0.99))
-    loss_of = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
     run = Run(
         out, {"segmenter": network}, {"adam": optimizer}, averaged=("segmenter",), decay=config.decay, minutes=minutes
     )
@@ -223,6 +224,22 @@ def train(
             validate(run, watched, where)
             watched_at = time.monotonic()
     validate(run, watched, where)
+
+
+def loss_of(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Dice loss of the classes that are there, and cross-entropy in which lesions weigh more.
+
+    A class that is not there has the worst Dice however little of it is found. Counted, it would teach to find no
+    lesion ever, since most brains have none.
+
+    Args:
+        scores: (N, outputs, …).
+        truth: (N, 1, …), outputs.
+    """
+    there = torch.unique(truth).long()
+    dice = DiceLoss(to_onehot_y=True, softmax=True, batch=True, reduction="none")(scores, truth).flatten()[there]
+    weight = torch.tensor([LESION_WEIGHT if index in LESIONS else 1.0 for index in OUTPUTS], device=scores.device)
+    return dice.mean() + F.cross_entropy(scores, truth[:, 0].long(), weight)
 
 
 def real_scans(cache: Cache, each: int = 1) -> list[tuple[CachedCase, str, np.ndarray, np.ndarray]]:

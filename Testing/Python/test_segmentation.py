@@ -152,3 +152,13 @@ def test_the_recipe_trains_resumes_and_exports(tmp_path, monkeypatch):
     loaded = segmentation.Segmenter.from_bundle(bundle)
     assert bundle.metadata.parameters["steps"] == 2
     assert segmentation.segment_in_template(loaded, labels.astype(float)).shape == labels.shape
+
+
+def test_the_loss_asks_nothing_of_classes_that_are_not_there_and_more_of_lesions():
+    lesion = segmenter.OUTPUTS.index(anatomy.lesions()["wmh"].index)
+    truth = torch.ones(1, 1, 4, 4, 4, dtype=torch.long)
+    scores = torch.nn.functional.one_hot(truth[:, 0], len(segmenter.OUTPUTS)).movedim(-1, 1).float() * 30
+    assert segmenter.loss_of(scores, truth) == pytest.approx(0, abs=1e-4)
+    with_structure, with_lesion = truth.clone(), truth.clone()
+    with_structure[..., 0], with_lesion[..., 0] = 2, lesion
+    assert segmenter.loss_of(scores, with_lesion) > segmenter.loss_of(scores, with_structure)
