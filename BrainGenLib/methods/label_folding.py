@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 from BrainGenLib import anatomy
@@ -20,8 +22,14 @@ from BrainGenLib.networks.label_folding import MULTIPLE, TISSUES, FoldDenoiser
 BLUR = (1.0, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur in training."""
 STEPS = 8
-SIGMA = 1.5
-"""Blur of generated maps: finer detail of a decoded code is not to be trusted."""
+SIGMA = 1.75
+"""Blur that folds are drawn for: finer detail of a decoded code is not to be trusted."""
+DECODED_BLUR = 1.4
+"""The part of that blur which decoded probabilities have of their own, being uncertain."""
+SPECK = 8
+"""Pieces of tissue of fewer voxels go to what surrounds them."""
+DESPECKLE = 0.5
+"""Blur of drawn maps (2 mm voxels): sheets of one voxel stay, as cortex and sulci are; stray voxels go."""
 TISSUE_CLASSES = (
     anatomy.classes_of(name="extraventricular CSF"),
     anatomy.classes_of(name="cerebral cortex"),
@@ -57,23 +65,30 @@ def blurred(volume: torch.Tensor, sigma: float) -> torch.Tensor:
     return out[:, 0]
 
 
-def given_of(shares: torch.Tensor, sigma: float) -> torch.Tensor:
-    """The network's conditions (TISSUES + KNOWN, …): blurred tissues, what is known sharply, level of the blur."""
+def given_of(shares: torch.Tensor, sigma: float, already: float = 0.0) -> torch.Tensor:
+    """The network's conditions (TISSUES + KNOWN, …): blurred tissues, what is known sharply, level of the blur.
+
+    ``already`` is the blur that ``shares`` have.
+    """
     level = torch.full_like(shares[:1], (sigma - sum(BLUR) / 2) / (BLUR[1] - BLUR[0]))
-    return torch.cat([2 * blurred(shares[:TISSUES], sigma) - 1, shares[TISSUES:], level])
+    return torch.cat([2 * blurred(shares[:TISSUES], math.sqrt(sigma**2 - already**2)) - 1, shares[TISSUES:], level])
 
 
 @torch.inference_mode()
 def draw_tissues(
-    network: FoldDenoiser, shares: torch.Tensor, sigma: float, generator: torch.Generator, callback: Callback
+    network: FoldDenoiser, shares: torch.Tensor, already: float, generator: torch.Generator, callback: Callback
 ) -> torch.Tensor:
-    """Tissue shares (TISSUES, …) drawn for coarse settled ``shares`` (TISSUES + 2, …), 0 where there are none."""
+    """Tissue shares (TISSUES, …) drawn for settled ``shares`` (TISSUES + 2, …), 0 where there are none.
+
+    Args:
+        already: blur that the shares have, voxels.
+    """
     region = shares[:TISSUES].sum(0) > 0
     box = tuple(
         slice(int(low) // MULTIPLE * MULTIPLE, -(-(int(high) + 1) // MULTIPLE) * MULTIPLE)
         for low, high in zip(region.nonzero().min(0).values, region.nonzero().max(0).values, strict=True)
     )
-    given = given_of(shares, sigma)[(slice(None), *box)][None]
+    given = given_of(shares, SIGMA, already)[(slice(None), *box)][None]
     inside = region[box].to(given.dtype)
     noise = torch.randn((1, TISSUES, *inside.shape), generator=generator).to(given)
 
@@ -87,6 +102,18 @@ def draw_tissues(
     return drawn
 
 
+def specks(shares: torch.Tensor) -> torch.Tensor:
+    """Where (TISSUES, …) a tissue wins in a piece of fewer than SPECK voxels."""
+    winner = np.where(shares.sum(0).cpu().numpy() > 0, shares.argmax(0).cpu().numpy(), -1)
+    found = []
+    for tissue in range(TISSUES):
+        pieces, _ = ndimage.label(winner == tissue)
+        small = np.bincount(pieces.ravel()) < SPECK
+        small[0] = False
+        found.append(small[pieces])
+    return torch.from_numpy(np.stack(found)).to(shares.device)
+
+
 def fold(
     network: FoldDenoiser, log_anatomy: torch.Tensor, generator: torch.Generator, callback: Callback
 ) -> torch.Tensor:
@@ -98,7 +125,8 @@ def fold(
     """
     shares = settled(shares_of(log_anatomy.softmax(0)))
     inside = shares[:TISSUES].sum(0) > 0
-    drawn = draw_tissues(network, shares, SIGMA, generator, callback)
+    drawn = blurred(draw_tissues(network, shares, DECODED_BLUR, generator, callback), DESPECKLE) * inside
+    drawn = drawn * ~specks(drawn)
     # The best of the tissues gets what all had together, so that no other structure wins where tissue was.
     total = log_anatomy[[index for classes in TISSUE_CLASSES for index in classes]].logsumexp(0)
     scores = total + (drawn / drawn.amax(0).clamp_min(1e-6)).clamp_min(1e-3).log()

@@ -128,7 +128,7 @@ def validate(
     for structures, _ in material.cases[:brains]:
         truth = torch.nn.functional.one_hot(torch.from_numpy(GROUPS[structures]).long(), TISSUES + 2)
         shares = truth.movedim(-1, 0).float().to(where)
-        drawn = draw_tissues(network, shares, SIGMA, torch.Generator().manual_seed(0), nothing)
+        drawn = draw_tissues(network, shares, 0.0, torch.Generator().manual_seed(0), nothing)
         blurry = given_of(shares, SIGMA)[:TISSUES]
         region = shares[:TISSUES].sum(0) > 0
         maps = [torch.where(region, part.argmax(0), -1).cpu().numpy() for part in (shares[:TISSUES], drawn, blurry)]
