@@ -242,6 +242,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
         folded = label_folding.fold(model.folding, log_anatomy.to(model.device), generator, folding_progress)
         log_anatomy = label_cleaning.clean(folded.cpu())
+    log_anatomy = label_cleaning.thin(log_anatomy)
     report.step("placing lesions", stages - 1, stages)
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
