@@ -17,7 +17,7 @@ from segmenter_dice import merged
 from synthetic_cases import to_2mm
 
 from BrainGenLib import anatomy, bundles, spaces
-from BrainGenLib.evaluation.agreement import by_structure, dice_per_class, lesion_contrast
+from BrainGenLib.evaluation.agreement import by_structure, dice_per_class, lesion_contrast, mean_of_structures
 from BrainGenLib.evaluation.results import Headline, Result, Table
 from BrainGenLib.methods.segmentation import Segmenter, segment_in_template
 from BrainGenLib.training.cache import Cache, CachedCase
@@ -102,7 +102,7 @@ def main() -> None:
             dice = measure(model, source, contrast, cases, origin, lesions[origin])
             column = f"{contrast} {origin} ({len(cases)})"
             structures[column] = by_structure(dice)
-            means[origin] = float(np.mean(list(structures[column].values())))
+            means[origin] = mean_of_structures(structures[column])
         headlines.append(
             Headline(
                 what=f"Label-image agreement {contrast}: mean Dice on rendered real labels / generated / real scans",
@@ -111,7 +111,7 @@ def main() -> None:
         )
     names = list(dict.fromkeys(name for column in structures.values() for name in column))
     rows = [[name, *(column.get(name) for column in structures.values())] for name in names]
-    rows.append(["mean of structures", *(float(np.mean(list(column.values()))) for column in structures.values())])
+    rows.append(["mean of structures", *(mean_of_structures(column) for column in structures.values())])
     result = Result(
         name="agreement",
         title="Label-image agreement",

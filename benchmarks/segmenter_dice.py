@@ -18,7 +18,7 @@ from rich.progress import track
 from synthetic_cases import to_2mm
 
 from BrainGenLib import anatomy, bundles, spaces
-from BrainGenLib.evaluation.agreement import by_structure, dice_per_class
+from BrainGenLib.evaluation.agreement import by_structure, dice_per_class, mean_of_structures
 from BrainGenLib.evaluation.results import Headline, Result, Table
 from BrainGenLib.methods.segmentation import Segmenter, segment_in_template
 from BrainGenLib.training import synthesis
@@ -58,6 +58,20 @@ def painted_heads(cache: Cache, most: int) -> Iterator[tuple[str, np.ndarray, np
             yield f"{contrast} painted whole head", image.numpy(), classes, False
 
 
+def headline(contrast: str, scores: dict[str, list[np.ndarray]]) -> Headline:
+    """Mean Dice of structures over all real scans of a contrast, and over all painted heads."""
+    kinds: dict[str, list[np.ndarray]] = {"held-out real scans": [], "painted whole heads": []}
+    for group, dice in scores.items():
+        if group.split()[0] == contrast:
+            kinds["painted whole heads" if "painted" in group else "held-out real scans"] += dice
+    figures = [
+        f"{mean_of_structures(by_structure(np.array(dice))):.2f} on {len(dice)} {kind}"
+        for kind, dice in kinds.items()
+        if dice
+    ]
+    return Headline(what=f"Segmenter, mean Dice of structures, {contrast}", figure="; ".join(figures))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path, help="training cache")
@@ -77,26 +91,16 @@ def main() -> None:
             dice = dice_per_class(to_2mm(found) if coarse else found, truth, model.classes)
             scores.setdefault(group, []).append(dice)
     columns = {f"{group} ({len(dice)})": by_structure(np.array(dice)) for group, dice in sorted(scores.items())}
-    structures = {label.name.removeprefix("left ").removeprefix("right ") for label in anatomy.labels()[1:33]}
-    names = dict.fromkeys(label.name.removeprefix("left ").removeprefix("right ") for label in anatomy.labels()[1:])
+    names = dict.fromkeys(name for column in columns.values() for name in column)
     rows: list[list[str | float | int | None]] = [
-        [name, *(column.get(name) for column in columns.values())]
-        for name in names
-        if any(name in column for column in columns.values())
+        [name, *(column.get(name) for column in columns.values())] for name in names
     ]
-    means = {
-        group: float(np.mean([dice for name, dice in column.items() if name in structures]))
-        for group, column in columns.items()
-    }
-    rows.append(["mean of structures", *means.values()])
+    rows.append(["mean of structures", *(mean_of_structures(column) for column in columns.values())])
     result = Result(
         name="segmenter_dice",
         title="Segmenter on held-out scans",
         tables=[Table(title="Dice", columns=["structure", *columns], rows=rows)],
-        headlines=[
-            Headline(what=f"Segmenter, mean Dice of structures, {group}", figure=f"{mean:.3f}")
-            for group, mean in means.items()
-        ],
+        headlines=[headline(contrast, scores) for contrast in sorted({group.split()[0] for group in scores})],
         notes=[
             "The labels of real scans are themselves automatic (DLMUSE or a MeshNet, by data set): the figures "
             "say how far two methods agree, not how far from the truth they are. Both sides of a structure are "

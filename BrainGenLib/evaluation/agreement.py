@@ -31,9 +31,18 @@ def by_structure(dice: np.ndarray) -> dict[str, float]:
     """Dice (cases, classes) as a mean for each structure, sides together; structures without a case are left out."""
     values: dict[str, list[float]] = {}
     for label in anatomy.labels():
-        name = label.name.removeprefix("left ").removeprefix("right ")
-        values.setdefault(name, []).extend(dice[:, label.index])
+        values.setdefault(_without_side(label), []).extend(dice[:, label.index])
     return {name: float(np.nanmean(v)) for name, v in values.items() if not np.isnan(v).all()}
+
+
+def mean_of_structures(dice: dict[str, float]) -> float:
+    """Mean over what :func:`by_structure` found of anatomy; lesions, which not every case has, are left out."""
+    anatomical = {_without_side(label) for label in anatomy.labels() if label.kind == "structure"}
+    return float(np.mean([value for name, value in dice.items() if name in anatomical]))
+
+
+def _without_side(label: anatomy.Label) -> str:
+    return label.name.removeprefix("left ").removeprefix("right ")
 
 
 def lesion_contrast(image: np.ndarray, classes: np.ndarray, pathology: str) -> float:

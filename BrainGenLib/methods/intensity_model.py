@@ -67,7 +67,7 @@ def sharpen(classes: np.ndarray, image: np.ndarray) -> np.ndarray:
     core = ndimage.binary_erosion(np.isin(labels, WHITE), iterations=2)
     if core.sum() < FEWEST:
         return classes
-    flat = part / _shading(part, core)
+    flat = part / shading(part, core, 1.0)
     for _ in range(PASSES):
         labels = _assign(labels, flat)
     result = classes.copy()
@@ -137,13 +137,22 @@ def _fit(priors: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return means, deviations
 
 
-def _shading(image: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """Local brightness of white matter, smooth, on the image's grid; measured on cells of 4 mm."""
-    cell = 4
-    coarse = (slice(cell // 2, None, cell),) * 3
-    bright = ndimage.uniform_filter(np.where(core, image, 0), cell)[coarse]
-    weight = ndimage.gaussian_filter(ndimage.uniform_filter(core.astype(np.float32), cell)[coarse], FIELD / cell)
+def shading(image: np.ndarray, core: np.ndarray, spacing: float) -> np.ndarray:
+    """Local brightness of white matter, smooth, on the image's grid.
+
+    Args:
+        image: (R, A, S).
+        core: bool, what is surely white matter; not empty.
+        spacing: voxel size, mm.
+    """
+    step = max(round(4 / spacing), 1)
+    coarse = tuple(slice(None, None, step) for _ in range(3))
+    width = FIELD / spacing / step
+    blurred = ndimage.uniform_filter(np.where(core, image, 0), step)[coarse]
+    weight = ndimage.uniform_filter(core.astype(np.float32), step)[coarse]
+    weight = ndimage.gaussian_filter(weight, width)
+    whole = float(image[core].mean())
     # Far from white matter the mean of the brain stands in.
-    field = (ndimage.gaussian_filter(bright, FIELD / cell) + 1e-3 * float(image[core].mean())) / (weight + 1e-3)
-    zoom = [n / m for n, m in zip(image.shape, field.shape, strict=True)]
-    return ndimage.zoom(field, zoom, order=1, mode="nearest", grid_mode=True).clip(min=1e-3)
+    field = (ndimage.gaussian_filter(blurred, width) + 1e-3 * whole) / (weight + 1e-3)
+    points = np.meshgrid(*[np.arange(n) / step for n in image.shape], indexing="ij", sparse=False)
+    return ndimage.map_coordinates(field, points, order=1, mode="nearest").clip(min=1e-3)

@@ -36,6 +36,8 @@ NEAREST: dict[int, tuple[int, ...] | None] = {
 BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
 
 CLOSING_MM = 10.0
+# Beyond this distance from the template's midplane no structure of the other side lies.
+CROSSING_MM = 8.0
 RIM_MM = 2.0
 
 
@@ -100,10 +102,21 @@ def one_sided(classes: np.ndarray) -> bool:
     return "left" in sides and "right" not in sides
 
 
+def sides_wrong(classes: np.ndarray, grid: Grid) -> bool:
+    """Whether more than a twentieth of the sided voxels of a template-space map are in the other side's half."""
+    sides = np.array([{"left": -1, "right": 1}.get(label.side, 0) for label in anatomy.labels()])[classes]
+    x = (np.arange(grid.shape[0]) * grid.spacing + grid.origin[0])[:, None, None]
+    wrong = (sides * np.where(np.abs(x) > CROSSING_MM, np.sign(x), 0)) < 0
+    return bool(wrong.sum() > 0.05 * np.count_nonzero(sides))
+
+
 def split_sides(classes: np.ndarray, grid: Grid) -> np.ndarray:
-    """Give each half of a one-sided template-space class map its side, at the plane of best mirror symmetry."""
+    """Give each half of a template-space class map its side, at the plane of best mirror symmetry."""
     from scipy.optimize import minimize
 
+    mirror = np.array(anatomy.mirrored_classes(), np.uint8)
+    from_right = np.array([label.side == "right" for label in anatomy.labels()])
+    classes = np.where(from_right[classes], mirror[classes], classes)
     white = ndimage.gaussian_filter(
         np.isin(classes, anatomy.classes_of(tissue="wm")).astype(np.float32), 2 / grid.spacing
     )
@@ -122,7 +135,6 @@ def split_sides(classes: np.ndarray, grid: Grid) -> np.ndarray:
     plane = minimize(asymmetry, np.zeros(3), method="Nelder-Mead", options={"initial_simplex": simplex}).x
     x, y, z = (np.arange(n) * grid.spacing + o for n, o in zip(grid.shape, grid.origin, strict=True))
     right = x[:, None, None] > plane[0] + plane[1] * y[None, :, None] + plane[2] * z[None, None, :]
-    mirror = np.array(anatomy.mirrored_classes(), np.uint8)
     return np.where(right, mirror[classes], classes).astype(np.uint8)
 
 

@@ -8,7 +8,7 @@ the lesions; a small KL; decoding from a perturbed code, so that the decoder for
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencod
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
-from BrainGenLib.training.run import Run, autocast, pick_device
+from BrainGenLib.training.run import Run, autocast, pick_device, size_for
 
 ARGS: dict[str, Any] = {
     "structures": STRUCTURES,
@@ -98,12 +98,11 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
-    preset: Literal["gpu", "cpu"] | None = None,
 ) -> None:
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
     where = pick_device(device)
-    preset = preset or ("gpu" if where.type == "cuda" else "cpu")
-    box, batch = BOX[preset], BATCH[preset]
+    size = size_for(where)
+    box, batch = BOX[size], BATCH[size]
     material, held_out = LabelMaterial(cache), LabelMaterial(cache, split="test")
     network = LabelAutoencoder(**ARGS)
     if not (out / "state.pt").is_file():
@@ -111,7 +110,7 @@ def train(
     network.to(where)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
     run = Run(
-        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[preset], minutes=minutes
+        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
     first = run.step
     for step in run.steps(steps or STEPS):

@@ -11,7 +11,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import label_autoencoder, label_export
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
 from BrainGenLib.training.lesions import LesionBank
-from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device
+from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
 
 # Augmented anatomies to encode, sets of lesions in each, and batch size.
 BRAINS = {"gpu": 1500, "cpu": 100}
@@ -169,7 +169,6 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
-    preset: Literal["gpu", "cpu"] | None = None,
     autoencoder: Path | None = None,
 ) -> None:
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``.
@@ -177,17 +176,17 @@ def train(
     ``autoencoder`` is the run folder of that recipe, by default the folder ``label-autoencoder`` beside ``out``.
     """
     where = pick_device(device)
-    preset = preset or ("gpu" if where.type == "cuda" else "cpu")
-    batch = BATCH[preset]
+    size = size_for(where)
+    batch = BATCH[size]
     coder = load_averaged(LabelAutoencoder(**label_autoencoder.ARGS), autoencoder or sibling(out)).to(where)
     material = LabelMaterial(cache)
-    latents = encode(material, coder, out / "latents", BRAINS[preset], LESION_VARIANTS[preset], where)
+    latents = encode(material, coder, out / "latents", BRAINS[size], LESION_VARIANTS[size], where)
     # Cells that hold some brain in some case.
     cells = np.flatnonzero(latents.foreground.max(0) > 0.02)
     denoiser = LabelDenoiser(**arguments(len(cells)))
     denoiser.index.copy_(torch.from_numpy(cells))
     z, conditions = (
-        part.to(where) for part in standardise(latents, denoiser, material.bank.maximum, LESION_VARIANTS[preset])
+        part.to(where) for part in standardise(latents, denoiser, material.bank.maximum, LESION_VARIANTS[size])
     )
     denoiser.to(where)
     shares = torch.from_numpy(latents.places).float()
@@ -199,7 +198,7 @@ def train(
         {"network": denoiser},
         {"network": optimizer},
         averaged=("network",),
-        decay=DECAY[preset],
+        decay=DECAY[size],
         minutes=minutes,
     )
     facts = describe(latents, material.bank, conditions)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.label_material import LabelMaterial, deformed
-from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device
+from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
 
 ARGS: dict[str, Any] = {"channels": (32, 48, 64)}
 BOX = {"gpu": (64, 64, 64), "cpu": (40, 48, 40)}
@@ -59,18 +59,17 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
-    preset: Literal["gpu", "cpu"] | None = None,
 ) -> None:
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
     where = pick_device(device)
-    preset = preset or ("gpu" if where.type == "cuda" else "cpu")
-    box, batch, total = BOX[preset], BATCH[preset], steps or STEPS[preset]
+    size = size_for(where)
+    box, batch, total = BOX[size], BATCH[size], steps or STEPS[size]
     material, held_out = LabelMaterial(cache), LabelMaterial(cache, split="test")
     network = FoldDenoiser(**ARGS).to(where)
     schedule = schedules.cosine()
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
     run = Run(
-        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[preset], minutes=minutes
+        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
     for step in run.steps(total):
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)

@@ -108,7 +108,7 @@ def prepare_session(session: Session) -> Prepared:
         classes = spaces.to_grid(
             brain_only, labels.affine, grid, template_to_scan=labels.to_own @ matrix, order="label"
         )
-        if harmonise.one_sided(classes):
+        if harmonise.one_sided(classes) or harmonise.sides_wrong(classes, grid):
             classes = harmonise.split_sides(classes, grid)
         # Teachers that do not know a lesion leave holes there.
         within = classes > 0 if support is None else (classes > 0) | support

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ from BrainGenLib.training.renderer_patches import (
     style_positions,
 )
 from BrainGenLib.training.resemblance import resemblance
-from BrainGenLib.training.run import Run, autocast, pick_device
+from BrainGenLib.training.run import Run, autocast, pick_device, size_for
 
 __all__ = ["export", "train"]
 
@@ -80,7 +80,6 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
-    preset: Literal["auto", "gpu", "cpu"] = "auto",
 ) -> Path:
     """Train or resume a run; returns its folder.
 
@@ -88,10 +87,10 @@ def train(
         cache: of ``braingen prepare``.
         out: run folder.
         minutes: wall-clock budget of this call.
-        steps: length of the run, over which the learning rate falls; None for the preset's.
+        steps: length of the run, over which the learning rate falls; None for the recipe's.
     """
     where = pick_device(device)
-    sizes = PRESETS[where.type.replace("cuda", "gpu") if preset == "auto" else preset]
+    sizes = PRESETS[size_for(where)]
     total = steps or sizes.steps
     data = Cache(cache)
     training, validation = scans(data)

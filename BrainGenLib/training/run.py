@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,11 @@ def pick_device(name: str = "auto") -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def size_for(device: torch.device) -> Literal["gpu", "cpu"]:
+    """Which of a recipe's sizes suits a device."""
+    return "gpu" if device.type == "cuda" else "cpu"
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -9,7 +9,6 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from BrainGenLib.networks.label_unet import CELL, PHASES, LabelUNet, phase_of
 from BrainGenLib.spaces import GRID_1MM
 from BrainGenLib.training import synthesis
 from BrainGenLib.training.cache import Cache, CachedCase
-from BrainGenLib.training.run import Run, autocast, pick_device
+from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
 
 # White-matter hyperintensities and MS plaques look alike: both are output as the former.
 OUTPUTS = tuple(label.index for label in anatomy.labels() if label.condition != "ms")
@@ -169,7 +168,6 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
-    preset: Literal["gpu", "cpu"] | None = None,
     seed: int = 0,
 ) -> None:
     """Train, or go on training, the segmenter.
@@ -179,12 +177,11 @@ def train(
         out: run folder.
         device: ``auto``, ``cpu``, ``cuda``.
         minutes: wall-clock limit of this call; the learning rate falls to zero towards it.
-        steps: number of steps in all; the preset's if None.
-        preset: ``gpu`` or ``cpu``; by the device if None.
+        steps: number of steps in all; the recipe's if None.
         seed: of the generator.
     """
     where = pick_device(device)
-    config = PRESETS[preset or ("gpu" if where.type == "cuda" else "cpu")]
+    config = PRESETS[size_for(where)]
     total = steps or config.steps
     torch.manual_seed(seed)
     sources = Sources(Cache(cache), where)
@@ -301,14 +298,8 @@ def mosaic(image: np.ndarray, *maps: np.ndarray) -> np.ndarray:
 
 def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     """Write the averaged network of a run as a bundle; a model card that stands there is kept."""
-    network = LabelUNet(len(OUTPUTS))
-    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    averaged = {
-        key.removeprefix("module."): value
-        for key, value in state["averages"]["segmenter"].items()
-        if key.startswith("module.")
-    }
-    network.load_state_dict(averaged)
+    network = load_averaged(LabelUNet(len(OUTPUTS)), run, "segmenter")
+    steps = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["step"]
     metadata = bundles.Metadata(
         name="segmenter",
         version="0.1.0",
@@ -317,18 +308,18 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         "CSF, white-matter lesions, tumour core, oedema, enhancing tumour and stroke.",
         verbs=["segment"],
         contrasts=["any"],
-        grid="1 mm, axes along RAS, any size",
+        grid="any; the network works at 1 mm in template space",
         networks={
             "segmenter": bundles.Network(
                 target="BrainGenLib.networks.label_unet.LabelUNet", args={"classes": len(OUTPUTS)}
             )
         },
-        parameters={"classes": list(OUTPUTS), "steps": state["step"]},
+        parameters={"classes": list(OUTPUTS), "steps": steps},
         training_data="Label maps only (train split): SynthSeg whole-head maps; automatic label maps of IXI, "
         "ds002748, NiChart and other scans; lesion masks of open_ms, SOOP, LESYMAP and glioma cases.",
         limits=[
             "Multiple sclerosis lesions are output as white matter hyperintensity: no intensity tells them apart.",
-            "Lesions are found by their brightness; one that the contrast does not show is missed.",
+            "Hardly any lesion is found: what the loss had long kept it from needs more training.",
             "Trained on adult brains; children, resections and gross deformity were never seen.",
             "Not a medical device; not for diagnosis.",
         ],

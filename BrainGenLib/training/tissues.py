@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy
+from BrainGenLib.methods.intensity_model import shading
 
 WHITE = tuple(anatomy.classes_of(name=f"{side} cerebral white matter")[0] for side in ("left", "right"))
 GREY = tuple(anatomy.classes_of(name=f"{side} cerebral cortex")[0] for side in ("left", "right"))
@@ -21,7 +22,6 @@ ITERATIONS = 6
 REACH_MM = 1.6
 # What cortex may hide of CSF wherever it is, and CSF of cortex.
 HIDDEN_FLUID, HIDDEN_GREY = 0.15, 0.1
-FIELD_MM = 18.0
 
 
 def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
@@ -48,7 +48,7 @@ def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
     ventricles = np.isin(labels, VENTRICLES)
     if min(core.sum(), ventricles.sum(), *(mask.sum() for mask in given)) < 50:
         return classes
-    flat = image / _shading(image, core, spacing)
+    flat = image / shading(image, core, spacing)
     inner = ndimage.binary_erosion(ventricles)
     fluid = flat[inner if inner.sum() > 50 else ventricles]
     means = np.array([np.median(fluid), np.median(flat[given[1]]), 1.0])
@@ -86,18 +86,3 @@ def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
     result = classes.copy()
     result[box] = refined
     return result
-
-
-def _shading(image: np.ndarray, core: np.ndarray, spacing: float) -> np.ndarray:
-    """Local brightness of white matter, smooth, on the image's grid."""
-    step = max(round(4 / spacing), 1)
-    coarse = tuple(slice(None, None, step) for _ in range(3))
-    width = FIELD_MM / spacing / step
-    blurred = ndimage.uniform_filter(np.where(core, image, 0), step)[coarse]
-    weight = ndimage.uniform_filter(core.astype(np.float32), step)[coarse]
-    weight = ndimage.gaussian_filter(weight, width)
-    whole = float(image[core].mean())
-    # Far from white matter the mean of the brain stands in.
-    field = (ndimage.gaussian_filter(blurred, width) + 1e-3 * whole) / (weight + 1e-3)
-    points = np.meshgrid(*[np.arange(n) / step for n in image.shape], indexing="ij", sparse=False)
-    return ndimage.map_coordinates(field, points, order=1, mode="nearest").clip(min=1e-3)

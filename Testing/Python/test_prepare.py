@@ -210,6 +210,12 @@ def test_merged_sides_are_split():
     assert not harmonise.one_sided(classes)
     split = harmonise.split_sides(merged, spaces.GRID_2MM)
     assert (split == classes).mean() > 0.99
+    # A teacher that took much of the left half for right.
+    confused = classes.copy()
+    confused[:25] = mirror[classes[:25]]
+    assert harmonise.sides_wrong(confused, spaces.GRID_2MM)
+    assert not harmonise.sides_wrong(classes, spaces.GRID_2MM)
+    assert (harmonise.split_sides(confused, spaces.GRID_2MM) == classes).mean() > 0.99
 
 
 def test_normalise():
