@@ -21,7 +21,7 @@ from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.inputs import Volume, read_scan, read_segmentation
-from BrainGenLib.methods import brainspade, brainspade3d, segmentation
+from BrainGenLib.methods import brainspade, brainspade3d, segmentation, soft_tissue
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
 
@@ -31,8 +31,8 @@ def stages(request: Request) -> list[str]:
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
     style = ["style"] if request.style else []
-    labels = ["labels"] if isinstance(request, Generate) else []
-    return ["loading", *style, *labels, *(f"rendering {contrast}" for contrast in request.contrasts)]
+    anatomy_ = ["labels"] if isinstance(request, Generate) else ["tissue"]
+    return ["loading", *style, *anatomy_, *(f"rendering {contrast}" for contrast in request.contrasts)]
 
 
 class Engine:
@@ -150,7 +150,7 @@ def _generate(work: _Work) -> Case:
         "anatomy": sample.anatomy,
     }
     for contrast in request.contrasts:
-        case.images[contrast] = _image(work, renderer, classes, contrast, style)
+        case.images[contrast] = _image(work, renderer, classes, sample.tissue, contrast, style)
         work.report.preview(case, contrast)
     return case
 
@@ -164,8 +164,9 @@ def _render(work: _Work) -> Case:
     style = _style(work, renderer)
     fine = _at_1mm(segmentation_, "label")
     case = Case({}, anatomy.to_values(segmentation_.data), segmentation_.affine)
+    tissue = _tissue(work, renderer, fine.data)
     for contrast in request.contrasts:
-        image = _image(work, renderer, fine.data, contrast, style)
+        image = _image(work, renderer, fine.data, tissue, contrast, style)
         case.images[contrast] = np.clip(_on_grid_of(segmentation_, Volume(image, fine.affine), 1), 0, 1)
         work.report.preview(case, contrast)
     return case
@@ -189,11 +190,24 @@ def _segment(work: _Work) -> Case:
     return case
 
 
-def _image(work: _Work, renderer: Any, classes: np.ndarray, contrast: str, style: np.ndarray | None) -> np.ndarray:
+def _tissue(work: _Work, renderer: Any, classes: np.ndarray) -> np.ndarray:
+    """Soft tissue for a given segmentation; the same seed gives the same folds after an edit elsewhere."""
+    report = work.stage("tissue")
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("", index, soft_tissue.STEPS)
+
+    generator = torch.Generator().manual_seed(work.request.seed)
+    return soft_tissue.tissue_of_classes(renderer.tissue, classes, generator, progress).cpu().numpy()
+
+
+def _image(
+    work: _Work, renderer: Any, classes: np.ndarray, tissue: np.ndarray, contrast: str, style: np.ndarray | None
+) -> np.ndarray:
     # A seed per contrast: with one for all, T1w and FLAIR would carry the same noise.
     seed = (work.request.seed + zlib.crc32(contrast.encode())) % 2**32
     report = work.stage(f"rendering {contrast}")
-    return brainspade.render(renderer, classes, contrast, style=style, seed=seed, report=report)
+    return brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report)
 
 
 def _style(work: _Work, renderer: Any) -> np.ndarray | None:

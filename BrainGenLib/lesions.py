@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.requests import Location
@@ -38,6 +39,21 @@ def affected_classes(pathology: str) -> list[int]:
     if pathology in GLIOMA:
         return cerebrum
     return cerebrum + named("cerebellar white matter", "cerebellar cortex", "brainstem")
+
+
+def split_lesions(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A class map as (anatomy, lesions), both uint8 on its grid.
+
+    Lesions are numbered 1 … in the order of :data:`PATHOLOGIES`. The anatomy below a lesion is that of the nearest
+    voxel that is neither lesion nor fluid nor background.
+    """
+    is_lesion = classes >= STRUCTURES
+    lesions = np.where(is_lesion, classes - (STRUCTURES - 1), 0).astype(np.uint8)
+    if not is_lesion.any():
+        return classes, lesions
+    tissue = np.isin(classes, [c for kind in ("wm", "gm", "deep_gm") for c in anatomy.classes_of(tissue=kind)])
+    nearest = ndimage.distance_transform_edt(~tissue, return_distances=False, return_indices=True)
+    return np.where(is_lesion, classes[tuple(nearest)], classes).astype(np.uint8), lesions
 
 
 @cache

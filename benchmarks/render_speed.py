@@ -24,10 +24,11 @@ def main() -> None:
     # Blocks of random classes: speed and memory do not depend on what is drawn.
     blocks = np.random.default_rng(0).integers(1, 33, [side // 16 for side in spaces.GRID_1MM.shape], np.uint8)
     classes = blocks.repeat(16, 0).repeat(16, 1).repeat(16, 2)
+    tissue = np.full([side // 2 for side in classes.shape], 0.5, np.float32)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(2):
         start = time.perf_counter()
-        render(model, classes, model.contrasts[0], style=None, seed=0, report=Silent())
+        render(model, classes, tissue, model.contrasts[0], style=None, seed=0, report=Silent())
         print(f"{time.perf_counter() - start:.1f} s with {arguments.threads} thread(s)")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"peak memory {peak / 1e6:.2f} GB, {(peak - loaded) / 1e6:.2f} GB of it for rendering")

@@ -9,14 +9,18 @@ the scan's case id. ``OUT/generated``: new label maps with pathologies in turn, 
 from __future__ import annotations
 
 import argparse
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.progress import track
 
 from BrainGenLib import anatomy, bundles, requests, spaces
+from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.methods import brainspade, brainspade3d
+from BrainGenLib.methods.soft_tissue import tissue_of_classes
 from BrainGenLib.reporting import Silent
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
 from BrainGenLib.training.run import pick_device
@@ -57,6 +61,14 @@ def to_spacing(image: np.ndarray, spacing: int) -> np.ndarray:
     return image.reshape(r, 2, a, 2, s, 2).mean((1, 3, 5))
 
 
+def picture(
+    renderer: brainspade.Renderer, classes: np.ndarray, tissue: np.ndarray, contrast: str, seed: int
+) -> np.ndarray:
+    """In a drawn style; noise of a contrast of its own, as the engine has it."""
+    seed = (seed + zlib.crc32(contrast.encode())) % 2**32
+    return brainspade.render(renderer, classes, tissue, contrast, style=None, seed=seed, report=Silent())
+
+
 def as_bytes(image: np.ndarray) -> np.ndarray:
     """[0, 1] to 0..255, as the cache keeps images."""
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
@@ -72,12 +84,10 @@ def render_real_labels(cache: Cache, renderer: brainspade.Renderer, most: int, o
     for seed, (case, contrasts) in enumerate(track(list(wanted.values()), "rendering real label maps")):
         labels = cache.labels(case)
         classes = to_1mm(labels) if case.spacing == 2 else labels
+        tissue = tissue_of_classes(renderer.tissue, classes, torch.Generator().manual_seed(seed), nothing)
         images = {
             contrast: as_bytes(
-                to_spacing(
-                    brainspade.render(renderer, classes, contrast, style=None, seed=seed, report=Silent()),
-                    case.spacing,
-                )
+                to_spacing(picture(renderer, classes, tissue.cpu().numpy(), contrast, seed), case.spacing)
             )
             for contrast in contrasts
         }
@@ -103,11 +113,10 @@ def generate(bundle: bundles.Bundle, renderer: brainspade.Renderer, device: str,
             low, high = (condition.marks[0], condition.marks[-1]) if condition.marks else (0.05, 0.5)
             loads[name] = float(rng.uniform(low, high))
         request = requests.Generate(seed=1000 + number, pathologies=loads)
-        classes = brainspade3d.sample_labels(model, request, Silent()).classes_1mm()
+        sample = brainspade3d.sample_labels(model, request, Silent())
+        classes = sample.classes_1mm()
         images = {
-            contrast: as_bytes(
-                brainspade.render(renderer, classes, contrast, style=None, seed=request.seed, report=Silent())
-            )
+            contrast: as_bytes(picture(renderer, classes, sample.tissue, contrast, request.seed))
             for contrast in renderer.contrasts
         }
         present = set(np.unique(classes).tolist())

@@ -24,7 +24,7 @@ class Recipe(str, Enum):
     SEGMENTER = "segmenter"
     LABEL_AUTOENCODER = "label-autoencoder"
     LABEL_DIFFUSION = "label-diffusion"
-    LABEL_FOLDING = "label-folding"
+    SOFT_TISSUE = "soft-tissue"
     RENDERER = "renderer"
 
 
@@ -33,7 +33,7 @@ TRAIN = {recipe: f"BrainGenLib.training.{recipe.value.replace('-', '_')}" for re
 EXPORT = {
     Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
     Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
-    Recipe.LABEL_FOLDING: "BrainGenLib.training.label_folding",
+    Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
 }
 

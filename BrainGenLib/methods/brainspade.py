@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from BrainGenLib.bundles import Bundle
+from BrainGenLib.networks.soft_tissue import TissueDenoiser
 from BrainGenLib.networks.spade_renderer import SpadeRenderer
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Reporter
@@ -23,11 +24,12 @@ STYLE_SLICES = 5
 class Renderer:
     """The loaded networks, and the look of every contrast.
 
-    ``styles`` holds per contrast the mean (S,) of the training scans' codes and ``axes`` (K, S), their principal
-    directions scaled to one standard deviation.
+    ``tissue`` draws the soft tissue of segmentations that come without. ``styles`` holds per contrast the mean (S,)
+    of the training scans' codes and ``axes`` (K, S), their principal directions scaled to one standard deviation.
     """
 
     network: SpadeRenderer
+    tissue: TissueDenoiser
     encoder: StyleEncoder
     contrasts: tuple[str, ...]
     styles: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -35,15 +37,17 @@ class Renderer:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> Renderer:
-        """Load the networks ``renderer`` and ``style_encoder`` of a bundle."""
+        """Load the networks ``renderer``, ``soft_tissue`` and ``style_encoder`` of a bundle."""
         network, encoder = bundle.load("renderer", device), bundle.load("style_encoder", device)
+        tissue = bundle.load("soft_tissue", device)
         assert isinstance(network, SpadeRenderer)
+        assert isinstance(tissue, TissueDenoiser)
         assert isinstance(encoder, StyleEncoder)
         styles = {
             name: (np.array(look["mean"], np.float32), np.array(look["axes"], np.float32))
             for name, look in bundle.metadata.parameters["styles"].items()
         }
-        return cls(network, encoder, tuple(bundle.metadata.contrasts), styles, device)
+        return cls(network, tissue, encoder, tuple(bundle.metadata.contrasts), styles, device)
 
 
 def draw_style(model: Renderer, contrast: str, generator: torch.Generator) -> np.ndarray:
@@ -78,6 +82,7 @@ def encode_style(model: Renderer, image: np.ndarray) -> np.ndarray:
 def render(
     model: Renderer,
     classes: np.ndarray,
+    tissue: np.ndarray,
     contrast: str,
     *,
     style: np.ndarray | None,
@@ -88,6 +93,7 @@ def render(
 
     Args:
         classes: (R, A, S) uint8 class map at 1 mm, any shape; a slab gives a quick preview.
+        tissue: (⌈R/2⌉, ⌈A/2⌉, ⌈S/2⌉) float32, its soft tissue map at 2 mm.
         contrast: one of ``model.contrasts``, or ``any`` for the look of the style alone.
         style: code of :func:`encode_style`; None draws one that suits the contrast.
         seed: of the drawn style and of the noise.
@@ -107,6 +113,9 @@ def render(
     drawn = draw_style(model, contrast, generator)
     network, device = model.network, model.device
     padded, corner = _pad(classes, network.multiple)
+    soft = torch.zeros(1, 1, *(side // 2 for side in padded.shape), device=device)
+    r, a, i = (slice(c // 2, c // 2 + n) for c, n in zip(corner, tissue.shape, strict=True))
+    soft[0, 0, r, a, i] = torch.from_numpy(np.ascontiguousarray(tissue)).to(device)
     noise = [field.to(device) for field in network.draw_noise((1, *padded.shape), generator)]
     code = torch.from_numpy(drawn if style is None else style.astype(np.float32)).to(device)[None]
     index = torch.tensor([names.index(contrast)], device=device)
@@ -114,7 +123,7 @@ def render(
     slabs = range(0, padded.shape[2], SLAB)
     report.step("render", 0, len(slabs) + 1, contrast)
     tensor = torch.from_numpy(padded).to(device)[None]
-    film, labels = network.describe(tensor, index, code)
+    film, labels = network.describe(tensor, soft, index, code)
     features = network.trunk(labels, film, noise)
     image = np.empty(padded.shape, np.float32)
     for number, start in enumerate(slabs):

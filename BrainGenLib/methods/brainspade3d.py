@@ -4,8 +4,8 @@ A latent diffusion model draws the code of a soft label map, given the load of e
 and ventricles, and where lesions may lie; the autoencoder's decoder turns it into log-probabilities. Guidance acts on
 what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
 
-A second, small diffusion model draws the folds of the cortex that the code leaves open
-(:mod:`BrainGenLib.methods.label_folding`).
+A second, small diffusion model draws the soft tissue that the code leaves open, folds and sulci above all, and the
+labels of cerebral tissue follow it (:mod:`BrainGenLib.methods.soft_tissue`).
 
 The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
 (:mod:`BrainGenLib.methods.lesion_loads`).
@@ -29,11 +29,11 @@ from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
-from BrainGenLib.methods import label_cleaning, label_folding
+from BrainGenLib.methods import label_cleaning, soft_tissue
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
-from BrainGenLib.networks.label_folding import FoldDenoiser
+from BrainGenLib.networks.soft_tissue import TissueDenoiser
 from BrainGenLib.reporting import Reporter
 from BrainGenLib.requests import Generate, Location
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
@@ -47,7 +47,7 @@ class LabelModel:
     """The networks of a bundle and the numbers that they need.
 
     Attributes:
-        folding: None leaves the cortex as coarse as the code has it.
+        tissue: None leaves the cortex as coarse as the code has it; so it is while the label diffusion is trained.
         millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
@@ -55,7 +55,7 @@ class LabelModel:
 
     autoencoder: LabelAutoencoder
     denoiser: LabelDenoiser
-    folding: FoldDenoiser | None
+    tissue: TissueDenoiser | None
     millilitres: dict[str, float]
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
@@ -63,16 +63,15 @@ class LabelModel:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
-        """Load ``label_autoencoder``, ``label_diffusion`` and, if there, ``label_folding`` of a bundle."""
+        """Load ``label_autoencoder``, ``label_diffusion`` and ``soft_tissue`` of a bundle."""
         conditions = bundle.metadata.conditions
-        autoencoder, denoiser, folding = (
-            bundle.load(name, device) if name in bundle.metadata.networks else None
-            for name in ("label_autoencoder", "label_diffusion", "label_folding")
+        autoencoder, denoiser, tissue = (
+            bundle.load(name, device) for name in ("label_autoencoder", "label_diffusion", "soft_tissue")
         )
         return cls(
             autoencoder,  # type: ignore[arg-type]
             denoiser,  # type: ignore[arg-type]
-            folding,  # type: ignore[arg-type]
+            tissue,  # type: ignore[arg-type]
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
             {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
             bundle.metadata.parameters["anatomy_correlation"],
@@ -89,6 +88,7 @@ class LabelSample:
         requested, obtained: load per pathology in the condition's unit.
         anatomy: anatomy conditions asked for or drawn, mL.
         log_anatomy: float16 log-scores (S, …) of the structures on GRID_2MM.
+        tissue: float32 soft tissue map on GRID_2MM, lesions left out; zeros if the model draws none.
         placed: pathology to its log-odds and its surroundings, for a border at 1 mm.
     """
 
@@ -97,6 +97,7 @@ class LabelSample:
     obtained: dict[str, float]
     anatomy: dict[str, float]
     log_anatomy: torch.Tensor
+    tissue: np.ndarray
     placed: dict[str, Placed]
 
     def classes_1mm(self) -> np.ndarray:
@@ -207,7 +208,7 @@ def conditional_denoiser(
 
 @torch.inference_mode()
 def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
-    """Draw a label map; the same request gives the same map. The anatomy before folding is shown as a preview.
+    """Draw a label map; the same request gives the same map. The anatomy before folds are drawn is a preview.
 
     ``request`` has been checked against the bundle's conditions.
 
@@ -222,13 +223,13 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
-    stages = request.steps + label_folding.STEPS + 2
+    stages = request.steps + soft_tissue.STEPS + 2
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
 
-    def folding_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("folding", request.steps + 1 + index, stages)
+    def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("tissue", request.steps + 1 + index, stages)
 
     steps = schedules.cosine().trailing(request.steps)
     shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
@@ -237,12 +238,16 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     report.step("decoding", request.steps, stages)
     logits = model.autoencoder.decode(model.denoiser.restore(z))
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
-    if model.folding is not None:
-        coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
-        report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
-        folded = label_folding.fold(model.folding, log_anatomy.to(model.device), generator, folding_progress)
-        log_anatomy = label_cleaning.clean(folded.cpu())
-    log_anatomy = label_cleaning.thin(log_anatomy)
+    coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
+    report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
+    tissue = torch.zeros(GRID_2MM.shape)
+    if model.tissue is not None:
+        log_anatomy = log_anatomy.to(model.device)
+        given = soft_tissue.conditions(
+            log_anatomy.softmax(0), model.tissue.signals, soft_tissue.DECODED, soft_tissue.DECODED_ALREADY
+        )
+        tissue = soft_tissue.draw(model.tissue, given, generator, tissue_progress)
+        log_anatomy = label_cleaning.clean(soft_tissue.follow(model.tissue, log_anatomy, tissue).cpu())
     report.step("placing lesions", stages - 1, stages)
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
@@ -258,5 +263,6 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         },
         anatomy=volumes,
         log_anatomy=log_anatomy.half(),
+        tissue=tissue.cpu().numpy(),
         placed=placed,
     )

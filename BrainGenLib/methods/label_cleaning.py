@@ -1,5 +1,4 @@
-"""What every anatomy obeys: sides stay on their side, structures are in one piece, the brain has no holes, cortex is
-a sheet."""
+"""What every anatomy obeys: sides stay on their side, structures are in one piece, the brain has no holes."""
 
 from __future__ import annotations
 
@@ -18,10 +17,6 @@ CROSSING_VOXELS = 3
 KEPT_SHARE = 0.2
 """Parts of a structure that are smaller than this share of its largest part are given to their neighbours."""
 IMPOSSIBLE = -30.0
-THICKEST_CORTEX = 4.5
-"""mm from what lies below (Fischl & Dale, PNAS 2000); what is farther out is the fluid of a sulcus."""
-PER_MM = 2.0
-"""Slope of the log-odds of fluid against cortex there, so that the border at 1 mm is smooth."""
 
 
 def clean(log_anatomy: torch.Tensor) -> torch.Tensor:
@@ -44,22 +39,6 @@ def clean(log_anatomy: torch.Tensor) -> torch.Tensor:
     out[1:, islands] = IMPOSSIBLE
     holes = torch.from_numpy(ndimage.binary_fill_holes(foreground) & ~foreground)
     out[0, holes] = IMPOSSIBLE
-    return out
-
-
-def thin(log_anatomy: torch.Tensor) -> torch.Tensor:
-    """Sulci opened where cortex (S, R, A, S) is thicker than a sheet: labels at 2 mm, as learned from, close them."""
-    classes = log_anatomy.argmax(0).numpy()
-    cortex = np.isin(classes, anatomy.classes_of(name="cerebral cortex"))
-    below = (classes > 0) & ~cortex & ~np.isin(classes, anatomy.classes_of(name="extraventricular CSF"))
-    # From the border, half a voxel nearer than from the centre.
-    distance = (ndimage.distance_transform_edt(~below) - 0.5) * GRID_2MM.spacing
-    excess = torch.from_numpy((PER_MM * (distance - THICKEST_CORTEX)).astype(np.float32))
-    (fluid,) = anatomy.classes_of(name="extraventricular CSF")
-    best = log_anatomy.amax(0) + excess
-    inside = torch.from_numpy(cortex) & (best > log_anatomy[fluid])
-    out = log_anatomy.clone()
-    out[fluid][inside] = best[inside]
     return out
 
 

@@ -7,8 +7,12 @@ Perez 2018, arXiv 1709.07871), and interpolated into a thin head that sees the 1
 Two departures from the paper, both so that a slab or a patch gives the same picture as the whole volume:
 
 - activations are normalised over the channels of one voxel (Karras 2018, arXiv 1710.10196), not over space;
-- the picture is a smoothed *signal* (one brightness per class, a function of contrast and style) plus a residual, so
-  that tissue contrast is right from the first step and the network spends itself on texture.
+- the picture is a smoothed *signal* (per class a brightness, a function of contrast and style, and a gain of the soft
+  tissue map) plus a residual, so that tissue contrast is right from the first step and the network spends itself on
+  texture.
+
+As in brainSPADE, what is rendered are partial volumes: the class map comes with a soft tissue map at 2 mm
+(:mod:`BrainGenLib.networks.soft_tissue`), which has the folds, sulci and shades that no hard label has.
 """
 
 from __future__ import annotations
@@ -74,7 +78,7 @@ class Block(nn.Module):
 
 
 class SpadeRenderer(nn.Module):
-    """Class map, contrast and style code to a 1 mm image.
+    """Class map, soft tissue map, contrast and style code to a 1 mm image.
 
     Args:
         classes: number of classes of the label table, background included.
@@ -83,7 +87,12 @@ class SpadeRenderer(nn.Module):
         embedding: channels of the learned class embedding.
         channels: of the U-Net at 2, 4, 8 and 16 mm.
         head: channels of the 1 mm head.
+
+    Attributes:
+        typical: value of the soft tissue map that a class has its plain brightness at, (classes,).
     """
+
+    typical: Tensor
 
     def __init__(
         self,
@@ -102,10 +111,13 @@ class SpadeRenderer(nn.Module):
         self.contrast = nn.Embedding(contrasts, 16)
         self.code = nn.Sequential(nn.Linear(style + 16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
         self.signal = nn.Embedding(contrasts, classes)
+        self.gain = nn.Embedding(contrasts, classes)
+        nn.init.zeros_(self.gain.weight)
+        self.register_buffer("typical", torch.zeros(classes))
         self.shade = nn.Linear(code, classes)
         nn.init.zeros_(self.shade.weight)
         nn.init.zeros_(self.shade.bias)
-        labels = (embedding + 1) * FOLD**3
+        labels = (embedding + 2) * FOLD**3
         down, up = [], []
         width = labels
         for level, c in enumerate(channels):
@@ -119,7 +131,7 @@ class SpadeRenderer(nn.Module):
             width = channels[level]
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.to_head = Pointwise(channels[0], head)
-        self.head = Block(head + embedding + 2, head, code, 0, True)
+        self.head = Block(head + embedding + 3, head, code, 0, True)
         self.residual = nn.Conv3d(head, 1, 3, padding=1)
         nn.init.normal_(self.residual.weight, std=0.002)
 
@@ -139,15 +151,19 @@ class SpadeRenderer(nn.Module):
             for factor in [*factors, 1]
         ]
 
-    def describe(self, classes: Tensor, contrast: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Code (B, 64) and the label channels at 1 mm (B, embedding + 1, R, A, S); the last one is the signal."""
+    def describe(self, classes: Tensor, tissue: Tensor, contrast: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Code (B, 64) and channels at 1 mm (B, embedding + 2, R, A, S): classes, soft tissue, at last the signal."""
         code = self.code(torch.cat([style, self.contrast(contrast)], 1))
-        signal = self.signal(contrast) + self.shade(code)
-        # One table lookup per voxel for embedding and signal together; every sample has its own signal column.
-        tables = torch.cat([self.embedding.weight.expand(len(style), -1, -1), signal[..., None]], 2)
+        gain = self.gain(contrast)
+        signal = self.signal(contrast) + self.shade(code) - gain * self.typical
+        # One table lookup per voxel for all that depends on the class; every sample has its own signal and gain.
+        tables = torch.cat([self.embedding.weight.expand(len(style), -1, -1), gain[..., None], signal[..., None]], 2)
         rows = classes.flatten(1).long() + torch.arange(len(style), device=classes.device)[:, None] * tables.shape[1]
         values = F.embedding(rows, tables.flatten(0, 1))
-        return code, values.transpose(1, 2).reshape(len(style), tables.shape[2], *classes.shape[1:])
+        labels = values.transpose(1, 2).reshape(len(style), tables.shape[2], *classes.shape[1:])
+        fine = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")
+        signals = labels[:, -1:] + labels[:, -2:-1] * fine
+        return code, torch.cat([labels[:, :-2], fine, signals], 1)
 
     def trunk(self, labels: Tensor, code: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Label channels at 1 mm to features (B, 32, R/2, A/2, S/2)."""
@@ -178,12 +194,18 @@ class SpadeRenderer(nn.Module):
         return (smooth(labels[:, -1:]) + x) * mask * smooth(mask)
 
     def forward(
-        self, classes: Tensor, contrast: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None
+        self,
+        classes: Tensor,
+        tissue: Tensor,
+        contrast: Tensor,
+        style: Tensor,
+        noise: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Render.
 
         Args:
             classes: (B, R, A, S) integer class map at 1 mm, sides multiples of :attr:`multiple`.
+            tissue: (B, 1, R/2, A/2, S/2) soft tissue map at 2 mm.
             contrast: (B,) index of the contrast.
             style: (B, style) code.
             noise: of :meth:`draw_noise`; None draws it from the global generator.
@@ -193,5 +215,5 @@ class SpadeRenderer(nn.Module):
         """
         if noise is None:
             noise = self.draw_noise(classes.shape, device=style.device)
-        code, labels = self.describe(classes, contrast, style)
+        code, labels = self.describe(classes, tissue, contrast, style)
         return self.finish(self.trunk(labels, code, noise), labels, classes, code, noise[-1])

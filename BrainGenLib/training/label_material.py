@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
+from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, split_lesions
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.cache import Cache
 from BrainGenLib.training.lesions import (
     LesionBank,
     random_pathologies,
-    split_lesions,
     to_2mm,
     transplant,
 )

@@ -7,30 +7,15 @@ one brain although no patient here has both.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from BrainGenLib import anatomy
 from BrainGenLib.lesions import GLIOMA, PATHOLOGIES, SCATTERED, STRUCTURES, VOXEL_ML, affected_classes
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training.cache import Cache, CachedCase
-
-
-def split_lesions(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A class map as (anatomy, lesions), both uint8 on its grid.
-
-    Lesions are numbered 1 … in the order of :data:`PATHOLOGIES`. The anatomy below a lesion is that of the nearest
-    voxel that is neither lesion nor fluid nor background.
-    """
-    is_lesion = classes >= STRUCTURES
-    lesions = np.where(is_lesion, classes - (STRUCTURES - 1), 0).astype(np.uint8)
-    if not is_lesion.any():
-        return classes, lesions
-    tissue = np.isin(classes, [c for kind in ("wm", "gm", "deep_gm") for c in anatomy.classes_of(tissue=kind)])
-    nearest = ndimage.distance_transform_edt(~tissue, return_distances=False, return_indices=True)
-    return np.where(is_lesion, classes[tuple(nearest)], classes).astype(np.uint8), lesions
 
 
 def to_2mm(classes: np.ndarray) -> np.ndarray:
@@ -38,9 +23,13 @@ def to_2mm(classes: np.ndarray) -> np.ndarray:
     if classes.shape == GRID_2MM.shape:
         return classes
     r, a, s = GRID_2MM.shape
-    blocks = classes.reshape(r, 2, a, 2, s, 2).transpose(0, 2, 4, 1, 3, 5).reshape(r, a, s, 8)
-    votes = (blocks[..., :, None] == blocks[..., None, :]).sum(-1)
-    return np.take_along_axis(blocks, votes.argmax(-1)[..., None], -1)[..., 0]
+    blocks = classes.reshape(r, 2, a, 2, s, 2).transpose(1, 3, 5, 0, 2, 4).reshape(8, r, a, s)
+    votes = np.zeros(blocks.shape, np.uint8)
+    for one, other in itertools.combinations(range(8), 2):
+        same = blocks[one] == blocks[other]
+        votes[one] += same
+        votes[other] += same
+    return np.take_along_axis(blocks, votes.argmax(0)[None], 0)[0]
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,23 @@ from BrainGenLib.training.adversary import (
     take_slices,
 )
 from BrainGenLib.training.cache import Cache
+from BrainGenLib.training.lesions import to_2mm
 from BrainGenLib.training.renderer_export import export
 from BrainGenLib.training.renderer_patches import (
     ANY,
     CLASSES,
     CONTRASTS,
+    LESIONS,
     RendererPatches,
     Scan,
     refine_labels,
     scans,
     style_positions,
+    tissue_of,
 )
 from BrainGenLib.training.resemblance import resemblance
 from BrainGenLib.training.run import Run, autocast, pick_device, size_for
+from BrainGenLib.training.soft_tissue_material import half
 
 __all__ = ["export", "train"]
 
@@ -97,7 +101,7 @@ def train(
 
     renderer = SpadeRenderer(classes=CLASSES, contrasts=len(CONTRASTS) + 1)
     if not (out / "state.pt").is_file():
-        renderer.signal.weight.data.copy_(torch.from_numpy(typical_signals(data, training)))
+        start_from(renderer, data, training)
     renderer = renderer.to(where)
     encoder = StyleEncoder(style=renderer.style).to(where)
     critic = SliceCritic(CLASSES, len(CONTRASTS) + 1).to(where)
@@ -184,6 +188,40 @@ def learning_rate(progress: float, peak: float) -> float:
     return peak * min(1.0, progress * 100 + 0.02) * (0.55 + 0.45 * float(np.cos(np.pi * progress)))
 
 
+def start_from(renderer: SpadeRenderer, data: Cache, training: list[Scan]) -> None:
+    """Set brightness and gain of every class to what a regression on the soft tissue of the training scans gives."""
+    brightness = typical_signals(data, training)
+    typical, gain = np.zeros(CLASSES, np.float32), np.zeros_like(brightness)
+    few = [scan for scan in training if scan.contrast == "T1w"]
+    values: list[list[np.ndarray]] = [[] for _ in range(CLASSES)]
+    for scan in few[:: max(len(few) // 12, 1)]:
+        labels, tissue = to_2mm(data.labels(scan.case)), tissue_of(data, scan.case)
+        for index in range(1, CLASSES):
+            values[index].append(tissue[labels == index])
+    typical[1:] = [
+        np.median(np.concatenate(parts).astype(np.float32)) if np.concatenate(parts).size else 1.0
+        for parts in values[1:]
+    ]
+    for row, contrast in enumerate(CONTRASTS):
+        moments = np.zeros((2, CLASSES))
+        found = [scan for scan in training if scan.contrast == contrast]
+        for scan in found[:: max(len(found) // 12, 1)]:
+            image = data.image(scan.case, contrast).astype(np.float32) / 255
+            labels, tissue = to_2mm(data.labels(scan.case)), tissue_of(data, scan.case).astype(np.float32)
+            image = image if image.shape == labels.shape else half(image)
+            for index in np.unique(labels[labels > 0]):
+                here = labels == index
+                x, y = tissue[here] - tissue[here].mean(), image[here] - image[here].mean()
+                moments[:, index] += (x @ y, x @ x)
+        # Where little is known, no gain.
+        gain[row] = moments[0] / (moments[1] + 20)
+    gain[:, [0, *LESIONS]] = 0
+    typical[LESIONS] = 0
+    for table, values_ in ((renderer.signal, brightness), (renderer.gain, gain)):
+        table.weight.data.copy_(torch.from_numpy(values_))
+    renderer.typical.copy_(torch.from_numpy(typical))
+
+
 def typical_signals(data: Cache, training: list[Scan]) -> np.ndarray:
     """Starting brightness per contrast and class, (contrasts + 1, classes) float32.
 
@@ -224,7 +262,7 @@ def imitate(renderer: nn.Module, encoder: nn.Module, batch: dict[str, Tensor]) -
     mu, log_variance = encoder(slices.flatten(0, 1)[:, None])
     mu, log_variance = mu.unflatten(0, slices.shape[:2]), log_variance.unflatten(0, slices.shape[:2])
     style = mu[:, 0] + torch.randn_like(mu[:, 0]) * (0.5 * log_variance[:, 0]).exp()
-    fake = renderer(batch["classes"], batch["contrast"], style)
+    fake = renderer(batch["classes"], batch["tissue"], batch["contrast"], style)
     kl = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance).sum(-1).mean()
     same = (mu[:, 0] - mu[:, 1]).square().mean()
     return acquire(fake.float(), batch["voxel"] * ~batch["coarse"][:, None]), {"kl": kl, "same_style": same}
@@ -290,6 +328,7 @@ def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) 
         if not found:
             continue
         labels, image = data.labels(found[0].case), data.image(found[0].case, contrast)
+        tissue = tissue_of(data, found[0].case).astype(np.float32)
         if not found[0].fine:
             labels = refine_labels(labels, from_1mm=False)
             image = image.repeat(2, 0).repeat(2, 1).repeat(2, 2)
@@ -301,8 +340,17 @@ def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) 
             slab = [slice(None)] * 3
             slab[axis] = slice(middle - 16, middle + 16)
             classes = torch.from_numpy(labels[tuple(slab)]).to(device)[None]
+            soft = torch.from_numpy(
+                tissue[tuple(slice(s.start and s.start // 2, s.stop and s.stop // 2) for s in slab)]
+            )
             noise = [field.to(device) for field in renderer.draw_noise(classes.shape, random)]
-            fake = renderer(classes, torch.tensor([index], device=device), style, noise)[0, 0].cpu().numpy()
+            fake = (
+                renderer(classes, soft.to(device)[None, None], torch.tensor([index], device=device), style, noise)[
+                    0, 0
+                ]
+                .cpu()
+                .numpy()
+            )
             for volume in (image[tuple(slab)] / 255, fake):
                 picture = np.rot90(volume.take(16, axis))
                 row.append(np.pad(picture, ((0, 224 - picture.shape[0]), (0, 0))))

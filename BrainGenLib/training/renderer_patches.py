@@ -14,10 +14,17 @@ from torch.utils.data import IterableDataset
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.cache import Cache, CachedCase
+from BrainGenLib.training.lesions import to_2mm
+from BrainGenLib.training.soft_tissue_material import brain_of, half
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T1ce")
 ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
 CLASSES = len(anatomy.labels())
+MIXED = [
+    index
+    for name in ("extraventricular CSF", "cerebral cortex", "cerebral white matter")
+    for index in anatomy.classes_of(name=name)
+]
 LESIONS = [label.index for label in anatomy.lesions().values()]
 
 # In these sets every subject has lesions: a case without a mask of them would teach lesions that no label asks for.
@@ -48,13 +55,16 @@ class Scan:
 
 
 def scans(cache: Cache) -> tuple[list[Scan], list[Scan]]:
-    """Training and validation scans. Of every data set with more than six subjects, every eighth is set aside."""
+    """Training and validation scans of subjects with a T1w scan.
+
+    Of every data set with more than six subjects, every eighth is set aside.
+    """
     training: list[Scan] = []
     validation: list[Scan] = []
     cases = [
         case
         for case in cache.select(split="train", space="template", labelled=True)
-        if case.pathologies or case.dataset not in ALL_WITH_LESIONS
+        if "T1w" in case.images and (case.pathologies or case.dataset not in ALL_WITH_LESIONS)
     ]
     for name in sorted({case.dataset for case in cases}):
         members = sorted((case for case in cases if case.dataset == name and case.images), key=lambda case: case.id)
@@ -100,9 +110,10 @@ def deformation(side: int, spacing: float, rng: np.random.Generator) -> np.ndarr
 class RendererPatches(IterableDataset):
     """An endless stream of samples.
 
-    Each is a dict: ``classes`` uint8 and ``image`` float32 in [0, 1], cubes of ``side`` mm at 1 mm; ``voxel`` (3,)
-    true voxel size in mm; ``coarse`` whether the scan lies on the 2 mm grid; ``exact`` whether its texture is the
-    scanner's own; ``contrast`` index; ``slices`` (2, 160, 224), two axial slices of the same look for the style.
+    Each is a dict: ``classes`` uint8 and ``image`` float32 in [0, 1], cubes of ``side`` mm at 1 mm; ``tissue``
+    float32, the cube of the soft tissue map at 2 mm, from the T1w scan of the subject; ``voxel`` (3,) true voxel size
+    in mm; ``coarse`` whether the scan lies on the 2 mm grid; ``exact`` whether its texture is the scanner's own;
+    ``contrast`` index; ``slices`` (2, 160, 224), two axial slices of the same look for the style.
     """
 
     def __init__(self, cache: Cache, sources: list[Scan], side: int, seed: int, *, plain: bool = False) -> None:
@@ -113,6 +124,7 @@ class RendererPatches(IterableDataset):
         self.by_contrast = {c: [scan for scan in sources if scan.contrast == c] for c in CONTRASTS}
         self.by_contrast = {contrast: found for contrast, found in self.by_contrast.items() if found}
         self.weights = {contrast: self._weights(found) for contrast, found in self.by_contrast.items()}
+        self._known_tissue: dict[str, np.ndarray] = {}
         self._known_means: dict[Scan, np.ndarray] = {}
         self._known_points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.masks = self._lesion_masks()
@@ -129,6 +141,12 @@ class RendererPatches(IterableDataset):
             labels, image = self.cache.labels(scan.case), self.cache.image(scan.case, scan.contrast)
             self._known_means[scan] = painted_lesions.tissue_means(labels, image) / 255
         return self._known_means[scan]
+
+    def tissue(self, case: CachedCase) -> np.ndarray:
+        """Soft tissue map of a case on GRID_2MM, float32; kept, because making one takes a while."""
+        if case.id not in self._known_tissue:
+            self._known_tissue[case.id] = tissue_of(self.cache, case)
+        return self._known_tissue[case.id].astype(np.float32)
 
     def _lesion_masks(self) -> dict[str, list[CachedCase]]:
         """Pathology to the training cases that hold a mask of it on the 2 mm template grid."""
@@ -160,11 +178,13 @@ class RendererPatches(IterableDataset):
         lesion, mask_case = self._lesion_to_paint(contrast, rng)
         start = self._start(mask_case or scan.case, spacing, rng)
         warped = not self.plain and rng.random() < WARPED
+        soft = self.tissue(scan.case)
         if warped:
-            classes, image = warp(labels, volume, start, side, spacing, rng)
+            classes, image, tissue = warp(labels, volume, soft, start, side, spacing, rng)
         else:
             box = tuple(slice(s, s + side) for s in start)
             classes, image = labels[box], volume[box].astype(np.float32) / 255
+            tissue = soft[tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)]
         if mask_case is not None:
             box = tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)
             mask = (self.cache.labels(mask_case)[box] == anatomy.lesions()[lesion].index).astype(np.uint8)
@@ -179,6 +199,7 @@ class RendererPatches(IterableDataset):
         return self._finished(
             classes,
             image,
+            tissue,
             slices,
             rng,
             spacing=spacing,
@@ -191,6 +212,7 @@ class RendererPatches(IterableDataset):
         self,
         classes: np.ndarray,
         image: np.ndarray,
+        tissue: np.ndarray,
         slices: np.ndarray,
         rng: np.random.Generator,
         *,
@@ -209,10 +231,11 @@ class RendererPatches(IterableDataset):
             classes = refine_labels(classes, from_1mm=True)
         if not self.plain and rng.random() < 0.5:
             classes = np.array(anatomy.mirrored_classes(), np.uint8)[classes[::-1]]
-            image = image[::-1]
+            image, tissue = image[::-1], tissue[::-1]
         return {
             "classes": np.ascontiguousarray(classes),
             "image": np.ascontiguousarray(image, np.float32)[None],
+            "tissue": np.ascontiguousarray(tissue, np.float32)[None],
             "voxel": np.array(voxel, np.float32),
             "coarse": spacing == 2,
             "exact": exact,
@@ -274,8 +297,14 @@ class RendererPatches(IterableDataset):
         mean[0] = 0
         noise, spread, smoothness = rng.uniform(0, 0.05), rng.uniform(0, 0.08), rng.uniform(0.3, 0.9)
 
-        def picture(classes: np.ndarray) -> np.ndarray:
-            image = ndimage.gaussian_filter(mean[classes], smoothness)
+        tissues = np.array(
+            [level[name] for name in ("extraventricular CSF", "cerebral cortex", "cerebral white matter")]
+        )
+
+        def picture(classes: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+            # What mixes in a voxel mixes in any contrast.
+            mixed = np.interp(tissue, (0, 0.5, 1), tissues)
+            image = ndimage.gaussian_filter(np.where(np.isin(classes, MIXED), mixed, mean[classes]), smoothness)
             patchy = ndimage.gaussian_filter(rng.standard_normal(classes.shape), 1.0)
             image = image + spread * patchy / patchy.std() + noise * rng.standard_normal(classes.shape)
             return np.where(classes > 0, np.clip(image, 0.01, 1), 0)
@@ -285,11 +314,42 @@ class RendererPatches(IterableDataset):
         classes = labels[tuple(slice(s, s + side) for s in start)]
         if spacing == 2:
             classes = refine_labels(classes, from_1mm=False)
+        soft = self.tissue(case)
+        tissue = soft[tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)]
         positions = rng.choice(style_positions(labels), 2)
-        slices = np.stack([picture(labels[:, :, p].repeat(spacing, 0).repeat(spacing, 1)) for p in positions])
-        return self._finished(
-            classes, picture(classes), slices, rng, spacing=1, voxel=(1.0, 1.0, 1.0), exact=False, contrast=ANY
+        slices = np.stack(
+            [
+                picture(labels[:, :, p].repeat(spacing, 0).repeat(spacing, 1), doubled(soft[:, :, p * spacing // 2]))
+                for p in positions
+            ]
         )
+        return self._finished(
+            classes,
+            picture(classes, doubled(tissue)),
+            tissue,
+            slices,
+            rng,
+            spacing=1,
+            voxel=(1.0, 1.0, 1.0),
+            exact=False,
+            contrast=ANY,
+        )
+
+
+def tissue_of(cache: Cache, case: CachedCase) -> np.ndarray:
+    """Soft tissue map (float16) of a case on GRID_2MM; of its labels alone if the T1w scan shows no tissues."""
+    brain = brain_of(cache, case)
+    if brain is not None:
+        return brain.tissue
+    values = np.zeros(256, np.float16)
+    for label in anatomy.labels()[1:]:
+        values[label.index] = {"csf": 0.0, "gm": 0.5, "deep_gm": 0.7}.get(label.tissue, 1.0)
+    return values[to_2mm(cache.labels(case))]
+
+
+def doubled(image: np.ndarray) -> np.ndarray:
+    """An image of any dimension at half the spacing, linear, as the renderer interpolates."""
+    return ndimage.zoom(image, 2, order=1, mode="nearest", grid_mode=True)
 
 
 def style_positions(classes: np.ndarray) -> np.ndarray:
@@ -299,13 +359,24 @@ def style_positions(classes: np.ndarray) -> np.ndarray:
 
 
 def warp(
-    labels: np.ndarray, volume: np.ndarray, start: tuple[int, ...], side: int, spacing: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A patch under a random deformation: classes (nearest) and image in [0, 1] (cubic, which keeps its texture)."""
+    labels: np.ndarray,
+    volume: np.ndarray,
+    tissue: np.ndarray,
+    start: tuple[int, ...],
+    side: int,
+    spacing: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A patch under a random deformation: classes (nearest), image in [0, 1] (cubic, which keeps its texture), tissue
+    at 2 mm."""
     coordinates = deformation(side, spacing, rng) + np.array(start).reshape(3, 1, 1, 1)
     low = np.clip(np.floor(coordinates.min((1, 2, 3))).astype(int) - 3, 0, None)
     box = tuple(slice(a, max(int(b) + 4, a + 1)) for a, b in zip(low, coordinates.max((1, 2, 3)), strict=True))
-    coordinates = coordinates - low.reshape(3, 1, 1, 1)
-    classes = ndimage.map_coordinates(labels[box], coordinates, order=0)
-    image = ndimage.map_coordinates(volume[box].astype(np.float32) / 255, coordinates, order=3)
-    return classes, np.where(classes > 0, np.clip(image, 0, 1), 0).astype(np.float32)
+    local = coordinates - low.reshape(3, 1, 1, 1)
+    classes = ndimage.map_coordinates(labels[box], local, order=0)
+    image = ndimage.map_coordinates(volume[box].astype(np.float32) / 255, local, order=3)
+    coarse = coordinates if spacing == 2 else (coordinates - 0.5) / 2
+    soft = ndimage.map_coordinates(tissue, coarse, order=1)
+    soft = np.where(classes > 0, soft, 0).astype(np.float32)
+    image = np.where(classes > 0, np.clip(image, 0, 1), 0).astype(np.float32)
+    return classes, image, soft if spacing == 2 else half(soft)

@@ -18,6 +18,8 @@ FLUID = anatomy.classes_of(name="extraventricular CSF")[0]
 VENTRICLES = tuple(anatomy.classes_of(name=f"{side} lateral ventricle")[0] for side in ("left", "right"))
 
 ITERATIONS = 6
+# Of soft tissue maps.
+LOWEST, HIGHEST = -0.25, 1.5
 # How far a border may be off, mm (one standard deviation).
 REACH_MM = 1.6
 # What cortex may hide of CSF wherever it is, and CSF of cortex.
@@ -86,3 +88,32 @@ def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
     result = classes.copy()
     result[box] = refined
     return result
+
+
+def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray | None:
+    """How a T1w scan mixes fluid (0), grey (½) and white matter (1) in every voxel; None if it cannot be told.
+
+    Intensities after the shading of white matter was divided out, linear between the medians of ventricles, cortex
+    and white matter, and so from :data:`LOWEST` to :data:`HIGHEST`.
+
+    Args:
+        structures: class map without lesions, uint8.
+        t1w: the scan on the same grid.
+        spacing: voxel size, mm.
+
+    Returns:
+        float32, 0 outside the brain.
+    """
+    core = ndimage.binary_erosion(np.isin(structures, WHITE), iterations=2 if spacing < 1.5 else 1)
+    ventricles = np.isin(structures, VENTRICLES)
+    inner = ndimage.binary_erosion(ventricles)
+    cortex = np.isin(structures, GREY)
+    if min(core.sum(), ventricles.sum(), cortex.sum()) < 50:
+        return None
+    flat = t1w / shading(t1w.astype(np.float32), core, spacing)
+    fluid, grey = np.median(flat[inner if inner.sum() > 50 else ventricles]), np.median(flat[cortex])
+    white = np.median(flat[core])
+    if not fluid + 0.1 < grey < 0.9 * white:
+        return None
+    soft = np.interp(flat, [2 * fluid - grey, fluid, grey, white, 2 * white - grey], [-0.5, 0, 0.5, 1, 1.5])
+    return np.where(structures > 0, soft.clip(LOWEST, HIGHEST), 0).astype(np.float32)

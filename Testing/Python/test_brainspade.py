@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from BrainGenLib import anatomy, spaces
+from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import brainspade
+from BrainGenLib.networks.soft_tissue import TissueDenoiser
 from BrainGenLib.networks.spade_renderer import SpadeRenderer, fold
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Silent
@@ -21,6 +23,7 @@ from BrainGenLib.training.renderer import export, train
 from BrainGenLib.training.renderer_patches import CONTRASTS, RendererPatches, refine_labels, scans
 from BrainGenLib.training.resemblance import resemblance
 from BrainGenLib.training.shared_bundle import with_section
+from BrainGenLib.training.soft_tissue_material import half
 
 SMALL = {"channels": (8, 8, 8), "head": 4}
 VENTRICLE = anatomy.classes_of(name="lateral ventricle")[0]
@@ -38,7 +41,18 @@ def ball(shape: tuple[int, ...]) -> np.ndarray:
 def model() -> brainspade.Renderer:
     torch.manual_seed(0)
     styles = {name: (np.zeros(16, np.float32), np.eye(2, 16, dtype=np.float32)) for name in (*CONTRASTS, "any")}
-    return brainspade.Renderer(SpadeRenderer(**SMALL).eval(), StyleEncoder().eval(), CONTRASTS, styles, "cpu")
+    tissue = TissueDenoiser(STRUCTURES, (4, 4)).eval()
+    network = SpadeRenderer(**SMALL).eval()
+    # A picture that is not clipped.
+    torch.nn.init.constant_(network.signal.weight, 0.5)
+    return brainspade.Renderer(network, tissue, StyleEncoder().eval(), CONTRASTS, styles, "cpu")
+
+
+def render(model: brainspade.Renderer, classes: np.ndarray, contrast: str, seed: int = 0) -> np.ndarray:
+    """A picture of a toy head with the soft tissue that a scan of it would have."""
+    even = np.pad(classes, [(0, side % 2) for side in classes.shape])
+    tissue = np.select([even == WHITE, even == CORTEX], [1, 0.5], 0.0).astype(np.float32)
+    return brainspade.render(model, classes, half(tissue), contrast, style=None, seed=seed, report=Silent())
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +91,14 @@ def test_folding_puts_a_block_of_voxels_into_channels() -> None:
 
 def test_same_seed_gives_the_same_picture_and_another_seed_another(model: brainspade.Renderer) -> None:
     classes = ball((32, 40, 48))
-    first, again, other = (
-        brainspade.render(model, classes, "T1w", style=None, seed=seed, report=Silent()) for seed in (3, 3, 4)
-    )
+    first, again, other = (render(model, classes, "T1w", seed) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_any_shape_comes_back_in_its_own_shape_with_a_black_background(model: brainspade.Renderer) -> None:
     classes = ball((37, 50, 13))
-    image = brainspade.render(model, classes, "FLAIR", style=None, seed=0, report=Silent())
+    image = render(model, classes, "FLAIR")
     assert image.shape == classes.shape
     assert image.dtype == np.float32
     assert image.min() >= 0
@@ -99,7 +111,7 @@ def test_slabs_of_the_head_leave_no_seam(model: brainspade.Renderer) -> None:
     network = model.network
     noise = network.draw_noise(classes.shape, torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        code, labels = network.describe(classes, torch.tensor([0]), torch.zeros(1, 16))
+        code, labels = network.describe(classes, torch.rand(1, 1, 8, 8, 40), torch.tensor([0]), torch.zeros(1, 16))
         features = network.trunk(labels, code, noise)
         whole = network.finish(features, labels, classes, code, noise[-1])[0, 0].numpy()
         slab = brainspade._finish(network, features, labels, classes, code, noise[-1], 32, 64)
@@ -108,7 +120,7 @@ def test_slabs_of_the_head_leave_no_seam(model: brainspade.Renderer) -> None:
 
 def test_unknown_contrast_is_refused_with_the_known_ones(model: brainspade.Renderer) -> None:
     with pytest.raises(ValueError, match="T1w, T2w, FLAIR"):
-        brainspade.render(model, ball((16, 16, 16)), "DWI", style=None, seed=0, report=Silent())
+        render(model, ball((16, 16, 16)), "DWI")
 
 
 def test_style_of_an_empty_reference_is_refused(model: brainspade.Renderer) -> None:
@@ -170,6 +182,7 @@ def test_every_patch_is_a_brain_within_range(cache: Path) -> None:
         sample = patches.sample(rng)
         assert sample["classes"].shape == (32, 32, 32)
         assert sample["image"].shape == (1, 32, 32, 32)
+        assert sample["tissue"].shape == (1, 16, 16, 16)
         assert sample["slices"].shape == (2, 160, 224)
         assert 0 <= sample["image"].min() <= sample["image"].max() <= 1
         assert sample["classes"].any()
@@ -181,9 +194,12 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
     bundle = export(tmp_path / "run", tmp_path / "bundle")
     assert bundle.metadata.contrasts == list(CONTRASTS)
     assert set(json.loads((tmp_path / "run" / "styles.json").read_text())) == {"T1w", "FLAIR", "any"}
-    model = brainspade.Renderer.from_bundle(bundle, "cpu")
-    image = brainspade.render(model, ball((32, 32, 32)), "T1w", style=None, seed=0, report=Silent())
-    assert image[16, 16, 10] > 0
+    network = bundle.load("renderer")
+    # Grey matter is darker than white matter from the first step on, and the more so the more fluid is in it.
+    assert network.gain.weight.shape == network.signal.weight.shape
+    classes = torch.from_numpy(ball((32, 32, 32)))[None]
+    image = network(classes, torch.full((1, 1, 16, 16, 16), 0.5), torch.tensor([0]), torch.zeros(1, 16))
+    assert image[0, 0, 16, 16, 10] > 0
 
 
 def test_model_card_section_is_replaced_not_repeated() -> None:

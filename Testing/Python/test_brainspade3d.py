@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.evaluation.memorisation import between_cases, mean_dice, nearest_dice
@@ -254,15 +253,3 @@ def test_writing_the_label_model_keeps_the_rest_of_the_bundle(tiny_folder, tmp_p
     written = LabelModel.from_bundle(after, "cpu")
     assert written.millilitres == {"wmh": 40.0}
     assert written.correlation == -0.4
-
-
-def test_cortex_is_a_sheet_with_fluid_beyond(phantom_classes):
-    logs = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES).movedim(-1, 0)
-    classes = label_cleaning.thin(logs.float().clamp_min(1e-3).log()).argmax(0).numpy()
-    cortex, white = (anatomy.classes_of(name=f"cerebral {name}") for name in ("cortex", "white matter"))
-    depth = ndimage.distance_transform_edt(~np.isin(classes, white)) * 2 - 1
-    assert depth[np.isin(phantom_classes, cortex)].max() > 5
-    assert depth[np.isin(classes, cortex)].max() <= label_cleaning.THICKEST_CORTEX
-    opened = np.isin(phantom_classes, cortex) & ~np.isin(classes, cortex)
-    assert (classes[opened] == anatomy.classes_of(name="extraventricular CSF")[0]).all()
-    assert ((classes > 0) == (phantom_classes > 0)).all()

@@ -58,7 +58,8 @@ def test_generate_gives_the_same_case_from_the_same_seed(engine, tiny_bundles):
 
     assert recorder.stages == stages(request)
     assert recorder.previews == {name: spaces.GRID_1MM.shape for name in ("T1w", "FLAIR")} | {
-        "labels": spaces.GRID_2MM.shape
+        "anatomy": spaces.GRID_2MM.shape,
+        "labels": spaces.GRID_2MM.shape,
     }
     assert np.array_equal(first.affine, spaces.GRID_1MM.affine)
     assert set(np.unique(first.labels)) <= {label.value for label in anatomy.labels()}
@@ -166,7 +167,7 @@ def test_a_style_is_taken_from_a_scan_in_any_grid(engine, tiny_bundles, tmp_path
         seen["image"] = image
         return np.zeros(16, np.float32)
 
-    def render(model, classes, contrast, *, style, seed, report):
+    def render(model, classes, tissue, contrast, *, style, seed, report):
         seen["style"] = style
         return np.zeros(classes.shape, np.float32)
 

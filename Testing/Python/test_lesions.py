@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from BrainGenLib import anatomy
-from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
+from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region, split_lesions
 from BrainGenLib.requests import Location
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
-from BrainGenLib.training.lesions import LesionBank, grow, split_lesions, to_2mm, transplant
+from BrainGenLib.training.lesions import LesionBank, grow, to_2mm, transplant
 
 LEFT_WHITE = 1
 

@@ -1,0 +1,168 @@
+"""Soft tissue of a brain, drawn by diffusion given its labels; and hard tissue labels that follow it.
+
+The second stage of a cascade (Ho et al. 2022, arXiv 2106.15282): labels say where structures are, more or less
+finely; the map says how every 2 mm voxel mixes fluid (0), grey (½) and white matter (1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from BrainGenLib import anatomy
+from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
+from BrainGenLib.diffusion.schedules import Step
+from BrainGenLib.lesions import STRUCTURES, split_lesions
+from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
+from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, TissueDenoiser
+
+BLUR = (0.5, 2.5)
+"""Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
+STEPS = 10
+DECODED = 1.75
+"""Blur that maps of decoded codes are drawn for: finer detail of a decoded code is not to be trusted."""
+DECODED_ALREADY = 1.4
+"""The part of that blur which decoded probabilities have of their own, being uncertain."""
+GIVEN = 0.7
+"""Blur that maps of given segmentations are drawn for: their borders are to be kept."""
+RANGE = (-0.25, 1.5)
+HIDDEN_FLUID, HIDDEN_GREY = 0.15, 0.1
+"""What cortex may hide of fluid wherever it is, and fluid of cortex."""
+TISSUE_CLASSES = (
+    anatomy.classes_of(name="extraventricular CSF"),
+    anatomy.classes_of(name="cerebral cortex"),
+    anatomy.classes_of(name="cerebral white matter"),
+)
+
+
+def blurred(volume: torch.Tensor, sigma: float) -> torch.Tensor:
+    """A (C, …) volume smoothed by a Gaussian of ``sigma`` voxels, zero beyond its faces."""
+    radius = math.ceil(2.5 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=volume.device) / sigma) ** 2)
+    kernel /= kernel.sum()
+    out = volume[:, None]
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = len(kernel), radius
+        out = F.conv3d(out, kernel.view(shape), padding=padding)
+    return out[:, 0]
+
+
+def conditions(
+    probabilities: torch.Tensor, signals: torch.Tensor, sigma: float, already: float = 0.0, sharp: bool = True
+) -> torch.Tensor:
+    """What the network is told (CONDITIONS, …) of soft labels (STRUCTURES, …).
+
+    Args:
+        signals: typical value of every structure.
+        sigma: blur, in voxels, up to which fluid, cortex and white matter are told; ``already`` is what they have.
+        sharp: whether the map is to look like one of a 1 mm scan, not of a 2 mm one.
+    """
+    inside = probabilities.argmax(0) > 0
+    shares = torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES])
+    total = shares.sum(0)
+    # What is none of the tissues is known as it is, whatever the blur.
+    rest = (total < 0.5 * (1 - probabilities[0])) & inside
+    others = probabilities.clone()
+    others[[0, *(index for classes in TISSUE_CLASSES for index in classes)]] = 0
+    rest_signal = torch.einsum("s...,s->...", others, signals) / others.sum(0).clamp_min(1e-6)
+    smooth = blurred(torch.cat([shares * ~rest, inside[None].to(shares)]), math.sqrt(sigma**2 - already**2))
+    tissue = smooth[:3] / smooth[:3].sum(0).clamp_min(1e-6) * (inside & ~rest)
+    typical = torch.stack([signals[list(classes)].mean() for classes in TISSUE_CLASSES])
+    signal = torch.where(rest, rest_signal, torch.einsum("t...,t->...", tissue, typical))
+    level = torch.full_like(total, (sigma - sum(BLUR) / 2) / (BLUR[1] - BLUR[0]))
+    known = [smooth[3], inside, rest, level, torch.full_like(total, float(sharp))]
+    return torch.stack([signal, *tissue, *(part.to(signal) for part in known)])
+
+
+@torch.inference_mode()
+def draw(
+    network: TissueDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback
+) -> torch.Tensor:
+    """A soft tissue map (…) for conditions (CONDITIONS, …), 0 outside the brain.
+
+    Raises:
+        ValueError: there is no brain.
+    """
+    inside = given[BRAIN] > 0
+    if not inside.any():
+        raise ValueError("There is no brain to draw tissue in.")
+    found = inside.nonzero()
+    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(found.amin(0), found.amax(0), strict=True))
+    part = given[(slice(None), *box)][None]
+    size = part.shape[2:]
+    padding = [value for side in reversed(size) for value in (0, -side % MULTIPLE)]
+    part = F.pad(part, padding)
+    # Drawn on the CPU, so that a seed gives the same map on every device.
+    noise = torch.randn((1, 1, *part.shape[2:]), generator=generator).to(given)
+
+    def estimate(x: torch.Tensor, step: Step) -> torch.Tensor:
+        alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
+        return network(x, alpha, sigma, part)[0]
+
+    z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(STEPS), callback)
+    mean, spread = network.expected(part)
+    drawn = torch.zeros_like(given[0])
+    drawn[box] = (mean + spread * z)[0, 0, : size[0], : size[1], : size[2]].clamp(*RANGE)
+    return drawn * inside
+
+
+def tissue_of_classes(
+    network: TissueDenoiser, classes: np.ndarray, generator: torch.Generator, callback: Callback
+) -> torch.Tensor:
+    """A soft tissue map (⌈R/2⌉, ⌈A/2⌉, ⌈S/2⌉) for a class map at 1 mm (R, A, S); lesions are left out.
+
+    Raises:
+        ValueError: there is no brain.
+    """
+    device = network.signals.device
+    even = np.pad(split_lesions(classes)[0], [(0, side % 2) for side in classes.shape])
+    structures = torch.from_numpy(even).to(device)
+    probabilities = torch.stack(
+        [F.avg_pool3d((structures == index)[None].float(), 2)[0] for index in range(STRUCTURES)]
+    )
+    return draw(network, conditions(probabilities, network.signals, GIVEN, 0.3), generator, callback)
+
+
+def follow(network: TissueDenoiser, log_anatomy: torch.Tensor, tissue: torch.Tensor) -> torch.Tensor:
+    """Log-scores of the structures (S, 2 mm grid) in which fluid, cortex and white matter lie where the map has them.
+
+    As labels of real scans are made (:func:`BrainGenLib.training.tissues.refine`): blurred shares as the prior, times
+    the likelihood of the map's value. Deep structures, ventricles, cerebellum and the outline stay.
+
+    Args:
+        log_anatomy: log-probabilities (S, …).
+        tissue: map (…).
+    """
+    probabilities = log_anatomy.softmax(0)
+    prior = blurred(torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES]), DECODED)
+    fluid, grey, white = prior / prior.sum(0).clamp_min(1e-6)
+    prior = torch.stack([fluid.maximum(HIDDEN_FLUID * grey), grey.maximum(HIDDEN_GREY * fluid), white])
+    shape = (3, 1, 1, 1)
+    z = (tissue - network.tissue_means.view(shape)) / network.tissue_spreads.view(shape)
+    z[0].clamp_min_(0)  # nothing is too dark for fluid
+    score = prior.clamp_min(1e-4).log() - 0.5 * z.square() - network.tissue_spreads.view(shape).log()
+    score = (score - score.amax(0)).clamp_min(-8)
+    classes = [index for group in TISSUE_CLASSES for index in group]
+    inside = torch.isin(log_anatomy.argmax(0), torch.tensor(classes, device=log_anatomy.device))
+    # The best of the tissues gets what all had together, so that no other structure wins where tissue was.
+    total = log_anatomy[classes].logsumexp(0)
+    out = log_anatomy.clone()
+    left, right = (log_anatomy[_tissues_of(side)].logsumexp(0) for side in ("left", "right"))
+    behind = {"left": left < right, "right": left >= right}
+    for own, group in zip(score, TISSUE_CLASSES, strict=True):
+        for index in group:
+            side = anatomy.labels()[index].side
+            value = total + own
+            value = value.masked_fill(behind[side], IMPOSSIBLE) if side else value
+            out[index] = torch.where(inside, value, log_anatomy[index])
+    return out
+
+
+def _tissues_of(side: str) -> list[int]:
+    """Class indices of the tissues of one side."""
+    return [index for classes in TISSUE_CLASSES for index in classes if anatomy.labels()[index].side == side]

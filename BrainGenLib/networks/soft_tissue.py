@@ -1,0 +1,178 @@
+"""Denoiser of soft tissue maps: the exact answer for Gaussian fields, corrected by a U-Net.
+
+brainSPADE renders partial volume maps, not hard labels. A soft tissue map tells for every 2 mm voxel how far it is
+from fluid (0) over grey (½) to white matter (1): folds, sulci that no voxel fills, and what makes a thalamus differ
+from a putamen. Given the labels it is modelled as u = m + a·z with m and a regressed on what the labels say of a
+place, and z nearly a Gaussian field of one power spectrum. The denoiser of such a field is a Wiener filter. It is
+built in; a U-Net, whose output starts at zero, adds what is not Gaussian: sheets of cortex, blades of white matter.
+
+The U-Net is small and works on single voxels at its first level: on blocks of 2³ voxels, as the other networks here,
+MONAI's with four times the weights had learned nothing of folds when this one had removed a third of the Gaussian
+model's error. As in the renderer, channels are normalised per voxel, so that boxes teach what whole brains need.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+CONDITIONS = 9
+"""Signal; blurred shares of fluid, cortex, white matter; blurred brain; brain; other structures; level of the blur;
+sharpness."""
+BRAIN = 5
+MULTIPLE = 8
+"""Sides of the input are multiples of this number of voxels."""
+BINS = 32
+"""Of the power spectrum, from 0 to the corner of the frequency cube."""
+CORNER = 0.75**0.5
+LEAST_SPREAD = 0.05
+
+
+def radii(shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """|frequency| in cycles per voxel of every coefficient of ``rfftn`` over three axes."""
+    axes = [torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1]), torch.fft.rfftfreq(shape[2])]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt().to(device)
+
+
+def features(given: torch.Tensor) -> torch.Tensor:
+    """What mean and spread of a voxel are linear in, (N, FEATURES, …), from conditions (N, CONDITIONS, …)."""
+    signal, fluid, cortex, white, rim, _, rest, level, sharp = given.unbind(1)
+    plain = [torch.ones_like(signal), signal, fluid, cortex, white, rim, rest]
+    plain += [signal * signal, rim * rim, cortex * white, cortex * fluid, signal * rim]
+    return torch.stack([*plain, *(level * value for value in plain), sharp, sharp * cortex, sharp * signal], 1)
+
+
+FEATURES = 27
+
+
+class Residual(nn.Module):
+    """Two 3×3×3 convolutions beside a skip; features normalised per voxel, and modulated by the noise level."""
+
+    def __init__(self, inputs: int, outputs: int, code: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
+        self.film = nn.Linear(code, 2 * outputs)
+        self.skip = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        for parameter in (*self.second.parameters(), *self.film.parameters()):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        h = h * torch.rsqrt(h.square().mean(1, keepdim=True) + 1e-4)
+        scale, shift = self.film(code)[:, :, None, None, None].chunk(2, 1)
+        return self.skip(x) + self.second(F.silu(h * (1 + scale) + shift))
+
+
+class UNet(nn.Module):
+    """Residual blocks at full, half, quarter … resolution, one on the way down and one on the way up each.
+
+    Args:
+        inputs: channels of the input; the output has one.
+        channels: of the levels.
+    """
+
+    frequencies: torch.Tensor
+
+    def __init__(self, inputs: int, channels: Sequence[int], code: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", math.pi * torch.exp2(torch.arange(8) / 2), persistent=False)
+        self.code = nn.Sequential(nn.Linear(16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
+        self.first = nn.Conv3d(inputs, channels[0], 3, padding=1)
+        widths = [channels[0], *channels]
+        self.down = nn.ModuleList(Residual(i, o, code) for i, o in itertools.pairwise(widths))
+        rising = list(reversed(channels))
+        self.up = nn.ModuleList(Residual(below + own, own, code) for below, own in itertools.pairwise(rising))
+        self.last = nn.Conv3d(channels[0], 1, 3, padding=1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        waves = sigma[:, None] * self.frequencies
+        code = self.code(torch.cat([waves.sin(), waves.cos()], 1).to(x.dtype))
+        x = self.first(x)
+        skips: list[torch.Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.avg_pool3d(x, 2) if level else x, code)
+            skips.append(x)
+        for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1), code)
+        return self.last(x)
+
+
+class TissueDenoiser(nn.Module):
+    """Estimates standardised soft tissue maps z from x = α·z + σ·ε.
+
+    Args:
+        classes: of the table of typical values, background first.
+        channels: of the U-Net's levels.
+
+    Attributes:
+        signals: typical value of every structure.
+        mean_weights, spread_weights: of the features of a place.
+        spectrum: power per frequency bin, 1 on average.
+        tissue_means, tissue_spreads: of the map where labels say fluid, cortex, white matter.
+    """
+
+    signals: torch.Tensor
+    mean_weights: torch.Tensor
+    spread_weights: torch.Tensor
+    spectrum: torch.Tensor
+    tissue_means: torch.Tensor
+    tissue_spreads: torch.Tensor
+
+    def __init__(self, classes: int, channels: Sequence[int] = (16, 32, 64)) -> None:
+        super().__init__()
+        self.register_buffer("signals", torch.zeros(classes))
+        self.register_buffer("mean_weights", torch.zeros(FEATURES))
+        self.register_buffer("spread_weights", torch.zeros(FEATURES))
+        self.register_buffer("spectrum", torch.ones(BINS))
+        self.register_buffer("tissue_means", torch.tensor([0.0, 0.5, 1.0]))
+        self.register_buffer("tissue_spreads", torch.full((3,), 0.1))
+        self.unet = UNet(4 + CONDITIONS, channels)
+
+    def expected(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and spread (N, 1, …) of the map where conditions (N, CONDITIONS, …) hold."""
+        found = features(given)
+        mean = torch.einsum("nfxyz,f->nxyz", found, self.mean_weights)[:, None]
+        spread = torch.einsum("nfxyz,f->nxyz", found, self.spread_weights)[:, None]
+        return mean, spread.clamp_min(LEAST_SPREAD)
+
+    def power(self, shape: Sequence[int]) -> torch.Tensor:
+        """The spectrum at the coefficients of ``rfftn``."""
+        place = radii(shape, self.spectrum.device) / CORNER * (BINS - 1)
+        low = place.long().clamp_max(BINS - 2)
+        return torch.lerp(self.spectrum[low], self.spectrum[low + 1], place - low)
+
+    def gaussian(
+        self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """E[z | x] if z were a stationary Gaussian field of this spectrum, and its standard error (N, 1, 1, 1, 1)."""
+        power = self.power(x.shape[2:])
+        a, s = (value.view(-1, 1, 1, 1, 1) for value in (alpha, sigma))
+        noisy = a * a * power + s * s
+        with torch.autocast(x.device.type, enabled=False):
+            coefficients = torch.fft.rfftn(x.float(), dim=(2, 3, 4))
+            guess = torch.fft.irfftn(coefficients * (a * power / noisy), s=x.shape[2:], dim=(2, 3, 4))
+        return guess, (power * s * s / noisy).mean((2, 3, 4), keepdim=True).sqrt()
+
+    def forward(
+        self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, given: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Estimate of z, 0 outside the brain, and the standard error (N, 1, 1, 1, 1) of the Gaussian part of it.
+
+        Args:
+            x: noised standardised maps (N, 1, …); sides are multiples of :data:`MULTIPLE`.
+            alpha, sigma: coefficients of the noise (N,).
+            given: conditions (N, CONDITIONS, …).
+        """
+        inside = given[:, BRAIN : BRAIN + 1]
+        guess, error = self.gaussian(x * inside, alpha, sigma)
+        mean, spread = self.expected(given)
+        correction = self.unet(torch.cat([x * inside, guess, mean, spread, given], 1), sigma)
+        return (guess + error * correction) * inside, error

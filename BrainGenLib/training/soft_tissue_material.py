@@ -1,0 +1,63 @@
+"""Soft tissue maps of the training scans, beside their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from BrainGenLib.lesions import GLIOMA, split_lesions
+from BrainGenLib.spaces import GRID_2MM
+from BrainGenLib.training import tissues
+from BrainGenLib.training.cache import Cache, CachedCase
+from BrainGenLib.training.lesions import to_2mm
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """Labels (uint8) and soft tissue (float16) of a case on GRID_2MM; ``sharp`` if its scan had voxels of 1 mm."""
+
+    case: str
+    structures: np.ndarray
+    tissue: np.ndarray
+    sharp: bool
+
+
+def half(image: np.ndarray) -> np.ndarray:
+    """Means of blocks of 2×2×2."""
+    r, a, s = image.shape
+    return image.reshape(r // 2, 2, a // 2, 2, s // 2, 2).astype(np.float32).mean((1, 3, 5))
+
+
+def brain_of(cache: Cache, case: CachedCase) -> Brain | None:
+    """Of a labelled case in template space with a T1w scan; None if that does not show the tissues apart.
+
+    Lesions look different in every contrast and are drawn by their labels: in the map they are what they grew in.
+    """
+    structures, lesions = split_lesions(to_2mm(cache.labels(case)))
+    image = cache.image(case, "T1w")
+    image = image.astype(np.float32) if image.shape == GRID_2MM.shape else half(image)
+    tissue = tissues.soft_map(structures, np.where(lesions > 0, 0, image), GRID_2MM.spacing)
+    if tissue is None:
+        return None
+    white = np.isin(structures, tissues.WHITE)
+    tissue[lesions > 0] = np.where(white, 1.0, 0.5)[lesions > 0]
+    return Brain(case.id, structures, tissue.astype(np.float16), case.spacing == 1)
+
+
+def brains(cache: Cache, split: str) -> list[Brain]:
+    """All of a split whose labels are whole and whose brains are not displaced by a mass.
+
+    Raises:
+        ValueError: there is none.
+    """
+    cases = cache.select(split=split, space="template", labelled=True, contrast="T1w")
+    found = [
+        brain_of(cache, case)
+        for case in cases
+        if case.quality.get("structures", 1.0) > 0.95 and not set(case.pathologies) & set(GLIOMA)
+    ]
+    usable = [brain for brain in found if brain is not None]
+    if not usable:
+        raise ValueError(f"{cache.folder} holds no labelled {split} case with a T1w scan in template space.")
+    return usable
