@@ -66,3 +66,26 @@ def test_a_scan_that_is_not_t1w_like_changes_nothing(brain):
     assert np.array_equal(tissues.refine(teacher, 255 - image, 1.0), teacher)
     empty = np.zeros_like(classes)
     assert np.array_equal(tissues.refine(empty, image, 1.0), empty)
+
+
+def test_a_soft_map_tells_how_tissues_mix_whatever_the_shading(brain):
+    classes, image = brain
+    soft = tissues.soft_map(classes, image, 1.0)
+    for members, value in ((tissues.VENTRICLES, 0), (tissues.GREY, 0.5), (tissues.WHITE, 1)):
+        found = soft[np.isin(classes, members)]
+        assert np.median(found) == pytest.approx(value, abs=0.06)
+    # Shading makes the posterior half brighter in the scan, not in the map.
+    white = np.isin(classes, tissues.WHITE)
+    front, back = (
+        np.median(soft[white & half])
+        for half in (np.indices(classes.shape)[1] < 32, np.indices(classes.shape)[1] >= 32)
+    )
+    assert front == pytest.approx(back, abs=0.1)
+    assert soft[classes == 0].max() == 0
+    assert tissues.LOWEST <= soft.min() <= soft.max() <= tissues.HIGHEST
+
+
+def test_a_scan_that_does_not_show_the_tissues_apart_has_no_soft_map(brain):
+    classes, image = brain
+    assert tissues.soft_map(classes, np.where(classes > 0, 100, 0).astype(np.uint8), 1.0) is None
+    assert tissues.soft_map(np.zeros_like(classes), image, 1.0) is None
