@@ -16,10 +16,11 @@ from BrainGenLib.training.run import load_averaged
 
 HEADING = "## Renderer"
 CARD = """
-A SPADE generator (brainSPADE stage 2, Fernandez 2022) that draws a 1 mm image from a class map, a contrast name and a
-style code, and the 2D encoder that takes such a code from axial slices of a reference scan. {parameters:.1f} M
-parameters; {steps} training steps. Trained with L1 on the 2 and 4 mm pyramid, texture energy, feature matching and a
-slice critic that sees labels and contrast.
+A SPADE generator (brainSPADE stage 2, Fernandez 2022) that draws a 1 mm image from a class map, a soft tissue map, a
+contrast name and a style code, and the 2D encoder that takes such a code from axial slices of a reference scan.
+{parameters:.1f} M parameters; {steps} training steps. Brightness and gain of every class start from a regression on
+real scans; trained with L1 on the 2 and 4 mm pyramid, texture energy, feature matching and a slice critic that sees
+labels and contrast.
 
 **Data** (train split only): T1w of IXI (CC BY-SA 3.0), ds002748, NiChart demo, cbica_wmh (amber), open_ms and glioma
 cases; FLAIR and T2w of cbica_wmh, open_ms and glioma cases, FLAIR of NiChart; PDw of cbica_wmh only; T1ce of three
