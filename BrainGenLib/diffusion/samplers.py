@@ -44,29 +44,6 @@ def sample_ddim(
     return x
 
 
-def sample_ancestral(
-    denoiser: Denoiser,
-    x: torch.Tensor,
-    steps: Sequence[Step],
-    generator: torch.Generator,
-    callback: Callback = nothing,
-) -> torch.Tensor:
-    """DDIM with η = 1 (Song et al. 2021, eq. 12 and 16): every step adds noise from ``generator``, a CPU generator.
-
-    Fresh noise wears off what the denoiser got wrong in earlier steps, which an ODE keeps.
-    """
-    for index, (now, after) in enumerate(itertools.pairwise(steps)):
-        z = denoiser(x, now)
-        callback(index, x, z)
-        noise = (x - now.alpha * z) / now.sigma
-        # Of the variance after the step: what is new.
-        fresh = (after.sigma / now.sigma) ** 2 * (1 - (now.alpha / after.alpha) ** 2)
-        kept = math.sqrt(max(after.sigma**2 - fresh, 0.0))
-        new = torch.randn(x.shape, generator=generator).to(x)
-        x = after.alpha * z + kept * noise + math.sqrt(max(fresh, 0.0)) * new
-    return x
-
-
 def sample_dpmpp_2m(
     denoiser: Denoiser, x: torch.Tensor, steps: Sequence[Step], callback: Callback = nothing
 ) -> torch.Tensor:

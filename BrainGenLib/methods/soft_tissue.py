@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from BrainGenLib import anatomy
 from BrainGenLib.diffusion import schedules
-from BrainGenLib.diffusion.samplers import Callback, sample_ancestral
+from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.lesions import STRUCTURES, split_lesions
 from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
@@ -22,7 +22,7 @@ from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, TissueDenoiser
 
 BLUR = (0.5, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
-STEPS = 15
+STEPS = 12
 DECODED = 1.75
 """Blur that maps of decoded codes are drawn for: finer detail of a decoded code is not to be trusted."""
 DECODED_ALREADY = 1.4
@@ -104,7 +104,7 @@ def draw(
         alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
         return network(x, alpha, sigma, part)[0]
 
-    z = sample_ancestral(estimate, noise, schedules.cosine().trailing(STEPS), generator, callback)
+    z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(STEPS), callback)
     mean, spread = network.expected(part)
     drawn = torch.zeros_like(given[0])
     drawn[box] = (mean + spread * z)[0, 0, : size[0], : size[1], : size[2]].clamp(*RANGE)
