@@ -198,7 +198,13 @@ def _tissue(work: _Work, renderer: Any, classes: np.ndarray) -> np.ndarray:
         report.step("", index, soft_tissue.STEPS)
 
     generator = torch.Generator().manual_seed(work.request.seed)
-    return soft_tissue.tissue_of_classes(renderer.tissue, classes, generator, progress).cpu().numpy()
+    try:
+        return soft_tissue.tissue_of_classes(renderer.tissue, classes, generator, progress).cpu().numpy()
+    except ValueError as error:
+        raise BadInput(
+            f"{Path(work.request.segmentation).name} cannot be rendered: it labels lesions but no brain around them; "
+            "label that too."
+        ) from error
 
 
 def _image(

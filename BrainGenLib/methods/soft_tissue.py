@@ -30,6 +30,7 @@ DECODED_ALREADY = 1.4
 GIVEN = 0.7
 """Blur that maps of given segmentations are drawn for: their borders are to be kept."""
 RANGE = (-0.25, 1.5)
+"""Of a map's values: fluid and white matter vary, too."""
 HIDDEN_FLUID, HIDDEN_GREY = 0.15, 0.1
 """What cortex may hide of fluid wherever it is, and fluid of cortex."""
 TISSUE_CLASSES = (

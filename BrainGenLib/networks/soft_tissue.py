@@ -6,9 +6,9 @@ from a putamen. Given the labels it is modelled as u = m + a·z with m and a reg
 place, and z nearly a Gaussian field of one power spectrum. The denoiser of such a field is a Wiener filter. It is
 built in; a U-Net, whose output starts at zero, adds what is not Gaussian: sheets of cortex, blades of white matter.
 
-The U-Net is small and works on single voxels at its first level: on blocks of 2³ voxels, as the other networks here,
-MONAI's with four times the weights had learned nothing of folds when this one had removed a third of the Gaussian
-model's error. As in the renderer, channels are normalised per voxel, so that boxes teach what whole brains need.
+The U-Net is small and, unlike the other networks here, works on single voxels at its first level: a sheet of one or
+two voxels looks the same wherever it lies in a block, which a network on blocks has to learn eight times. As in the
+renderer, channels are normalised per voxel, so that boxes teach what whole brains need.
 """
 
 from __future__ import annotations

@@ -189,37 +189,36 @@ def learning_rate(progress: float, peak: float) -> float:
 
 
 def start_from(renderer: SpadeRenderer, data: Cache, training: list[Scan]) -> None:
-    """Set brightness and gain of every class to what a regression on the soft tissue of the training scans gives."""
-    brightness = typical_signals(data, training)
-    typical, gain = np.zeros(CLASSES, np.float32), np.zeros_like(brightness)
-    few = [scan for scan in training if scan.contrast == "T1w"]
-    values: list[list[np.ndarray]] = [[] for _ in range(CLASSES)]
-    for scan in few[:: max(len(few) // 12, 1)]:
-        labels, tissue = to_2mm(data.labels(scan.case)), tissue_of(data, scan.case)
-        for index in range(1, CLASSES):
-            values[index].append(tissue[labels == index])
-    typical[1:] = [
-        np.median(np.concatenate(parts).astype(np.float32)) if np.concatenate(parts).size else 1.0
-        for parts in values[1:]
-    ]
+    """Set brightness and gain of every class to what a regression on the soft tissue of training scans gives.
+
+    Classes that no scan shows, and lesions, which the soft tissue map leaves out, have no gain.
+    """
+    seen: list[list[np.ndarray]] = [[] for _ in range(CLASSES)]
+    gain = np.zeros((len(CONTRASTS) + 1, CLASSES), np.float32)
     for row, contrast in enumerate(CONTRASTS):
-        moments = np.zeros((2, CLASSES))
-        found = [scan for scan in training if scan.contrast == contrast]
-        for scan in found[:: max(len(found) // 12, 1)]:
-            image = data.image(scan.case, contrast).astype(np.float32) / 255
+        covariance, variance = np.zeros(CLASSES), np.full(CLASSES, 20.0)  # where little is seen, little gain
+        for scan in few(training, contrast):
+            image = data.image(scan.case, contrast) / np.float32(255)
+            image = image if scan.case.spacing == 2 else half(image)
             labels, tissue = to_2mm(data.labels(scan.case)), tissue_of(data, scan.case).astype(np.float32)
-            image = image if image.shape == labels.shape else half(image)
-            for index in np.unique(labels[labels > 0]):
+            for index in set(np.unique(labels).tolist()) - {0, *LESIONS}:
                 here = labels == index
                 x, y = tissue[here] - tissue[here].mean(), image[here] - image[here].mean()
-                moments[:, index] += (x @ y, x @ x)
-        # Where little is known, no gain.
-        gain[row] = moments[0] / (moments[1] + 20)
-    gain[:, [0, *LESIONS]] = 0
-    typical[LESIONS] = 0
-    for table, values_ in ((renderer.signal, brightness), (renderer.gain, gain)):
-        table.weight.data.copy_(torch.from_numpy(values_))
-    renderer.typical.copy_(torch.from_numpy(typical))
+                covariance[index] += x @ y
+                variance[index] += x @ x
+                seen[index].append(tissue[here])
+        gain[row] = covariance / variance
+    renderer.signal.weight.data.copy_(torch.from_numpy(typical_signals(data, training)))
+    renderer.gain.weight.data.copy_(torch.from_numpy(gain))
+    for index, values in enumerate(seen):
+        if values:
+            renderer.typical[index] = float(np.median(np.concatenate(values)))
+
+
+def few(training: list[Scan], contrast: str) -> list[Scan]:
+    """Up to about twelve scans of a contrast, spread over all."""
+    found = [scan for scan in training if scan.contrast == contrast]
+    return found[:: max(len(found) // 12, 1)]
 
 
 def typical_signals(data: Cache, training: list[Scan]) -> np.ndarray:
@@ -232,8 +231,7 @@ def typical_signals(data: Cache, training: list[Scan]) -> np.ndarray:
     table = np.full((len(CONTRASTS) + 1, CLASSES), 0.5, np.float32)
     for row, contrast in enumerate(CONTRASTS):
         means, tissues = [], []
-        found = [scan for scan in training if scan.contrast == contrast]
-        for scan in found[:: max(len(found) // 12, 1)]:
+        for scan in few(training, contrast):
             labels, image = data.labels(scan.case).ravel(), data.image(scan.case, contrast).ravel() / 255.0
             count = np.bincount(labels, minlength=CLASSES)
             with np.errstate(invalid="ignore"):
@@ -319,7 +317,10 @@ def style_spread(codes: np.ndarray) -> dict[str, list]:
 
 @torch.no_grad()
 def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) -> np.ndarray:
-    """Real beside rendered, axial and coronal, a row per contrast; held-out 1 mm scans first where there are any."""
+    """Real beside rendered, axial and coronal, a row per contrast; held-out 1 mm scans first where there are any.
+
+    With the soft tissue of the real T1w scan: what a generated brain looks like, only the bundle tells.
+    """
     renderer, encoder = cast(SpadeRenderer, run.average("renderer")), run.average("style_encoder")
     random = torch.Generator().manual_seed(0)
     rows = []
@@ -340,17 +341,9 @@ def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) 
             slab = [slice(None)] * 3
             slab[axis] = slice(middle - 16, middle + 16)
             classes = torch.from_numpy(labels[tuple(slab)]).to(device)[None]
-            soft = torch.from_numpy(
-                tissue[tuple(slice(s.start and s.start // 2, s.stop and s.stop // 2) for s in slab)]
-            )
+            soft = torch.from_numpy(tissue.take(range(middle // 2 - 8, middle // 2 + 8), axis)).to(device)[None, None]
             noise = [field.to(device) for field in renderer.draw_noise(classes.shape, random)]
-            fake = (
-                renderer(classes, soft.to(device)[None, None], torch.tensor([index], device=device), style, noise)[
-                    0, 0
-                ]
-                .cpu()
-                .numpy()
-            )
+            fake = renderer(classes, soft, torch.tensor([index], device=device), style, noise)[0, 0].cpu().numpy()
             for volume in (image[tuple(slab)] / 255, fake):
                 picture = np.rot90(volume.take(16, axis))
                 row.append(np.pad(picture, ((0, 224 - picture.shape[0]), (0, 0))))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
 from BrainGenLib import anatomy, spaces
+from BrainGenLib.methods.soft_tissue import TISSUE_CLASSES
 from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.lesions import to_2mm
@@ -20,11 +21,6 @@ from BrainGenLib.training.soft_tissue_material import brain_of, half
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T1ce")
 ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
 CLASSES = len(anatomy.labels())
-MIXED = [
-    index
-    for name in ("extraventricular CSF", "cerebral cortex", "cerebral white matter")
-    for index in anatomy.classes_of(name=name)
-]
 LESIONS = [label.index for label in anatomy.lesions().values()]
 
 # In these sets every subject has lesions: a case without a mask of them would teach lesions that no label asks for.
@@ -297,14 +293,13 @@ class RendererPatches(IterableDataset):
         mean[0] = 0
         noise, spread, smoothness = rng.uniform(0, 0.05), rng.uniform(0, 0.08), rng.uniform(0.3, 0.9)
 
-        tissues = np.array(
-            [level[name] for name in ("extraventricular CSF", "cerebral cortex", "cerebral white matter")]
-        )
+        tissues = [mean[classes[0]] for classes in TISSUE_CLASSES]
+        mixing = np.concatenate(TISSUE_CLASSES)
 
         def picture(classes: np.ndarray, tissue: np.ndarray) -> np.ndarray:
             # What mixes in a voxel mixes in any contrast.
-            mixed = np.interp(tissue, (0, 0.5, 1), tissues)
-            image = ndimage.gaussian_filter(np.where(np.isin(classes, MIXED), mixed, mean[classes]), smoothness)
+            mixed = np.where(np.isin(classes, mixing), np.interp(tissue, (0, 0.5, 1), tissues), mean[classes])
+            image = ndimage.gaussian_filter(mixed, smoothness)
             patchy = ndimage.gaussian_filter(rng.standard_normal(classes.shape), 1.0)
             image = image + spread * patchy / patchy.std() + noise * rng.standard_normal(classes.shape)
             return np.where(classes > 0, np.clip(image, 0.01, 1), 0)

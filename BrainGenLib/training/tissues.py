@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.methods.intensity_model import shading
+from BrainGenLib.methods.soft_tissue import HIDDEN_FLUID, HIDDEN_GREY, RANGE
 
 WHITE = tuple(anatomy.classes_of(name=f"{side} cerebral white matter")[0] for side in ("left", "right"))
 GREY = tuple(anatomy.classes_of(name=f"{side} cerebral cortex")[0] for side in ("left", "right"))
@@ -18,12 +19,9 @@ FLUID = anatomy.classes_of(name="extraventricular CSF")[0]
 VENTRICLES = tuple(anatomy.classes_of(name=f"{side} lateral ventricle")[0] for side in ("left", "right"))
 
 ITERATIONS = 6
-# Of soft tissue maps.
-LOWEST, HIGHEST = -0.25, 1.5
+FEWEST = 50  # voxels of a tissue that say how bright it is
 # How far a border may be off, mm (one standard deviation).
 REACH_MM = 1.6
-# What cortex may hide of CSF wherever it is, and CSF of cortex.
-HIDDEN_FLUID, HIDDEN_GREY = 0.15, 0.1
 
 
 def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
@@ -46,18 +44,13 @@ def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
     box = tuple(slice(s.start, s.stop) for s in ndimage.find_objects((classes > 0).astype(np.uint8))[0])
     labels, image = classes[box], t1w[box].astype(np.float32)
     given = [labels == FLUID, np.isin(labels, GREY), np.isin(labels, WHITE)]
-    core = ndimage.binary_erosion(given[2], iterations=2 if spacing < 1.5 else 1)
-    ventricles = np.isin(labels, VENTRICLES)
-    if min(core.sum(), ventricles.sum(), *(mask.sum() for mask in given)) < 50:
+    flattened = _flat(labels, image, spacing)
+    if flattened is None or given[0].sum() < FEWEST:
         return classes
-    flat = image / shading(image, core, spacing)
-    inner = ndimage.binary_erosion(ventricles)
-    fluid = flat[inner if inner.sum() > 50 else ventricles]
+    flat, fluid, white = flattened
     means = np.array([np.median(fluid), np.median(flat[given[1]]), 1.0])
-    if not means[0] + 0.1 < means[1] < 0.9:
-        return classes
     darkest = 0.7 * means[0]
-    deviations = np.array([max(fluid.std(), 0.08), 0.1, max(flat[core].std(), 0.05)])
+    deviations = np.array([max(fluid.std(), 0.08), 0.1, max(white.std(), 0.05)])
     region = given[0] | given[1] | given[2]
     prior = np.stack([ndimage.gaussian_filter(mask.astype(np.float32), REACH_MM / spacing)[region] for mask in given])
     prior /= np.maximum(prior.sum(0), 1e-6)
@@ -90,11 +83,28 @@ def refine(classes: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray:
     return result
 
 
+def _flat(labels: np.ndarray, image: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The scan without the shading of white matter, and its values within ventricles and deep in white matter.
+
+    None where a tissue is missing, or white matter is not brighter than cortex and that not than fluid.
+    """
+    core = ndimage.binary_erosion(np.isin(labels, WHITE), iterations=2 if spacing < 1.5 else 1)
+    ventricles, cortex = np.isin(labels, VENTRICLES), np.isin(labels, GREY)
+    if min(core.sum(), ventricles.sum(), cortex.sum()) < FEWEST:
+        return None
+    flat = image / shading(image, core, spacing)
+    inner = ndimage.binary_erosion(ventricles)
+    fluid = flat[inner if inner.sum() > FEWEST else ventricles]
+    if not np.median(fluid) + 0.1 < np.median(flat[cortex]) < 0.9:
+        return None
+    return flat, fluid, flat[core]
+
+
 def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray | None:
     """How a T1w scan mixes fluid (0), grey (½) and white matter (1) in every voxel; None if it cannot be told.
 
     Intensities after the shading of white matter was divided out, linear between the medians of ventricles, cortex
-    and white matter, and so from :data:`LOWEST` to :data:`HIGHEST`.
+    and white matter, beyond them too, within :data:`BrainGenLib.methods.soft_tissue.RANGE`.
 
     Args:
         structures: class map without lesions, uint8.
@@ -104,16 +114,11 @@ def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndar
     Returns:
         float32, 0 outside the brain.
     """
-    core = ndimage.binary_erosion(np.isin(structures, WHITE), iterations=2 if spacing < 1.5 else 1)
-    ventricles = np.isin(structures, VENTRICLES)
-    inner = ndimage.binary_erosion(ventricles)
-    cortex = np.isin(structures, GREY)
-    if min(core.sum(), ventricles.sum(), cortex.sum()) < 50:
+    flattened = _flat(structures, t1w.astype(np.float32), spacing)
+    if flattened is None:
         return None
-    flat = t1w / shading(t1w.astype(np.float32), core, spacing)
-    fluid, grey = np.median(flat[inner if inner.sum() > 50 else ventricles]), np.median(flat[cortex])
-    white = np.median(flat[core])
-    if not fluid + 0.1 < grey < 0.9 * white:
-        return None
+    flat, *landmarks = flattened
+    fluid, white = (np.median(values) for values in landmarks)
+    grey = np.median(flat[np.isin(structures, GREY)])
     soft = np.interp(flat, [2 * fluid - grey, fluid, grey, white, 2 * white - grey], [-0.5, 0, 0.5, 1, 1.5])
-    return np.where(structures > 0, soft.clip(LOWEST, HIGHEST), 0).astype(np.float32)
+    return np.where(structures > 0, soft.clip(*RANGE), 0).astype(np.float32)

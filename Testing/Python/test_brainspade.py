@@ -19,7 +19,7 @@ from BrainGenLib.reporting import Silent
 from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.acquisition import acquire
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
-from BrainGenLib.training.renderer import export, train
+from BrainGenLib.training.renderer import export, start_from, train
 from BrainGenLib.training.renderer_patches import CONTRASTS, RendererPatches, refine_labels, scans
 from BrainGenLib.training.resemblance import resemblance
 from BrainGenLib.training.shared_bundle import with_section
@@ -195,11 +195,31 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
     assert bundle.metadata.contrasts == list(CONTRASTS)
     assert set(json.loads((tmp_path / "run" / "styles.json").read_text())) == {"T1w", "FLAIR", "any"}
     network = bundle.load("renderer")
-    # Grey matter is darker than white matter from the first step on, and the more so the more fluid is in it.
-    assert network.gain.weight.shape == network.signal.weight.shape
     classes = torch.from_numpy(ball((32, 32, 32)))[None]
     image = network(classes, torch.full((1, 1, 16, 16, 16), 0.5), torch.tensor([0]), torch.zeros(1, 16))
     assert image[0, 0, 16, 16, 10] > 0
+
+
+def test_brightness_starts_from_a_regression_on_soft_tissue(tmp_path: Path) -> None:
+    """A scan that is bright where tissue is white, and one that is dark there."""
+    rng = np.random.default_rng(0)
+    classes = ball(spaces.GRID_2MM.shape)
+    soft = np.array([0.0, 1.0, 0.5, 0.0])[np.select([classes == WHITE, classes == CORTEX, classes > 0], [1, 2, 3], 0)]
+    soft = soft + 0.1 * rng.standard_normal(soft.shape)
+    image = np.where(classes > 0, (60 + 120 * soft).clip(1, 255), 0).astype(np.uint8)
+    writer = CacheWriter(tmp_path)
+    case = CachedCase("a", "set", "train", "template", 2, images={"T1w": (2, 2, 2), "T2w": (2, 2, 2)})
+    writer.add(case, classes, {"T1w": image, "T2w": np.where(classes > 0, 255 - image, 0).astype(np.uint8)})
+    writer.close()
+    data = Cache(tmp_path)
+    network = SpadeRenderer(**SMALL)
+    start_from(network, data, scans(data)[0])
+    t1w, t2w = (CONTRASTS.index(name) for name in ("T1w", "T2w"))
+    gain = network.gain.weight.detach()
+    assert gain[t1w, WHITE] > 0.2
+    assert gain[t2w, WHITE] == pytest.approx(-gain[t1w, WHITE].item(), rel=0.05)
+    assert network.typical[[WHITE, CORTEX]].numpy() == pytest.approx([1, 0.5], abs=0.05)
+    assert not gain[:, [0, *(label.index for label in anatomy.lesions().values())]].any()
 
 
 def test_model_card_section_is_replaced_not_repeated() -> None:

@@ -90,6 +90,14 @@ def test_generate_gives_the_same_case_from_the_same_seed(engine, tiny_bundles):
     assert differences(record, changed) == ["T1w differs", "threads: then 1, now 9"]
 
 
+def test_lesions_without_a_brain_around_them_cannot_be_rendered(engine, tiny_bundles, tmp_path):
+    values = np.zeros((20, 20, 20), np.uint8)
+    values[5:9, 5:9, 5:9] = anatomy.lesions()["wmh"].value
+    name = write(tmp_path / "lesions.nii", values, np.eye(4))
+    with pytest.raises(BadInput, match=r"lesions\.nii cannot be rendered: it labels lesions but no brain"):
+        engine.run(Render(segmentation=name), tmp_path)
+
+
 def test_render_answers_in_the_grid_of_the_segmentation(engine, tiny_bundles, tmp_path, oblique):
     labels = np.zeros((50, 40, 24), np.uint16)
     labels[10:40, 8:32, 5:20], labels[20:30, 15:25, 8:16] = 3, 77

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from BrainGenLib import anatomy
+from BrainGenLib.methods.soft_tissue import RANGE
 from BrainGenLib.training import tissues
 
 THALAMUS = anatomy.classes_of(name="left thalamus")[0]
@@ -82,7 +83,7 @@ def test_a_soft_map_tells_how_tissues_mix_whatever_the_shading(brain):
     )
     assert front == pytest.approx(back, abs=0.1)
     assert soft[classes == 0].max() == 0
-    assert tissues.LOWEST <= soft.min() <= soft.max() <= tissues.HIGHEST
+    assert RANGE[0] <= soft.min() <= soft.max() <= RANGE[1]
 
 
 def test_a_scan_that_does_not_show_the_tissues_apart_has_no_soft_map(brain):
