@@ -24,6 +24,7 @@ class Recipe(str, Enum):
     SEGMENTER = "segmenter"
     LABEL_AUTOENCODER = "label-autoencoder"
     LABEL_DIFFUSION = "label-diffusion"
+    FOLDS = "folds"
     SOFT_TISSUE = "soft-tissue"
     RENDERER = "renderer"
 
@@ -33,6 +34,7 @@ TRAIN = {recipe: f"BrainGenLib.training.{recipe.value.replace('-', '_')}" for re
 EXPORT = {
     Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
     Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
+    Recipe.FOLDS: "BrainGenLib.training.folds",
     Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
 }

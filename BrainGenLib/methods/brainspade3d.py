@@ -4,8 +4,8 @@ A latent diffusion model draws the code of a soft label map, given the load of e
 and ventricles, and where lesions may lie; the autoencoder's decoder turns it into log-probabilities. Guidance acts on
 what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
 
-A second, small diffusion model draws the soft tissue that the code leaves open, folds and sulci above all, and the
-labels of cerebral tissue follow it (:mod:`BrainGenLib.methods.soft_tissue`).
+Two small diffusion models draw what the code leaves open: where the cortex folds (:mod:`BrainGenLib.methods.folds`),
+and, finer, the soft tissue, which the labels of cerebral tissue follow (:mod:`BrainGenLib.methods.soft_tissue`).
 
 The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
 (:mod:`BrainGenLib.methods.lesion_loads`).
@@ -29,11 +29,11 @@ from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
-from BrainGenLib.methods import label_cleaning, soft_tissue
+from BrainGenLib.methods import folds, label_cleaning, soft_tissue
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
-from BrainGenLib.networks.soft_tissue import TissueDenoiser
+from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
 from BrainGenLib.reporting import Reporter
 from BrainGenLib.requests import Generate, Location
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
@@ -47,7 +47,8 @@ class LabelModel:
     """The networks of a bundle and the numbers that they need.
 
     Attributes:
-        tissue: None leaves the cortex as coarse as the code has it; so it is while the label diffusion is trained.
+        detail: what draws folds and soft tissue; None leaves the cortex as coarse as the code has it, as it is while
+            the label diffusion is trained.
         millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
@@ -55,7 +56,7 @@ class LabelModel:
 
     autoencoder: LabelAutoencoder
     denoiser: LabelDenoiser
-    tissue: TissueDenoiser | None
+    detail: tuple[FoldDenoiser, TissueDenoiser] | None
     millilitres: dict[str, float]
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
@@ -63,15 +64,15 @@ class LabelModel:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
-        """Load ``label_autoencoder``, ``label_diffusion`` and ``soft_tissue`` of a bundle."""
+        """Load ``label_autoencoder``, ``label_diffusion``, ``folds`` and ``soft_tissue`` of a bundle."""
         conditions = bundle.metadata.conditions
-        autoencoder, denoiser, tissue = (
-            bundle.load(name, device) for name in ("label_autoencoder", "label_diffusion", "soft_tissue")
+        autoencoder, denoiser, *detail = (
+            bundle.load(name, device) for name in ("label_autoencoder", "label_diffusion", "folds", "soft_tissue")
         )
         return cls(
             autoencoder,  # type: ignore[arg-type]
             denoiser,  # type: ignore[arg-type]
-            tissue,  # type: ignore[arg-type]
+            tuple(detail),  # type: ignore[arg-type]
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
             {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
             bundle.metadata.parameters["anatomy_correlation"],
@@ -223,31 +224,35 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
-    stages = request.steps + soft_tissue.STEPS + 2
+    stages = request.steps + 2 * soft_tissue.STEPS + 2
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
 
+    def fold_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("folds", request.steps + 1 + index, stages)
+
     def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("tissue", request.steps + 1 + index, stages)
+        report.step("tissue", request.steps + 1 + soft_tissue.STEPS + index, stages)
 
     steps = schedules.cosine().trailing(request.steps)
     shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
     noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
     z = sample_dpmpp_2m(denoiser, noise, steps, progress)
     report.step("decoding", request.steps, stages)
-    logits = model.autoencoder.decode(model.denoiser.restore(z))
+    logits = model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
     report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
     tissue = torch.zeros(GRID_2MM.shape)
-    if model.tissue is not None:
+    if model.detail is not None:
+        folding, denoising = model.detail
         log_anatomy = log_anatomy.to(model.device)
-        given = soft_tissue.conditions(
-            log_anatomy.softmax(0), model.tissue.signals, soft_tissue.DECODED, soft_tissue.DECODED_ALREADY
-        )
-        tissue = soft_tissue.draw(model.tissue, given, generator, tissue_progress)
-        log_anatomy = label_cleaning.clean(soft_tissue.follow(model.tissue, log_anatomy, tissue).cpu())
+        probabilities = log_anatomy.softmax(0)
+        shares = folds.draw_shares(folding, probabilities, generator, fold_progress)
+        given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE, folds.FINE_ALREADY)
+        tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress)
+        log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())
     report.step("placing lesions", stages - 1, stages)
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}

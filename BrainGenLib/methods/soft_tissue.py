@@ -18,15 +18,11 @@ from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.lesions import STRUCTURES, split_lesions
 from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
-from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, TissueDenoiser
+from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, TissueDenoiser
 
 BLUR = (0.5, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
 STEPS = 12
-DECODED = 1.75
-"""Blur that maps of decoded codes are drawn for: finer detail of a decoded code is not to be trusted."""
-DECODED_ALREADY = 1.4
-"""The part of that blur which decoded probabilities have of their own, being uncertain."""
 GIVEN = 0.7
 """Blur that maps of given segmentations are drawn for: their borders are to be kept."""
 RANGE = (-0.25, 1.5)
@@ -53,38 +49,58 @@ def blurred(volume: torch.Tensor, sigma: float) -> torch.Tensor:
     return out[:, 0]
 
 
+def shares_of(probabilities: torch.Tensor, sigma: float, already: float = 0.0) -> torch.Tensor:
+    """Shares (3, …) of fluid, cortex and white matter in cerebral tissue, blurred; 0 where none is near.
+
+    Args:
+        probabilities: soft labels (STRUCTURES, …).
+        sigma: blur in voxels; ``already`` is what the probabilities have.
+    """
+    shares = torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES])
+    smooth = blurred(shares * ~others(probabilities), math.sqrt(sigma**2 - already**2))
+    return smooth / smooth.sum(0).clamp_min(1e-6)
+
+
+def others(probabilities: torch.Tensor) -> torch.Tensor:
+    """Where a brain (STRUCTURES, …) is mostly none of fluid, cortex and white matter."""
+    classes = [index for classes in TISSUE_CLASSES for index in classes]
+    rest = probabilities[classes].sum(0) < 0.5 * (1 - probabilities[0])
+    return rest & (probabilities.argmax(0) > 0)
+
+
 def conditions(
-    probabilities: torch.Tensor, signals: torch.Tensor, sigma: float, already: float = 0.0, sharp: bool = True
+    probabilities: torch.Tensor,
+    shares: torch.Tensor,
+    signals: torch.Tensor,
+    sigma: float,
+    already: float = 0.0,
+    sharp: bool = True,
 ) -> torch.Tensor:
     """What the network is told (CONDITIONS, …) of soft labels (STRUCTURES, …).
 
     Args:
+        shares: of :func:`shares_of`, blurred by ``sigma`` voxels.
         signals: typical value of every structure.
-        sigma: blur, in voxels, up to which fluid, cortex and white matter are told; ``already`` is what they have.
+        already: blur that the probabilities have.
         sharp: whether the map is to look like one of a 1 mm scan, not of a 2 mm one.
     """
-    inside = probabilities.argmax(0) > 0
-    shares = torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES])
-    total = shares.sum(0)
+    inside, rest = probabilities.argmax(0) > 0, others(probabilities)
     # What is none of the tissues is known as it is, whatever the blur.
-    rest = (total < 0.5 * (1 - probabilities[0])) & inside
-    others = probabilities.clone()
-    others[[0, *(index for classes in TISSUE_CLASSES for index in classes)]] = 0
-    rest_signal = torch.einsum("s...,s->...", others, signals) / others.sum(0).clamp_min(1e-6)
-    smooth = blurred(torch.cat([shares * ~rest, inside[None].to(shares)]), math.sqrt(sigma**2 - already**2))
-    tissue = smooth[:3] / smooth[:3].sum(0).clamp_min(1e-6) * (inside & ~rest)
+    known = probabilities.clone()
+    known[[0, *(index for classes in TISSUE_CLASSES for index in classes)]] = 0
+    rest_signal = torch.einsum("s...,s->...", known, signals) / known.sum(0).clamp_min(1e-6)
+    rim = blurred(inside[None].to(probabilities), math.sqrt(sigma**2 - already**2))[0]
+    tissue = shares * (inside & ~rest)
     typical = torch.stack([signals[list(classes)].mean() for classes in TISSUE_CLASSES])
     signal = torch.where(rest, rest_signal, torch.einsum("t...,t->...", tissue, typical))
-    level = torch.full_like(total, (sigma - sum(BLUR) / 2) / (BLUR[1] - BLUR[0]))
-    known = [smooth[3], inside, rest, level, torch.full_like(total, float(sharp))]
-    return torch.stack([signal, *tissue, *(part.to(signal) for part in known)])
+    level = torch.full_like(rim, (sigma - sum(BLUR) / 2) / (BLUR[1] - BLUR[0]))
+    rows = [rim, inside, rest, level, torch.full_like(rim, float(sharp))]
+    return torch.stack([signal, *tissue, *(part.to(signal) for part in rows)])
 
 
 @torch.inference_mode()
-def draw(
-    network: TissueDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback
-) -> torch.Tensor:
-    """A soft tissue map (…) for conditions (CONDITIONS, …), 0 outside the brain.
+def draw(network: FieldDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback) -> torch.Tensor:
+    """A field (outputs, …) for conditions (CONDITIONS, …), 0 where :data:`BRAIN` is.
 
     Raises:
         ValueError: there is no brain.
@@ -99,7 +115,7 @@ def draw(
     padding = [value for side in reversed(size) for value in (0, -side % MULTIPLE)]
     part = F.pad(part, padding)
     # Drawn on the CPU, so that a seed gives the same map on every device.
-    noise = torch.randn((1, 1, *part.shape[2:]), generator=generator).to(given)
+    noise = torch.randn((1, len(network.spectrum), *part.shape[2:]), generator=generator).to(given)
 
     def estimate(x: torch.Tensor, step: Step) -> torch.Tensor:
         alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
@@ -107,9 +123,20 @@ def draw(
 
     z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(STEPS), callback)
     mean, spread = network.expected(part)
-    drawn = torch.zeros_like(given[0])
-    drawn[box] = (mean + spread * z)[0, 0, : size[0], : size[1], : size[2]].clamp(*RANGE)
+    drawn = given.new_zeros(z.shape[1], *given.shape[1:])
+    drawn[(slice(None), *box)] = (mean + spread * z)[0, :, : size[0], : size[1], : size[2]]
     return drawn * inside
+
+
+def draw_tissue(
+    network: TissueDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback
+) -> torch.Tensor:
+    """A soft tissue map (…) for conditions (CONDITIONS, …), 0 outside the brain.
+
+    Raises:
+        ValueError: there is no brain.
+    """
+    return draw(network, given, generator, callback)[0].clamp(*RANGE)
 
 
 def tissue_of_classes(
@@ -126,30 +153,34 @@ def tissue_of_classes(
     probabilities = torch.stack(
         [F.avg_pool3d((structures == index)[None].float(), 2)[0] for index in range(STRUCTURES)]
     )
-    return draw(network, conditions(probabilities, network.signals, GIVEN, 0.3), generator, callback)
+    given = conditions(probabilities, shares_of(probabilities, GIVEN, 0.3), network.signals, GIVEN, 0.3)
+    return draw_tissue(network, given, generator, callback)
 
 
-def follow(network: TissueDenoiser, log_anatomy: torch.Tensor, tissue: torch.Tensor) -> torch.Tensor:
+def follow(
+    network: TissueDenoiser, log_anatomy: torch.Tensor, shares: torch.Tensor, tissue: torch.Tensor
+) -> torch.Tensor:
     """Log-scores of the structures (S, 2 mm grid) in which fluid, cortex and white matter lie where the map has them.
 
     As labels of real scans are made (:func:`BrainGenLib.training.tissues.refine`): blurred shares as the prior, times
-    the likelihood of the map's value. Deep structures, ventricles, cerebellum and the outline stay.
+    the likelihood of the map's value; and the volume of each tissue is that of the shares, so that sulci which no
+    voxel fills are not lost. Deep structures, ventricles, cerebellum and the outline stay.
 
     Args:
         log_anatomy: log-probabilities (S, …).
+        shares: of fluid, cortex and white matter (3, …), blurred.
         tissue: map (…).
     """
-    probabilities = log_anatomy.softmax(0)
-    prior = blurred(torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES]), DECODED)
-    fluid, grey, white = prior / prior.sum(0).clamp_min(1e-6)
+    fluid, grey, white = shares
     prior = torch.stack([fluid.maximum(HIDDEN_FLUID * grey), grey.maximum(HIDDEN_GREY * fluid), white])
     shape = (3, 1, 1, 1)
     z = (tissue - network.tissue_means.view(shape)) / network.tissue_spreads.view(shape)
     z[0].clamp_min_(0)  # nothing is too dark for fluid
     score = prior.clamp_min(1e-4).log() - 0.5 * z.square() - network.tissue_spreads.view(shape).log()
-    score = (score - score.amax(0)).clamp_min(-8)
     classes = [index for group in TISSUE_CLASSES for index in group]
     inside = torch.isin(log_anatomy.argmax(0), torch.tensor(classes, device=log_anatomy.device))
+    score += _offsets(score[:, inside], shares[:, inside].sum(1)).view(shape)
+    score = (score - score.amax(0)).clamp_min(-8)
     # The best of the tissues gets what all had together, so that no other structure wins where tissue was.
     total = log_anatomy[classes].logsumexp(0)
     out = log_anatomy.clone()
@@ -162,6 +193,15 @@ def follow(network: TissueDenoiser, log_anatomy: torch.Tensor, tissue: torch.Ten
             value = value.masked_fill(behind[side], IMPOSSIBLE) if side else value
             out[index] = torch.where(inside, value, log_anatomy[index])
     return out
+
+
+def _offsets(score: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
+    """What to add to the scores (T, voxels) of tissues so that each is best in as many voxels as asked (T,)."""
+    offsets = torch.zeros_like(volumes)
+    for _ in range(50):
+        found = torch.bincount((score + offsets[:, None]).argmax(0), minlength=len(volumes))
+        offsets += (volumes.clamp_min(1) / found.clamp_min(1)).log()
+    return offsets
 
 
 def _tissues_of(side: str) -> list[int]:

@@ -132,6 +132,23 @@ class LabelDenoiser(nn.Module):
         """Inverse of :meth:`standardise`."""
         return z * self.inside * self.spread + self.mean
 
+    def smooth(self, z: torch.Tensor) -> torch.Tensor:
+        """Standardised latents (N, C, …) with nothing but the modes of the prior in their anatomy.
+
+        What lies beyond them is a gyrus here or there, which the next stages draw better.
+        """
+        vectors = z[:, : self.anatomy_channels].flatten(2)[..., self.index].flatten(1).float()
+        M = self.prior.modes
+        # The small term leaves out modes that are zero, of a prior that was fitted to few brains.
+        coefficients = torch.linalg.solve(M @ M.T + 1e-6 * torch.eye(len(M), device=M.device), M @ vectors.T)
+        return self._with_anatomy(z, (coefficients.T @ M).to(z.dtype))
+
+    def _with_anatomy(self, z: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """Latents z whose anatomy is that of vectors (N, size), 0 in cells that are always background."""
+        cells = torch.zeros_like(z[:, : self.anatomy_channels]).flatten(2)
+        cells[..., self.index] = vectors.view(len(z), self.anatomy_channels, -1)
+        return torch.cat([cells.unflatten(2, self.grid), z[:, self.anatomy_channels :]], 1)
+
     def forward(
         self,
         x: torch.Tensor,
@@ -181,8 +198,4 @@ class LabelDenoiser(nn.Module):
         # Solving for the coefficients needs full precision.
         with torch.autocast(x.device.type, enabled=False):
             estimate = self.prior(vectors, alpha, sigma, anatomy, known)
-        z = alpha.view(-1, 1, 1, 1, 1) * x.float()
-        cells = torch.zeros_like(z[:, : self.anatomy_channels]).flatten(2)
-        cells[..., self.index] = estimate.view(len(x), self.anatomy_channels, -1)
-        z[:, : self.anatomy_channels] = cells.view(len(x), self.anatomy_channels, *self.grid)
-        return z.to(x.dtype)
+        return self._with_anatomy(alpha.view(-1, 1, 1, 1, 1) * x.float(), estimate).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Denoiser of soft tissue maps: the exact answer for Gaussian fields, corrected by a U-Net.
+"""Denoisers of soft tissue: the exact answer for Gaussian fields, corrected by a U-Net.
 
 brainSPADE renders partial volume maps, not hard labels. A soft tissue map tells for every 2 mm voxel how far it is
 from fluid (0) over grey (½) to white matter (1): folds, sulci that no voxel fills, and what makes a thalamus differ
@@ -40,10 +40,10 @@ def radii(shape: Sequence[int], device: torch.device) -> torch.Tensor:
 
 
 def features(given: torch.Tensor) -> torch.Tensor:
-    """What mean and spread of a voxel are linear in, (N, FEATURES, …), from conditions (N, CONDITIONS, …)."""
-    signal, fluid, cortex, white, rim, _, rest, level, sharp = given.unbind(1)
+    """What mean and spread of a voxel are linear in (N, FEATURES + 2·extras, …), from conditions (N, C, …)."""
+    signal, fluid, cortex, white, rim, _, rest, level, sharp, *extras = given.unbind(1)
     plain = [torch.ones_like(signal), signal, fluid, cortex, white, rim, rest]
-    plain += [signal * signal, rim * rim, cortex * white, cortex * fluid, signal * rim]
+    plain += [signal * signal, rim * rim, cortex * white, cortex * fluid, signal * rim, *extras]
     return torch.stack([*plain, *(level * value for value in plain), sharp, sharp * cortex, sharp * signal], 1)
 
 
@@ -73,13 +73,13 @@ class UNet(nn.Module):
     """Residual blocks at full, half, quarter … resolution, one on the way down and one on the way up each.
 
     Args:
-        inputs: channels of the input; the output has one.
+        inputs, outputs: channels of input and output.
         channels: of the levels.
     """
 
     frequencies: torch.Tensor
 
-    def __init__(self, inputs: int, channels: Sequence[int], code: int = 64) -> None:
+    def __init__(self, inputs: int, outputs: int, channels: Sequence[int], code: int = 64) -> None:
         super().__init__()
         self.register_buffer("frequencies", math.pi * torch.exp2(torch.arange(8) / 2), persistent=False)
         self.code = nn.Sequential(nn.Linear(16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
@@ -88,7 +88,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(Residual(i, o, code) for i, o in itertools.pairwise(widths))
         rising = list(reversed(channels))
         self.up = nn.ModuleList(Residual(below + own, own, code) for below, own in itertools.pairwise(rising))
-        self.last = nn.Conv3d(channels[0], 1, 3, padding=1)
+        self.last = nn.Conv3d(channels[0], outputs, 3, padding=1)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
@@ -105,54 +105,51 @@ class UNet(nn.Module):
         return self.last(x)
 
 
-class TissueDenoiser(nn.Module):
-    """Estimates standardised soft tissue maps z from x = α·z + σ·ε.
+class FieldDenoiser(nn.Module):
+    """Estimates standardised fields z from x = α·z + σ·ε.
 
     Args:
         classes: of the table of typical values, background first.
         channels: of the U-Net's levels.
+        outputs: channels of a field.
+        extras: conditions beyond :data:`CONDITIONS`.
 
     Attributes:
         signals: typical value of every structure.
-        mean_weights, spread_weights: of the features of a place.
-        spectrum: power per frequency bin, 1 on average.
-        tissue_means, tissue_spreads: of the map where labels say fluid, cortex, white matter.
+        mean_weights, spread_weights: of the features of a place (outputs, features).
+        spectrum: power per frequency bin, 1 on average (outputs, BINS).
     """
 
     signals: torch.Tensor
     mean_weights: torch.Tensor
     spread_weights: torch.Tensor
     spectrum: torch.Tensor
-    tissue_means: torch.Tensor
-    tissue_spreads: torch.Tensor
 
-    def __init__(self, classes: int, channels: Sequence[int] = (16, 32, 64)) -> None:
+    def __init__(self, classes: int, channels: Sequence[int], outputs: int, extras: int) -> None:
         super().__init__()
         self.register_buffer("signals", torch.zeros(classes))
-        self.register_buffer("mean_weights", torch.zeros(FEATURES))
-        self.register_buffer("spread_weights", torch.zeros(FEATURES))
-        self.register_buffer("spectrum", torch.ones(BINS))
-        self.register_buffer("tissue_means", torch.tensor([0.0, 0.5, 1.0]))
-        self.register_buffer("tissue_spreads", torch.full((3,), 0.1))
-        self.unet = UNet(4 + CONDITIONS, channels)
+        self.register_buffer("mean_weights", torch.zeros(outputs, FEATURES + 2 * extras))
+        self.register_buffer("spread_weights", torch.zeros(outputs, FEATURES + 2 * extras))
+        self.register_buffer("spectrum", torch.ones(outputs, BINS))
+        self.unet = UNet(4 * outputs + CONDITIONS + extras, outputs, channels)
 
     def expected(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and spread (N, 1, …) of the map where conditions (N, CONDITIONS, …) hold."""
+        """Mean and spread (N, outputs, …) of the field where conditions (N, CONDITIONS + extras, …) hold."""
         found = features(given)
-        mean = torch.einsum("nfxyz,f->nxyz", found, self.mean_weights)[:, None]
-        spread = torch.einsum("nfxyz,f->nxyz", found, self.spread_weights)[:, None]
+        mean = torch.einsum("nfxyz,of->noxyz", found, self.mean_weights)
+        spread = torch.einsum("nfxyz,of->noxyz", found, self.spread_weights)
         return mean, spread.clamp_min(LEAST_SPREAD)
 
     def power(self, shape: Sequence[int]) -> torch.Tensor:
         """The spectrum at the coefficients of ``rfftn``."""
         place = radii(shape, self.spectrum.device) / CORNER * (BINS - 1)
         low = place.long().clamp_max(BINS - 2)
-        return torch.lerp(self.spectrum[low], self.spectrum[low + 1], place - low)
+        return torch.lerp(self.spectrum[:, low], self.spectrum[:, low + 1], place - low)
 
     def gaussian(
         self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """E[z | x] if z were a stationary Gaussian field of this spectrum, and its standard error (N, 1, 1, 1, 1)."""
+        """E[z | x] if z were a stationary Gaussian field of this spectrum; its standard error (N, outputs, 1…)."""
         power = self.power(x.shape[2:])
         a, s = (value.view(-1, 1, 1, 1, 1) for value in (alpha, sigma))
         noisy = a * a * power + s * s
@@ -164,15 +161,45 @@ class TissueDenoiser(nn.Module):
     def forward(
         self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, given: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Estimate of z, 0 outside the brain, and the standard error (N, 1, 1, 1, 1) of the Gaussian part of it.
+        """Estimate of z, 0 where :data:`BRAIN` is, and the standard error (N, outputs, 1, 1, 1) of its Gaussian part.
 
         Args:
-            x: noised standardised maps (N, 1, …); sides are multiples of :data:`MULTIPLE`.
+            x: noised standardised fields (N, outputs, …); sides are multiples of :data:`MULTIPLE`.
             alpha, sigma: coefficients of the noise (N,).
-            given: conditions (N, CONDITIONS, …).
+            given: conditions (N, CONDITIONS + extras, …).
         """
         inside = given[:, BRAIN : BRAIN + 1]
         guess, error = self.gaussian(x * inside, alpha, sigma)
         mean, spread = self.expected(given)
         correction = self.unet(torch.cat([x * inside, guess, mean, spread, given], 1), sigma)
         return (guess + error * correction) * inside, error
+
+
+class TissueDenoiser(FieldDenoiser):
+    """Of soft tissue maps at 2 mm.
+
+    Attributes:
+        tissue_means, tissue_spreads: of the map where labels say fluid, cortex, white matter.
+    """
+
+    tissue_means: torch.Tensor
+    tissue_spreads: torch.Tensor
+
+    def __init__(self, classes: int, channels: Sequence[int] = (16, 32, 64)) -> None:
+        super().__init__(classes, channels, outputs=1, extras=0)
+        self.register_buffer("tissue_means", torch.tensor([0.0, 0.5, 1.0]))
+        self.register_buffer("tissue_spreads", torch.full((3,), 0.1))
+
+
+class FoldDenoiser(FieldDenoiser):
+    """Of the shares of fluid and white matter in cerebral tissue at 4 mm, over a whole template grid.
+
+    Attributes:
+        average: mean shares of the training brains in template space (2, grid), which tells where main sulci are.
+    """
+
+    average: torch.Tensor
+
+    def __init__(self, classes: int, grid: Sequence[int], channels: Sequence[int] = (16, 32, 64)) -> None:
+        super().__init__(classes, channels, outputs=2, extras=2)
+        self.register_buffer("average", torch.zeros(2, *grid))

@@ -7,9 +7,9 @@ Perez 2018, arXiv 1709.07871), and interpolated into a thin head that sees the 1
 Two departures from the paper, both so that a slab or a patch gives the same picture as the whole volume:
 
 - activations are normalised over the channels of one voxel (Karras 2018, arXiv 1710.10196), not over space;
-- the picture is a smoothed *signal* (per class a brightness, a function of contrast and style, and a gain of the soft
-  tissue map) plus a residual, so that tissue contrast is right from the first step and the network spends itself on
-  texture.
+- the picture is a smoothed *signal* (per class a brightness, a function of contrast and style, and what fluid and
+  white matter in a voxel add) plus a residual, so that tissue contrast is right from the first step and the network
+  spends itself on texture.
 
 As in brainSPADE, what is rendered are partial volumes: the class map comes with a soft tissue map at 2 mm
 (:mod:`BrainGenLib.networks.soft_tissue`), which has the folds, sulci and shades that no hard label has.
@@ -41,6 +41,15 @@ def smooth(x: Tensor) -> Tensor:
         size = x.shape[axis]
         x = 0.5 * x + 0.25 * (padded.narrow(axis, 0, size) + padded.narrow(axis, 2, size))
     return x
+
+
+def mixture(tissue: Tensor) -> Tensor:
+    """Shares of fluid and white matter (…, 2) in soft tissue (…), where 0 is fluid, ½ grey and 1 white matter.
+
+    They may leave [0, 1] as the map does. Two shares and not one value, because contrasts are not monotonic in it: in
+    FLAIR grey matter is brighter than both.
+    """
+    return torch.stack([1 - 2 * tissue, 2 * tissue - 1], -1).clamp_min(0)
 
 
 class Pointwise(nn.Linear):
@@ -89,7 +98,7 @@ class SpadeRenderer(nn.Module):
         head: channels of the 1 mm head.
 
     Attributes:
-        typical: value of the soft tissue map that a class has its plain brightness at, (classes,).
+        typical: shares of fluid and white matter that a class has its plain brightness at, (classes, 2).
     """
 
     typical: Tensor
@@ -111,9 +120,9 @@ class SpadeRenderer(nn.Module):
         self.contrast = nn.Embedding(contrasts, 16)
         self.code = nn.Sequential(nn.Linear(style + 16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
         self.signal = nn.Embedding(contrasts, classes)
-        self.gain = nn.Embedding(contrasts, classes)
+        self.gain = nn.Embedding(contrasts, 2 * classes)
         nn.init.zeros_(self.gain.weight)
-        self.register_buffer("typical", torch.zeros(classes))
+        self.register_buffer("typical", torch.zeros(classes, 2))
         self.shade = nn.Linear(code, classes)
         nn.init.zeros_(self.shade.weight)
         nn.init.zeros_(self.shade.bias)
@@ -154,16 +163,17 @@ class SpadeRenderer(nn.Module):
     def describe(self, classes: Tensor, tissue: Tensor, contrast: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
         """Code (B, 64) and channels at 1 mm (B, embedding + 2, R, A, S): classes, soft tissue, at last the signal."""
         code = self.code(torch.cat([style, self.contrast(contrast)], 1))
-        gain = self.gain(contrast)
-        signal = self.signal(contrast) + self.shade(code) - gain * self.typical
+        gain = self.gain(contrast).unflatten(1, (-1, 2))
+        signal = self.signal(contrast) + self.shade(code) - (gain * self.typical).sum(-1)
         # One table lookup per voxel for all that depends on the class; every sample has its own signal and gain.
-        tables = torch.cat([self.embedding.weight.expand(len(style), -1, -1), gain[..., None], signal[..., None]], 2)
+        tables = torch.cat([self.embedding.weight.expand(len(style), -1, -1), gain, signal[..., None]], 2)
         rows = classes.flatten(1).long() + torch.arange(len(style), device=classes.device)[:, None] * tables.shape[1]
         values = F.embedding(rows, tables.flatten(0, 1))
         labels = values.transpose(1, 2).reshape(len(style), tables.shape[2], *classes.shape[1:])
         fine = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")
-        signals = labels[:, -1:] + labels[:, -2:-1] * fine
-        return code, torch.cat([labels[:, :-2], fine, signals], 1)
+        fluid, white = mixture(fine).unbind(-1)
+        signals = labels[:, -1:] + labels[:, -3:-2] * fluid + labels[:, -2:-1] * white
+        return code, torch.cat([labels[:, :-3], fine, signals], 1)
 
     def trunk(self, labels: Tensor, code: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Label channels at 1 mm to features (B, 32, R/2, A/2, S/2)."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from BrainGenLib import anatomy
-from BrainGenLib.networks.spade_renderer import SpadeRenderer
+from BrainGenLib.networks.spade_renderer import SpadeRenderer, mixture
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.acquisition import acquire
@@ -189,30 +189,31 @@ def learning_rate(progress: float, peak: float) -> float:
 
 
 def start_from(renderer: SpadeRenderer, data: Cache, training: list[Scan]) -> None:
-    """Set brightness and gain of every class to what a regression on the soft tissue of training scans gives.
+    """Set brightness and gains of every class to what a regression on the soft tissue of training scans gives.
 
-    Classes that no scan shows, and lesions, which the soft tissue map leaves out, have no gain.
+    Classes that no scan shows, and lesions, which the soft tissue map leaves out, have no gains.
     """
     seen: list[list[np.ndarray]] = [[] for _ in range(CLASSES)]
-    gain = np.zeros((len(CONTRASTS) + 1, CLASSES), np.float32)
+    gain = np.zeros((len(CONTRASTS) + 1, CLASSES, 2), np.float32)
     for row, contrast in enumerate(CONTRASTS):
-        covariance, variance = np.zeros(CLASSES), np.full(CLASSES, 20.0)  # where little is seen, little gain
+        moment, gram = np.zeros((CLASSES, 2)), np.tile(20 * np.eye(2), (CLASSES, 1, 1))  # little seen, little gain
         for scan in few(training, contrast):
             image = data.image(scan.case, contrast) / np.float32(255)
             image = image if scan.case.spacing == 2 else half(image)
-            labels, tissue = to_2mm(data.labels(scan.case)), tissue_of(data, scan.case).astype(np.float32)
+            labels = to_2mm(data.labels(scan.case))
+            shares = mixture(torch.from_numpy(tissue_of(data, scan.case).astype(np.float32))).numpy()
             for index in set(np.unique(labels).tolist()) - {0, *LESIONS}:
                 here = labels == index
-                x, y = tissue[here] - tissue[here].mean(), image[here] - image[here].mean()
-                covariance[index] += x @ y
-                variance[index] += x @ x
-                seen[index].append(tissue[here])
-        gain[row] = covariance / variance
+                x, y = shares[here] - shares[here].mean(0), image[here] - image[here].mean()
+                moment[index] += x.T @ y
+                gram[index] += x.T @ x
+                seen[index].append(shares[here])
+        gain[row] = np.linalg.solve(gram, moment[..., None])[..., 0]
     renderer.signal.weight.data.copy_(torch.from_numpy(typical_signals(data, training)))
-    renderer.gain.weight.data.copy_(torch.from_numpy(gain))
+    renderer.gain.weight.data.copy_(torch.from_numpy(gain.reshape(len(gain), -1)))
     for index, values in enumerate(seen):
         if values:
-            renderer.typical[index] = float(np.median(np.concatenate(values)))
+            renderer.typical[index] = torch.from_numpy(np.concatenate(values).mean(0))
 
 
 def few(training: list[Scan], contrast: str) -> list[Scan]:

@@ -14,26 +14,18 @@ import numpy as np
 import torch
 
 from BrainGenLib import anatomy, bundles
-from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
-from BrainGenLib.methods.soft_tissue import BLUR, DECODED, TISSUE_CLASSES, conditions, draw
-from BrainGenLib.networks.soft_tissue import (
-    BINS,
-    BRAIN,
-    CORNER,
-    FEATURES,
-    LEAST_SPREAD,
-    TissueDenoiser,
-    features,
-    radii,
-)
+from BrainGenLib.methods.folds import FINE
+from BrainGenLib.methods.soft_tissue import BLUR, TISSUE_CLASSES, conditions, draw_tissue, shares_of
+from BrainGenLib.networks.soft_tissue import LEAST_SPREAD, TissueDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.cache import Cache
+from BrainGenLib.training.field_diffusion import fit_gaussian, loss_of, rate_at
 from BrainGenLib.training.label_material import deformed
-from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
+from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
 from BrainGenLib.training.soft_tissue_material import Brain, brains
 
 ARGS: dict[str, Any] = {"classes": STRUCTURES, "channels": (16, 32, 64)}
@@ -75,8 +67,7 @@ def train(
     if not (out / "state.pt").is_file():
         measure(network, material)
     # A fifth faster on a CPU.
-    network = network.to(where).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    schedule = schedules.cosine()
+    network.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.unet.parameters(), lr=RATE, weight_decay=1e-4)
     run = Run(
         out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
@@ -84,19 +75,10 @@ def train(
     for step in run.steps(total):
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 50, 1.02 - step / total)
+            group["lr"] = rate_at(step, total, RATE)
         pairs = [box_of(material, network.signals, box, rng, generator) for _ in range(batch)]
         tissue, given = (torch.stack(part) for part in zip(*pairs, strict=True))
-        z = standardised(network, tissue, given)
-        # Where folds go is decided at high noise; a map with little noise is easily cleaned.
-        times = (len(schedule) * torch.rand(batch, generator=generator).sqrt()).long().to(where)
-        noise = torch.randn(z.shape, generator=generator).to(where)
-        x, inside = schedule.noised(z, noise, times), given[:, BRAIN : BRAIN + 1]
-        with autocast(where):
-            estimate, scale = network(x, schedule.alpha.to(where)[times], schedule.sigma.to(where)[times], given)
-        # In units of what the Gaussian model would leave, so that no time dominates.
-        error = ((estimate.float() - z) / scale).square() * inside
-        loss = error.sum() / inside.sum().clamp_min(1)
+        loss = loss_of(network, tissue, given, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -107,12 +89,6 @@ def train(
             run.record(**validate(cast(TissueDenoiser, run.average("network")), held_out, material, run))
     if run.step:
         run.record(**validate(cast(TissueDenoiser, run.average("network")), held_out, material, run))
-
-
-def standardised(network: TissueDenoiser, tissue: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    """Maps (N, 1, …) in the units of the diffusion, 0 outside the brain."""
-    mean, spread = network.expected(given)
-    return (tissue - mean) / spread * given[:, BRAIN : BRAIN + 1]
 
 
 def box_of(
@@ -147,7 +123,8 @@ def box_of(
         points = deformed(points, generator)
     soft = augment.warp_soft(classes, STRUCTURES, points)
     # Interpolation blurs: what was deformed is not sharp.
-    given = conditions(soft, signals, float(rng.uniform(*BLUR)), sharp=brain.sharp and not bent)
+    sigma = float(rng.uniform(*BLUR))
+    given = conditions(soft, shares_of(soft, sigma), signals, sigma, sharp=brain.sharp and not bent)
     centre = (slice(None), *(slice(margin, margin + b) for b in box))
     moved = augment.sample_field(values[None], points)
     return moved[centre], given[centre]
@@ -167,30 +144,7 @@ def measure(network: TissueDenoiser, material: list[Brain]) -> None:
             network.tissue_means[row], network.tissue_spreads[row] = float(np.median(values)), float(values.std())
     network.tissue_spreads.clamp_min_(LEAST_SPREAD)
     boxes = [box_of(material, network.signals, GRID_2MM.shape, rng, generator, True) for _ in range(MEASURED_BOXES)]
-
-    def regression(targets: list[torch.Tensor]) -> torch.Tensor:
-        gram, moment = torch.zeros(FEATURES, FEATURES).double(), torch.zeros(FEATURES).double()
-        for (_, given), target in zip(boxes, targets, strict=True):
-            inside = given[BRAIN] > 0
-            rows = features(given[None])[0][:, inside].double()
-            gram, moment = gram + rows @ rows.T, moment + rows @ target[inside].double()
-        ridge = 1e-6 * torch.trace(gram) * torch.eye(FEATURES)
-        return torch.linalg.solve(gram + ridge, moment).float()
-
-    network.mean_weights.copy_(regression([tissue[0] for tissue, _ in boxes]))
-    means = [network.expected(given[None])[0][0, 0] for _, given in boxes]
-    deviations = [
-        (tissue[0] - mean).abs() * (np.pi / 2) ** 0.5 for (tissue, _), mean in zip(boxes, means, strict=True)
-    ]
-    network.spread_weights.copy_(regression(deviations))
-    power, count = torch.zeros(BINS), torch.zeros(BINS)
-    place = (radii(GRID_2MM.shape, torch.device("cpu")) / CORNER * (BINS - 1)).round().long().flatten()
-    for tissue, given in boxes:
-        z = standardised(network, tissue[None], given[None])[0, 0]
-        found = torch.fft.rfftn(z).abs().square() / (given[BRAIN] > 0).sum()
-        power.scatter_add_(0, place, found.flatten())
-        count.scatter_add_(0, place, torch.ones(len(place)))
-    network.spectrum.copy_(power / count.clamp_min(1))
+    fit_gaussian(network, boxes)
 
 
 @torch.no_grad()
@@ -204,8 +158,9 @@ def validate(network: TissueDenoiser, held_out: list[Brain], material: list[Brai
     ratios, drawn_near, real_near, pictures = [], [], [], []
     for brain in sorted(held_out, key=lambda brain: not brain.sharp)[:2]:
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(brain.structures).long(), STRUCTURES)
-        given = conditions(one_hot.movedim(-1, 0).float().to(device), network.signals, DECODED, sharp=brain.sharp)
-        drawn = draw(network, given, torch.Generator().manual_seed(0), nothing).cpu().numpy()
+        soft = one_hot.movedim(-1, 0).float().to(device)
+        given = conditions(soft, shares_of(soft, FINE), network.signals, FINE, sharp=brain.sharp)
+        drawn = draw_tissue(network, given, torch.Generator().manual_seed(0), nothing).cpu().numpy()
         real = brain.tissue.astype(np.float32)
         inside = brain.structures > 0
         rough = [np.abs(np.diff(part, axis=0))[inside[1:] & inside[:-1]].mean() for part in (drawn, real)]
@@ -244,5 +199,5 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         target="BrainGenLib.networks.soft_tissue.TissueDenoiser", args=json.loads(json.dumps(ARGS))
     )
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
-    section = CARD.format(fwhm=2.355 * DECODED * GRID_2MM.spacing, parameters=parameters, steps=steps)
+    section = CARD.format(fwhm=2.355 * FINE * GRID_2MM.spacing, parameters=parameters, steps=steps)
     return shared_bundle.save(bundle_folder, metadata, {"soft_tissue": network}, f"{HEADING}\n{section}")

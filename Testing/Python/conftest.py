@@ -59,7 +59,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
 
     from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
     from BrainGenLib.networks.label_diffusion import LabelDenoiser
-    from BrainGenLib.networks.soft_tissue import TissueDenoiser
+    from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
     from BrainGenLib.networks.spade_renderer import SpadeRenderer
     from BrainGenLib.networks.style_encoder import StyleEncoder
 
@@ -89,6 +89,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
             "unet_channels": [16, 16],
             "attention": [False, False],
         },
+        "folds": {"classes": structures, "grid": [2 * side for side in grid], "channels": [4, 4]},
         "soft_tissue": {"classes": structures, "channels": [4, 4]},
         "renderer": {"contrasts": len(contrasts) + 1, "embedding": 2, "channels": [4, 4, 4], "head": 2},
         "style_encoder": {"channels": [4, 8]},
@@ -96,6 +97,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
     kinds = {
         "label_autoencoder": LabelAutoencoder,
         "label_diffusion": LabelDenoiser,
+        "folds": FoldDenoiser,
         "soft_tissue": TissueDenoiser,
         "renderer": SpadeRenderer,
         "style_encoder": StyleEncoder,
@@ -108,9 +110,13 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
     networks["label_autoencoder"].start_from(torch.cat([one_hot, no_lesion]).clamp_min(1e-3).log())
     # It starts at zero, and lesions need some likelier places.
     torch.nn.init.normal_(networks["label_autoencoder"].head.weight, std=0.3)
+    # Shares of fluid and white matter are those of the labels, more or less; the rest is cortex.
+    networks["folds"].mean_weights[0, 2] = networks["folds"].mean_weights[1, 4] = 0.6
+    networks["folds"].spread_weights[:, 0] = 0.1
     networks["soft_tissue"].signals.fill_(0.5)
-    networks["soft_tissue"].mean_weights[1] = 1
-    networks["soft_tissue"].spread_weights[0] = 0.2
+    networks["soft_tissue"].mean_weights[0, 1] = 1
+    networks["soft_tissue"].spread_weights[0, 0] = 0.1
+    networks["renderer"].signal.weight.data.fill_(0.5)
     networks["label_diffusion"].anatomy_mean.copy_(torch.tensor([30.0, 1100.0]).log())
     networks["label_diffusion"].anatomy_spread.fill_(0.1)
 

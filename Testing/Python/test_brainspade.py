@@ -201,24 +201,27 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
 
 
 def test_brightness_starts_from_a_regression_on_soft_tissue(tmp_path: Path) -> None:
-    """A scan that is bright where tissue is white, and one that is dark there."""
+    """A scan that is bright where tissue is white, and one, like FLAIR, that is bright where it is grey."""
     rng = np.random.default_rng(0)
     classes = ball(spaces.GRID_2MM.shape)
     soft = np.array([0.0, 1.0, 0.5, 0.0])[np.select([classes == WHITE, classes == CORTEX, classes > 0], [1, 2, 3], 0)]
     soft = soft + 0.1 * rng.standard_normal(soft.shape)
-    image = np.where(classes > 0, (60 + 120 * soft).clip(1, 255), 0).astype(np.uint8)
+    t1w = np.where(classes > 0, (60 + 120 * soft).clip(1, 255), 0).astype(np.uint8)
+    flair = np.where(classes > 0, (200 - 240 * abs(soft - 0.5)).clip(1, 255), 0).astype(np.uint8)
     writer = CacheWriter(tmp_path)
-    case = CachedCase("a", "set", "train", "template", 2, images={"T1w": (2, 2, 2), "T2w": (2, 2, 2)})
-    writer.add(case, classes, {"T1w": image, "T2w": np.where(classes > 0, 255 - image, 0).astype(np.uint8)})
+    case = CachedCase("a", "set", "train", "template", 2, images={"T1w": (2, 2, 2), "FLAIR": (2, 2, 2)})
+    writer.add(case, classes, {"T1w": t1w, "FLAIR": flair})
     writer.close()
     data = Cache(tmp_path)
     network = SpadeRenderer(**SMALL)
     start_from(network, data, scans(data)[0])
-    t1w, t2w = (CONTRASTS.index(name) for name in ("T1w", "T2w"))
-    gain = network.gain.weight.detach()
-    assert gain[t1w, WHITE] > 0.2
-    assert gain[t2w, WHITE] == pytest.approx(-gain[t1w, WHITE].item(), rel=0.05)
-    assert network.typical[[WHITE, CORTEX]].numpy() == pytest.approx([1, 0.5], abs=0.05)
+    gain = network.gain.weight.detach().unflatten(1, (-1, 2))
+    fluid, white = gain[CONTRASTS.index("T1w"), CORTEX]
+    assert fluid < -0.05
+    assert white > 0.05
+    assert (gain[CONTRASTS.index("FLAIR"), CORTEX] < -0.05).all()
+    assert network.typical[WHITE].numpy() == pytest.approx([0, 1], abs=0.05)
+    assert network.typical[CORTEX].numpy() == pytest.approx([0.1, 0.1], abs=0.1)
     assert not gain[:, [0, *(label.index for label in anatomy.lesions().values())]].any()
 
 

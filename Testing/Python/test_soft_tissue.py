@@ -11,13 +11,14 @@ from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import soft_tissue
 from BrainGenLib.methods.brainspade3d import LabelModel, sample_labels
-from BrainGenLib.methods.soft_tissue import TISSUE_CLASSES, blurred, conditions, draw, follow
+from BrainGenLib.methods.soft_tissue import TISSUE_CLASSES, blurred, conditions, draw_tissue, follow, shares_of
 from BrainGenLib.networks.soft_tissue import BINS, BRAIN, CONDITIONS, CORNER, TissueDenoiser, radii
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Generate
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import soft_tissue as recipe
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
+from BrainGenLib.training.field_diffusion import standardised
 from BrainGenLib.training.soft_tissue_material import Brain, brains
 
 TISSUES = [index for classes in TISSUE_CLASSES for index in classes]
@@ -34,8 +35,8 @@ def network():
     torch.manual_seed(0)
     network = TissueDenoiser(STRUCTURES, (4, 4)).eval()
     network.signals[GREY], network.signals[WHITE] = 0.5, 1.0
-    network.mean_weights[1] = 1.0  # the signal
-    network.spread_weights[0] = 0.1
+    network.mean_weights[0, 1] = 1.0  # the signal
+    network.spread_weights[0, 0] = 0.1
     return network
 
 
@@ -64,7 +65,7 @@ def test_blur_keeps_the_mean_and_widens_by_sigma():
 
 
 def test_conditions_blur_tissues_and_keep_what_is_known(probabilities, network):
-    given = conditions(probabilities, network.signals, 1.75)
+    given = conditions(probabilities, shares_of(probabilities, 1.75), network.signals, 1.75)
     assert given.shape == (CONDITIONS, *GRID_2MM.shape)
     classes = probabilities.argmax(0)
     assert torch.equal(given[BRAIN] > 0, classes > 0)
@@ -85,15 +86,17 @@ def test_the_gaussian_part_is_the_wiener_filter(network):
     assert torch.allclose(guess, alpha.view(-1, 1, 1, 1, 1) * x, atol=1e-5)
     assert torch.allclose(error.flatten(), sigma, atol=1e-5)
     # Without power at high frequencies nothing of them remains.
-    network.spectrum[BINS // 4 :] = 0
+    network.spectrum[:, BINS // 4 :] = 0
     smooth, _ = network.gaussian(x, alpha, sigma)
     coefficients = torch.fft.rfftn(smooth, dim=(2, 3, 4)).abs()[0, 0]
     assert coefficients[radii((16, 16, 16), x.device) > CORNER / 3].max() < 1e-4
 
 
 def test_the_same_seed_draws_the_same_map_and_none_outside(network, probabilities):
-    given = conditions(probabilities, network.signals, 1.75)
-    one, same, other = (draw(network, given, torch.Generator().manual_seed(seed), nothing) for seed in (1, 1, 2))
+    given = conditions(probabilities, shares_of(probabilities, 1.75), network.signals, 1.75)
+    one, same, other = (
+        draw_tissue(network, given, torch.Generator().manual_seed(seed), nothing) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert one[given[BRAIN] == 0].abs().max() == 0
@@ -118,7 +121,10 @@ def test_labels_of_tissues_follow_the_map_and_nothing_else_moves(network, probab
     # A sulcus from above, through cortex and white matter.
     soft = torch.where(torch.isin(before, torch.tensor(WHITE)), 1.0, 0.5) * (before > 0)
     soft[20:24, :, 50:] = 0
-    after = follow(network, probabilities.log(), soft).argmax(0)
+    shown = torch.stack([(soft == value) & tissue for value in (0.0, 0.5, 1.0)]).float()
+    shares = blurred(shown, 1.75)
+    shares = shares / shares.sum(0).clamp_min(1e-6)
+    after = follow(network, probabilities.log(), shares, soft).argmax(0)
     cortex = torch.isin(before, torch.tensor(GREY))
     opened = cortex.clone()
     opened[:20] = opened[24:] = False
@@ -131,6 +137,17 @@ def test_labels_of_tissues_follow_the_map_and_nothing_else_moves(network, probab
     assert (side[after][both] == side[before][both]).all()
 
 
+def test_tissues_have_the_volumes_of_the_shares(network, probabilities):
+    """A map that says nothing of where, and little fluid, leaves the asked volumes."""
+    tissue = torch.isin(probabilities.argmax(0), torch.tensor(TISSUES))
+    generator = torch.Generator().manual_seed(0)
+    soft = (0.5 + 0.2 * torch.randn(tissue.shape, generator=generator)) * tissue
+    shares = shares_of(probabilities, 1.75)
+    after = follow(network, probabilities.log(), shares, soft).argmax(0)
+    found = [int(torch.isin(after[tissue], torch.tensor(group)).sum()) for group in (FLUID, GREY, WHITE)]
+    assert found == pytest.approx(shares[:, tissue].sum(1).tolist(), rel=0.02)
+
+
 def test_measuring_makes_it_the_gaussian_model_of_the_maps(brain):
     network = TissueDenoiser(STRUCTURES, (4, 4))
     recipe.measure(network, [brain])
@@ -138,7 +155,7 @@ def test_measuring_makes_it_the_gaussian_model_of_the_maps(brain):
     assert network.tissue_means[1:].numpy() == pytest.approx([0.5, 1], abs=0.02)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     tissue, given = recipe.box_of([brain], network.signals, GRID_2MM.shape, rng, generator, True)
-    z = recipe.standardised(network, tissue[None], given[None])[0, 0][given[BRAIN] > 0]
+    z = standardised(network, tissue[None], given[None])[0, 0][given[BRAIN] > 0]
     assert float(z.mean()) == pytest.approx(0, abs=0.2)
     assert 0.3 < float(z.std()) < 2
 
@@ -183,7 +200,7 @@ def test_a_cache_without_t1w_scans_is_refused(tmp_path, phantom_classes):
 def test_drawn_tissue_moves_borders_within_the_same_outline(tiny_folder):
     model = LabelModel.from_bundle(bundles.Bundle(tiny_folder / "brainspade3d"), "cpu")
     drawn = sample_labels(model, Generate(seed=3), Silent())
-    model.tissue = None
+    model.detail = None
     plain = sample_labels(model, Generate(seed=3), Silent())
     assert (plain.classes_2mm != drawn.classes_2mm).any()
     assert spaces.dice(plain.classes_2mm > 0, drawn.classes_2mm > 0) > 0.98

@@ -1,0 +1,59 @@
+"""Where the cortex folds: coarse shares of the cerebral tissues, drawn by diffusion given a generated anatomy.
+
+The middle stage of the cascade (Ho et al. 2022, arXiv 2106.15282). A generated code says how large a brain, its
+ventricles and its deep structures are, and nothing of gyri, which in template space are nearly independent of these.
+This stage draws them at 4 mm, whole brains at once; the soft tissue map, at 2 mm, follows it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from BrainGenLib.diffusion.samplers import Callback
+from BrainGenLib.methods import soft_tissue
+from BrainGenLib.networks.soft_tissue import BRAIN, FoldDenoiser
+
+BLUR = (3.0, 5.0)
+"""Smallest and largest standard deviation (4 mm voxels) of the blur of labels in training: no gyrus outlasts it."""
+DRAWN = 0.8
+"""Blur (4 mm voxels) of the shares that are drawn."""
+DECODED, DECODED_ALREADY = 4.0, 1.2
+"""Blur (4 mm voxels) that generated anatomies are told with, and the part of it that they have of their own."""
+FINE, FINE_ALREADY = 1.9, 1.4
+"""The same in 2 mm voxels for the soft tissue map: the drawn shares, interpolated, and the generated outline."""
+
+
+def halved(probabilities: torch.Tensor) -> torch.Tensor:
+    """Soft labels (C, …) at twice the spacing."""
+    return F.avg_pool3d(probabilities[None], 2)[0]
+
+
+def conditions(
+    network: FoldDenoiser, probabilities: torch.Tensor, sigma: float, already: float = 0.0
+) -> torch.Tensor:
+    """What the network is told (CONDITIONS + 2, …) of soft labels (STRUCTURES, …) on the template grid at 4 mm."""
+    shares = soft_tissue.shares_of(probabilities, sigma, already)
+    given = soft_tissue.conditions(probabilities, shares, network.signals, sigma, already)
+    given[BRAIN] *= ~soft_tissue.others(probabilities)
+    return torch.cat([given, network.average * given[BRAIN]])
+
+
+def draw_shares(
+    network: FoldDenoiser, probabilities: torch.Tensor, generator: torch.Generator, callback: Callback
+) -> torch.Tensor:
+    """Shares (3, …) of fluid, cortex and white matter for soft labels (STRUCTURES, …) on GRID_2MM.
+
+    Raises:
+        ValueError: there is no cerebral tissue.
+    """
+    given = conditions(network, halved(probabilities), DECODED, DECODED_ALREADY)
+    fluid, white = soft_tissue.draw(network, given, generator, callback).clamp(0, 1)
+    white = white.minimum(1 - fluid)
+    drawn = torch.stack([fluid, 1 - fluid - white, white])
+    fine = F.interpolate(
+        torch.cat([drawn * given[BRAIN], given[BRAIN][None]])[None], scale_factor=2, mode="trilinear"
+    )[0]
+    # Splinters of tissue that no 4 mm voxel shows keep what their labels say.
+    labelled = soft_tissue.shares_of(probabilities, FINE, FINE_ALREADY)
+    return torch.where(fine[3] > 0.1, fine[:3] / fine[3].clamp_min(0.1), labelled)
