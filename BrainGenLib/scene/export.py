@@ -57,7 +57,8 @@ def _replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-            part = Path(folder) / path.name
+            # MRML's writer works in another folder than ours, where a relative name means nothing.
+            part = Path(folder).resolve() / path.name
             yield part
             os.replace(part, path)
     except OSError as error:

@@ -1,6 +1,7 @@
 """A case in an MRML scene on slicer-core, its file, its picture, and the way back."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,8 +284,9 @@ def test_a_scan_without_labels_can_be_shown(case, tmp_path):
     assert (tmp_path / "scan.png").stat().st_size > 10_000
 
 
-def test_labels_without_an_image_can_be_shown(case, tmp_path):
-    save_scene(Case({}, case.labels, case.affine), tmp_path / "labels.mrb", tmp_path / "labels.png")
+def test_labels_without_an_image_can_be_shown(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_scene(Case({}, case.labels, case.affine), Path("labels.mrb"), Path("labels.png"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.mrb", "labels.png"]
 
 
