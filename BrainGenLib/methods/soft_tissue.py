@@ -100,7 +100,7 @@ def conditions(
 
 @torch.inference_mode()
 def draw(network: FieldDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback) -> torch.Tensor:
-    """A field (outputs, …) for conditions (CONDITIONS, …), 0 where :data:`BRAIN` is.
+    """A field (outputs, …) for conditions (CONDITIONS, …), 0 where :data:`BRAIN` is 0.
 
     Raises:
         ValueError: there is no brain.

@@ -161,7 +161,7 @@ class FieldDenoiser(nn.Module):
     def forward(
         self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, given: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Estimate of z, 0 where :data:`BRAIN` is, and the standard error (N, outputs, 1, 1, 1) of its Gaussian part.
+        """Estimate of z, 0 where :data:`BRAIN` is 0; standard error (N, outputs, 1, 1, 1) of its Gaussian part.
 
         Args:
             x: noised standardised fields (N, outputs, …); sides are multiples of :data:`MULTIPLE`.

@@ -1,16 +1,21 @@
-"""What the recipes of soft tissue and of folds share: the Gaussian model that they start as, and the loss."""
+"""What the recipes of soft tissue and of folds share: the Gaussian model that they start as, training, and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.networks.soft_tissue import BINS, BRAIN, CORNER, FieldDenoiser, features, radii
-from BrainGenLib.training.run import autocast
+from BrainGenLib.training.run import Run, autocast
 
+T = TypeVar("T")
+RATE = 3e-3
 Pair = tuple[torch.Tensor, torch.Tensor]
 """A field (outputs, …) and its conditions (C, …)."""
 
@@ -66,6 +71,97 @@ def loss_of(
     return error.sum() / inside.sum().clamp_min(1)
 
 
-def rate_at(step: int, total: int, peak: float) -> float:
-    """Learning rate: a short warm-up, then linear to nearly nothing, which sharpens folds more than more steps do."""
-    return peak * min(1, (step + 1) / 50, 1.02 - step / total)
+@dataclass(frozen=True)
+class Preset:
+    """Sizes that a device can carry; ``decay`` is that of the moving average."""
+
+    batch: int
+    steps: int
+    decay: float
+
+
+def train_field(
+    network: FieldDenoiser,
+    pair: Callable[[np.random.Generator, torch.Generator], Pair],
+    validate: Callable[[FieldDenoiser, Run], dict[str, float]],
+    out: Path,
+    preset: Preset,
+    *,
+    where: torch.device,
+    minutes: float | None,
+    steps: int | None,
+) -> None:
+    """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``.
+
+    Args:
+        network: as it starts; its buffers have been measured if the run is new.
+        pair: draws a training example.
+        validate: figures of the averaged network, recorded every 500 steps and at the end.
+    """
+    total = steps or preset.steps
+    # A fifth faster on a CPU.
+    network.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.unet.parameters(), lr=RATE, weight_decay=1e-4)
+    run = Run(
+        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=preset.decay, minutes=minutes
+    )
+    for step in run.steps(total):
+        rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1, (step + 1) / 50, 1.02 - step / total)
+        pairs = [pair(rng, generator) for _ in range(preset.batch)]
+        fields, given = (torch.stack(part) for part in zip(*pairs, strict=True))
+        loss = loss_of(network, fields, given, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        run.update_averages()
+        run.log(loss=loss.detach())
+        if (step + 1) % 500 == 0:
+            run.record(**validate(cast(FieldDenoiser, run.average("network")), run))
+    if run.step:
+        run.record(**validate(cast(FieldDenoiser, run.average("network")), run))
+
+
+def likeness(
+    drawn: torch.Tensor,
+    real: torch.Tensor,
+    expected: torch.Tensor,
+    inside: torch.Tensor,
+    cases: Iterable[torch.Tensor],
+) -> dict[str, float]:
+    """How a drawn field (outputs, …) resembles the real one, and whether it copies a training case.
+
+    ``texture`` is the ratio of mean absolute differences between neighbours (drawn to real), ``nearest`` the highest
+    correlation of what was drawn beyond the expectation with that of a case, ``between`` that of the real one.
+    """
+
+    def roughness(field: torch.Tensor) -> torch.Tensor:
+        return field.diff(dim=1).abs()[:, inside[1:] & inside[:-1]].mean()
+
+    def detail(field: torch.Tensor) -> torch.Tensor:
+        return (field - expected)[:, inside].flatten()
+
+    own = torch.stack([detail(drawn), detail(real)])
+    near = [torch.corrcoef(torch.cat([own, detail(case)[None]]))[2, :2] for case in cases]
+    nearest, between = torch.stack(near).amax(0).tolist()
+    return {"texture": float(roughness(drawn) / roughness(real)), "nearest": nearest, "between": between}
+
+
+def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Figure by figure."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def slices(volume: torch.Tensor) -> np.ndarray:
+    """An axial and a coronal slice side by side."""
+    values = volume.cpu().numpy()
+    flat = [values[:, :, int(values.shape[2] * 0.6)].T[::-1], values[:, values.shape[1] // 2, :].T[::-1]]
+    height = max(view.shape[0] for view in flat)
+    return np.concatenate([np.pad(view, ((0, height - view.shape[0]), (0, 0))) for view in flat], 1)
+
+
+def some(material: Sequence[T], count: int) -> list[T]:
+    """Up to ``count`` of them, spread over all."""
+    return [material[i] for i in np.linspace(0, len(material) - 1, min(len(material), count)).astype(int)]

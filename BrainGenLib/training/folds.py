@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.diffusion.samplers import nothing
@@ -23,18 +22,24 @@ from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.cache import Cache
-from BrainGenLib.training.field_diffusion import Pair, fit_gaussian, loss_of, rate_at
+from BrainGenLib.training.field_diffusion import (
+    Pair,
+    Preset,
+    fit_gaussian,
+    likeness,
+    mean_of,
+    slices,
+    some,
+    train_field,
+)
 from BrainGenLib.training.label_material import deformed
 from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
-from BrainGenLib.training.soft_tissue import slices
 from BrainGenLib.training.soft_tissue_material import brains
+from BrainGenLib.training.tissues import typical_values
 
 GRID = tuple(side // 2 for side in GRID_2MM.shape)
 ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (16, 32, 64)}
-BATCH = {"gpu": 16, "cpu": 2}
-STEPS = {"gpu": 12_000, "cpu": 2500}
-DECAY = {"gpu": 0.999, "cpu": 0.99}
-RATE = 3e-3
+PRESETS = {"gpu": Preset(batch=16, steps=12_000, decay=0.999), "cpu": Preset(batch=2, steps=2500, decay=0.99)}
 DEFORMED = 0.5
 MEASURED = 40
 HEADING = "## Folds"
@@ -42,7 +47,7 @@ CARD = """
 A diffusion model of the shares of fluid, cortex and white matter at 4 mm, given an anatomy whose cerebral tissue is
 blurred to {fwhm:.0f} mm, and the average of the training brains in template space: it says where gyri and sulci are,
 of which a generated code knows nothing. {parameters:.1f} M parameters, {steps} training steps on the label maps of
-the {brains} brains that also teach soft tissue.
+the brains that also teach soft tissue.
 
 **Limits.** Main sulci lie where they do on average; all others are plausible, not anatomical.
 """
@@ -58,45 +63,21 @@ def train(
 ) -> None:
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
     where = pick_device(device)
-    size = size_for(where)
-    batch, total = BATCH[size], steps or STEPS[size]
-    material, held_out = (coarse_brains(Cache(cache), split) for split in ("train", "test"))
+    data = Cache(cache)
+    material, held_out = ([coarse(brain.structures) for brain in brains(data, part)] for part in ("train", "test"))
     network = FoldDenoiser(**ARGS)
     if not (out / "state.pt").is_file():
         measure(network, material)
-    # A fifth faster on a CPU.
-    network.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.unet.parameters(), lr=RATE, weight_decay=1e-4)
-    run = Run(
-        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
+    train_field(
+        network,
+        lambda rng, generator: pair_of(network, material[rng.integers(len(material))], rng, generator),
+        lambda average, run: validate(cast(FoldDenoiser, average), held_out, material, run),
+        out,
+        PRESETS[size_for(where)],
+        where=where,
+        minutes=minutes,
+        steps=steps,
     )
-    (out / "brains.json").write_text(json.dumps(len(material)))
-    for step in run.steps(total):
-        rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, total, RATE)
-        pairs = [pair_of(network, material[rng.integers(len(material))], rng, generator) for _ in range(batch)]
-        shares, given = (torch.stack(part) for part in zip(*pairs, strict=True))
-        loss = loss_of(network, shares, given, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        run.update_averages()
-        run.log(loss=loss.detach())
-        if (step + 1) % 500 == 0:
-            run.record(**validate(cast(FoldDenoiser, run.average("network")), held_out, material, run))
-    if run.step:
-        run.record(**validate(cast(FoldDenoiser, run.average("network")), held_out, material, run))
-
-
-def coarse_brains(cache: Cache, split: str) -> list[torch.Tensor]:
-    """Soft labels (STRUCTURES, 4 mm grid) of a split, uint8 with 255 for 1.
-
-    Raises:
-        ValueError: there is none.
-    """
-    return [coarse(brain.structures) for brain in brains(cache, split)]
 
 
 def coarse(structures: np.ndarray) -> torch.Tensor:
@@ -131,8 +112,7 @@ def mirrored(soft: torch.Tensor) -> torch.Tensor:
 def measure(network: FoldDenoiser, material: list[torch.Tensor]) -> None:
     """Set the average brain, what tells structures apart, and the Gaussian model."""
     # Structures are told apart by their tissue; what else they differ in does not bear on folds.
-    for label in anatomy.labels()[1:STRUCTURES]:
-        network.signals[label.index] = {"csf": 0.0, "gm": 0.5, "deep_gm": 0.7}.get(label.tissue, 1.0)
+    network.signals.copy_(torch.from_numpy(typical_values()[:STRUCTURES]))
     total, weight = torch.zeros_like(network.average), torch.zeros(GRID)
     for brain in material:
         soft = brain.float() / 255
@@ -142,41 +122,30 @@ def measure(network: FoldDenoiser, material: list[torch.Tensor]) -> None:
             weight += tissue
     network.average.copy_(total / weight.clamp_min(1))
     rng = np.random.default_rng(0)
-    chosen = [material[i] for i in np.linspace(0, len(material) - 1, min(len(material), MEASURED)).astype(int)]
-    fit_gaussian(
-        network,
-        [shares_and_conditions(network, brain.float() / 255, float(rng.uniform(*BLUR))) for brain in chosen],
-    )
+    pairs = [
+        shares_and_conditions(network, brain.float() / 255, float(rng.uniform(*BLUR)))
+        for brain in some(material, MEASURED)
+    ]
+    fit_gaussian(network, pairs)
 
 
 @torch.no_grad()
 def validate(
     network: FoldDenoiser, held_out: list[torch.Tensor], material: list[torch.Tensor], run: Run
 ) -> dict[str, float]:
-    """Shares of two held-out brains drawn from their blurred labels, beside the real ones.
-
-    ``texture`` is the ratio of mean absolute differences between neighbours (drawn to real), ``nearest`` the highest
-    correlation of what was drawn beyond the expectation with that of a training case, ``between`` that of the real.
-    """
+    """:func:`likeness` of shares that are drawn for two held-out brains from their blurred labels, and a picture."""
     device = network.signals.device
-    ratios, pictures = [], []
-    near: dict[str, list[float]] = {"nearest": [], "between": []}
+    found, pictures = [], []
     for brain in held_out[:2]:
         shares, given = shares_and_conditions(network, brain.to(device).float() / 255, DECODED)
         drawn = draw(network, given, torch.Generator().manual_seed(0), nothing)
-        inside = given[BRAIN] > 0
-        rough = [part.diff(dim=1).abs()[:, inside[1:] & inside[:-1]].mean() for part in (drawn, shares)]
-        ratios.append(float(rough[0] / rough[1]))
-        expected = network.expected(given[None])[0][0]
-        cases = [shares_of(case.to(device).float() / 255, DRAWN)[[0, 2]] for case in material]
-        for name, part in (("nearest", drawn), ("between", shares)):
-            own = [(field - expected)[:, inside].flatten() for field in (part, *cases)]
-            near[name].append(float(torch.corrcoef(torch.stack(own))[0, 1:].max()))
+        expected, inside = network.expected(given[None])[0][0], given[BRAIN] > 0
+        cases = (shares_of(case.to(device).float() / 255, DRAWN)[[0, 2]] for case in material)
+        found.append(likeness(drawn, shares, expected, inside, cases))
         maps = [(1 - part[0] + part[1]) / 2 * inside for part in (shares, drawn, expected)]
-        pictures.append(np.concatenate([slices(part.cpu().numpy()) for part in maps], 1))
-    picture = torch.from_numpy(np.concatenate(pictures))[None, None]
-    run.picture("folds", F.interpolate(picture, scale_factor=2.0, mode="nearest")[0, 0].numpy())
-    return {"texture": float(np.mean(ratios))} | {name: float(np.mean(found)) for name, found in near.items()}
+        pictures.append(np.concatenate([slices(part) for part in maps], 1))
+    run.picture("folds", np.concatenate(pictures).repeat(2, 0).repeat(2, 1))
+    return mean_of(found)
 
 
 def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
@@ -195,6 +164,5 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         fwhm=2.355 * DECODED * 2 * GRID_2MM.spacing,
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,
         steps=steps,
-        brains=json.loads((run / "brains.json").read_text()),
     )
     return shared_bundle.save(bundle_folder, metadata, {"folds": network}, f"{HEADING}\n{section}")

@@ -29,7 +29,8 @@ case says so.
 
 **Limits.** Lesions do not push tissue aside (no mass effect). Anatomies are adult. Tumour parts come from very few
 cases. Volumes of `ventricles` and `brain` are in template space, after affine registration: not head-size corrected
-otherwise, and not those of a native scan. Fine cortical folding is plausible, not anatomical.
+otherwise, and not those of a native scan. Of the anatomy only the main modes of the training brains are decoded, so
+anatomies keep near the average; gyri come from the next stages.
 """
 
 

@@ -17,6 +17,7 @@ from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.lesions import to_2mm
 from BrainGenLib.training.soft_tissue_material import brain_of, half
+from BrainGenLib.training.tissues import typical_values
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T1ce")
 ANY = len(CONTRASTS)  # index of 'any contrast': the style code alone decides
@@ -336,10 +337,7 @@ def tissue_of(cache: Cache, case: CachedCase) -> np.ndarray:
     brain = brain_of(cache, case)
     if brain is not None:
         return brain.tissue
-    values = np.zeros(256, np.float16)
-    for label in anatomy.labels()[1:]:
-        values[label.index] = {"csf": 0.0, "gm": 0.5, "deep_gm": 0.7}.get(label.tissue, 1.0)
-    return values[to_2mm(cache.labels(case))]
+    return typical_values().astype(np.float16)[to_2mm(cache.labels(case))]
 
 
 def doubled(image: np.ndarray) -> np.ndarray:

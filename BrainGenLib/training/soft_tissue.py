@@ -18,30 +18,27 @@ from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods.folds import FINE
 from BrainGenLib.methods.soft_tissue import BLUR, TISSUE_CLASSES, conditions, draw_tissue, shares_of
-from BrainGenLib.networks.soft_tissue import LEAST_SPREAD, TissueDenoiser
+from BrainGenLib.networks.soft_tissue import BRAIN, LEAST_SPREAD, TissueDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.cache import Cache
-from BrainGenLib.training.field_diffusion import fit_gaussian, loss_of, rate_at
+from BrainGenLib.training.field_diffusion import Preset, fit_gaussian, likeness, mean_of, slices, some, train_field
 from BrainGenLib.training.label_material import deformed
 from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
 from BrainGenLib.training.soft_tissue_material import Brain, brains
 
 ARGS: dict[str, Any] = {"classes": STRUCTURES, "channels": (16, 32, 64)}
 BOX = {"gpu": (64, 64, 64), "cpu": (40, 48, 40)}
-BATCH = {"gpu": 16, "cpu": 2}
-STEPS = {"gpu": 12_000, "cpu": 5000}
-DECAY = {"gpu": 0.999, "cpu": 0.995}
-RATE = 3e-3
+PRESETS = {"gpu": Preset(batch=16, steps=12_000, decay=0.999), "cpu": Preset(batch=2, steps=5000, decay=0.995)}
 SHARP = 0.5
 """Share of boxes from scans of 1 mm."""
 DEFORMED = 0.3
 MEASURED_BOXES = 30
 HEADING = "## Soft tissue"
 CARD = """
-A diffusion model of soft tissue maps at 2 mm (fluid 0, grey ½, white matter 1), given labels blurred to
-{fwhm:.0f} mm: it draws the folds and sulci that codes of 8 mm cells leave open, and what differs within a structure.
+A diffusion model of soft tissue maps at 2 mm (fluid 0, grey ½, white matter 1), given labels whose cerebral tissue is
+blurred to {fwhm:.0f} mm, as the folds stage draws it: it adds sulci, and what differs within a structure.
 {parameters:.1f} M parameters, {steps} training steps on the T1w scans of the label model's cases.
 
 **Limits.** Folds are plausible, not anatomical: named sulci are where the coarse map puts them, or nowhere. The map
@@ -60,35 +57,21 @@ def train(
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
     where = pick_device(device)
     size = size_for(where)
-    box, batch, total = BOX[size], BATCH[size], steps or STEPS[size]
     data = Cache(cache)
     material, held_out = brains(data, "train"), brains(data, "test")
     network = TissueDenoiser(**ARGS)
     if not (out / "state.pt").is_file():
         measure(network, material)
-    # A fifth faster on a CPU.
-    network.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.unet.parameters(), lr=RATE, weight_decay=1e-4)
-    run = Run(
-        out, {"network": network}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
+    train_field(
+        network,
+        lambda rng, generator: box_of(material, network.signals, BOX[size], rng, generator),
+        lambda average, run: validate(cast(TissueDenoiser, average), held_out, material, run),
+        out,
+        PRESETS[size],
+        where=where,
+        minutes=minutes,
+        steps=steps,
     )
-    for step in run.steps(total):
-        rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, total, RATE)
-        pairs = [box_of(material, network.signals, box, rng, generator) for _ in range(batch)]
-        tissue, given = (torch.stack(part) for part in zip(*pairs, strict=True))
-        loss = loss_of(network, tissue, given, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        run.update_averages()
-        run.log(loss=loss.detach())
-        if (step + 1) % 500 == 0:
-            run.record(**validate(cast(TissueDenoiser, run.average("network")), held_out, material, run))
-    if run.step:
-        run.record(**validate(cast(TissueDenoiser, run.average("network")), held_out, material, run))
 
 
 def box_of(
@@ -133,7 +116,7 @@ def box_of(
 def measure(network: TissueDenoiser, material: list[Brain]) -> None:
     """Set the typical signals, the regression of mean and spread, the spectrum and the tissues' intensities."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    few = [material[i] for i in np.linspace(0, len(material) - 1, min(len(material), 40)).astype(int)]
+    few = some(material, 40)
     for index in range(1, STRUCTURES):
         values = np.concatenate([brain.tissue[brain.structures == index] for brain in few]).astype(np.float32)
         network.signals[index] = float(np.median(values)) if values.size else 0.5
@@ -149,41 +132,21 @@ def measure(network: TissueDenoiser, material: list[Brain]) -> None:
 
 @torch.no_grad()
 def validate(network: TissueDenoiser, held_out: list[Brain], material: list[Brain], run: Run) -> dict[str, float]:
-    """Maps of two held-out brains drawn from their blurred labels, beside the real ones.
-
-    ``texture`` is the ratio of mean absolute differences between neighbours (drawn to real), ``nearest`` the highest
-    correlation of a drawn map's fine part with that of a training case, ``between`` that of the real one with it.
-    """
+    """:func:`likeness` of maps that are drawn for two held-out brains from their blurred labels, and a picture."""
     device = network.signals.device
-    ratios, drawn_near, real_near, pictures = [], [], [], []
+    found, pictures = [], []
     for brain in sorted(held_out, key=lambda brain: not brain.sharp)[:2]:
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(brain.structures).long(), STRUCTURES)
         soft = one_hot.movedim(-1, 0).float().to(device)
         given = conditions(soft, shares_of(soft, FINE), network.signals, FINE, sharp=brain.sharp)
-        drawn = draw_tissue(network, given, torch.Generator().manual_seed(0), nothing).cpu().numpy()
-        real = brain.tissue.astype(np.float32)
-        inside = brain.structures > 0
-        rough = [np.abs(np.diff(part, axis=0))[inside[1:] & inside[:-1]].mean() for part in (drawn, real)]
-        ratios.append(rough[0] / rough[1])
-        expected = network.expected(given[None])[0][0, 0].cpu().numpy()
-        others = [other.tissue.astype(np.float32) for other in material]
-        drawn_near.append(max(np.corrcoef((drawn - expected)[inside], (o - expected)[inside])[0, 1] for o in others))
-        real_near.append(max(np.corrcoef((real - expected)[inside], (o - expected)[inside])[0, 1] for o in others))
-        pictures.append(np.concatenate([slices(part) for part in (real, drawn, expected)], 1))
+        drawn = draw_tissue(network, given, torch.Generator().manual_seed(0), nothing)
+        real = torch.from_numpy(brain.tissue).to(device).float()
+        cases = (torch.from_numpy(case.tissue).to(device).float()[None] for case in material)
+        expected = network.expected(given[None])[0][0, 0]
+        found.append(likeness(drawn[None], real[None], expected[None], given[BRAIN] > 0, cases))
+        pictures.append(np.concatenate([slices(view) for view in (real, drawn, expected)], 1))
     run.picture("tissue", np.concatenate(pictures) / 1.2)
-    return {
-        "texture": float(np.mean(ratios)),
-        "nearest": float(np.mean(drawn_near)),
-        "between": float(np.mean(real_near)),
-    }
-
-
-def slices(tissue: np.ndarray) -> np.ndarray:
-    """An axial and a coronal slice side by side."""
-    views = [tissue[:, :, int(tissue.shape[2] * 0.6)], tissue[:, tissue.shape[1] // 2, :]]
-    flat = [view.T[::-1] for view in views]
-    height = max(view.shape[0] for view in flat)
-    return np.concatenate([np.pad(view, ((0, height - view.shape[0]), (0, 0))) for view in flat], 1)
+    return mean_of(found)
 
 
 def export(run: Path, bundle_folder: Path) -> bundles.Bundle:

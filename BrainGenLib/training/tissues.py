@@ -122,3 +122,9 @@ def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndar
     grey = np.median(flat[np.isin(structures, GREY)])
     soft = np.interp(flat, [2 * fluid - grey, fluid, grey, white, 2 * white - grey], [-0.5, 0, 0.5, 1, 1.5])
     return np.where(structures > 0, soft.clip(*RANGE), 0).astype(np.float32)
+
+
+def typical_values() -> np.ndarray:
+    """What a soft tissue map holds of every class (classes,), float32, as far as its tissue says."""
+    values = {"csf": 0.0, "gm": 0.5, "deep_gm": 0.7}
+    return np.array([values.get(label.tissue, 1.0) * (label.index > 0) for label in anatomy.labels()], np.float32)

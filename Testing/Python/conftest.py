@@ -184,3 +184,22 @@ def _save_segmenter(folder: Path) -> None:
         parameters={"classes": classes},
     )
     save(folder, metadata, {"segmenter": LabelUNet(**arguments)}, "For tests.", "Apache-2.0")
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Folds and soft tissue in two steps."""
+    from BrainGenLib.methods import soft_tissue
+
+    monkeypatch.setattr(soft_tissue, "STEPS", 2)
+
+
+@pytest.fixture
+def probabilities(phantom_classes):
+    """Soft labels of the phantom."""
+    import torch
+
+    from BrainGenLib.lesions import STRUCTURES
+
+    one_hot = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES)
+    return one_hot.movedim(-1, 0).float() * 0.98 + 0.02 / STRUCTURES

@@ -15,10 +15,7 @@ from BrainGenLib.networks.soft_tissue import BRAIN, CONDITIONS, FoldDenoiser
 from BrainGenLib.training import folds as recipe
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(soft_tissue, "STEPS", 2)
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture
@@ -29,12 +26,6 @@ def network():
     network.mean_weights[0, 2] = network.mean_weights[1, 4] = 1.0
     network.spread_weights[:, 0] = 0.1
     return network
-
-
-@pytest.fixture
-def probabilities(phantom_classes):
-    one_hot = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES)
-    return one_hot.movedim(-1, 0).float() * 0.98 + 0.02 / STRUCTURES
 
 
 def test_only_cerebral_tissue_is_told_to_be_drawn(network, probabilities):

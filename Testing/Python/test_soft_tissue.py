@@ -25,9 +25,7 @@ TISSUES = [index for classes in TISSUE_CLASSES for index in classes]
 FLUID, GREY, WHITE = (list(classes) for classes in TISSUE_CLASSES)
 
 
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(soft_tissue, "STEPS", 2)
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture
@@ -38,12 +36,6 @@ def network():
     network.mean_weights[0, 1] = 1.0  # the signal
     network.spread_weights[0, 0] = 0.1
     return network
-
-
-@pytest.fixture
-def probabilities(phantom_classes):
-    one_hot = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES)
-    return one_hot.movedim(-1, 0).float() * 0.98 + 0.02 / STRUCTURES
 
 
 @pytest.fixture
