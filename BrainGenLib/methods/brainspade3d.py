@@ -224,7 +224,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
-    stages = request.steps + 2 * soft_tissue.STEPS + 2
+    stages = request.steps + folds.STEPS + soft_tissue.STEPS + 2
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
@@ -233,7 +233,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         report.step("folds", request.steps + 1 + index, stages)
 
     def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("tissue", request.steps + 1 + soft_tissue.STEPS + index, stages)
+        report.step("tissue", request.steps + 1 + folds.STEPS + index, stages)
 
     steps = schedules.cosine().trailing(request.steps)
     shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
@@ -250,7 +250,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         log_anatomy = log_anatomy.to(model.device)
         probabilities = log_anatomy.softmax(0)
         shares = folds.draw_shares(folding, probabilities, generator, fold_progress)
-        given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE, folds.FINE_ALREADY)
+        given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE)
         tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress)
         log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())
     report.step("placing lesions", stages - 1, stages)

@@ -16,12 +16,13 @@ from BrainGenLib.networks.soft_tissue import BRAIN, FoldDenoiser
 
 BLUR = (3.0, 5.0)
 """Smallest and largest standard deviation (4 mm voxels) of the blur of labels in training: no gyrus outlasts it."""
-DRAWN = 0.8
-"""Blur (4 mm voxels) of the shares that are drawn."""
+STEPS = 12
+TEMPERATURE = 0.85
+"""Share of what is drawn beyond the expected shares: a little less than all leaves fewer specks."""
 DECODED, DECODED_ALREADY = 4.0, 1.2
 """Blur (4 mm voxels) that generated anatomies are told with, and the part of it that they have of their own."""
-FINE, FINE_ALREADY = 1.9, 1.4
-"""The same in 2 mm voxels for the soft tissue map: the drawn shares, interpolated, and the generated outline."""
+FINE = 1.0
+"""Blur (2 mm voxels) that drawn shares have once they are interpolated."""
 
 
 def halved(probabilities: torch.Tensor) -> torch.Tensor:
@@ -48,12 +49,13 @@ def draw_shares(
         ValueError: there is no cerebral tissue.
     """
     given = conditions(network, halved(probabilities), DECODED, DECODED_ALREADY)
-    fluid, white = soft_tissue.draw(network, given, generator, callback).clamp(0, 1)
+    drawn = soft_tissue.draw(network, given, generator, callback, steps=STEPS, temperature=TEMPERATURE)
+    fluid, white = drawn.clamp(0, 1)
     white = white.minimum(1 - fluid)
-    drawn = torch.stack([fluid, 1 - fluid - white, white])
+    shares = torch.stack([fluid, 1 - fluid - white, white])
     fine = F.interpolate(
-        torch.cat([drawn * given[BRAIN], given[BRAIN][None]])[None], scale_factor=2, mode="trilinear"
+        torch.cat([shares * given[BRAIN], given[BRAIN][None]])[None], scale_factor=2, mode="trilinear"
     )[0]
     # Splinters of tissue that no 4 mm voxel shows keep what their labels say.
-    labelled = soft_tissue.shares_of(probabilities, FINE, FINE_ALREADY)
+    labelled = soft_tissue.shares_of(probabilities, FINE)
     return torch.where(fine[3] > 0.1, fine[:3] / fine[3].clamp_min(0.1), labelled)

@@ -22,7 +22,10 @@ from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, Tis
 
 BLUR = (0.5, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
-STEPS = 12
+STEPS = 6
+TEMPERATURE = 0.4
+"""Share of what a drawn map holds beyond the expected one. All of it is specks rather than sheets as long as networks
+are trained for hours, not days; and part of it is the noise of scans, which the renderer adds as well."""
 GIVEN = 0.7
 """Blur that maps of given segmentations are drawn for: their borders are to be kept."""
 RANGE = (-0.25, 1.5)
@@ -57,8 +60,10 @@ def shares_of(probabilities: torch.Tensor, sigma: float, already: float = 0.0) -
         sigma: blur in voxels; ``already`` is what the probabilities have.
     """
     shares = torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES])
-    smooth = blurred(shares * ~others(probabilities), math.sqrt(sigma**2 - already**2))
-    return smooth / smooth.sum(0).clamp_min(1e-6)
+    shares = shares * ~others(probabilities)
+    if sigma > already:
+        shares = blurred(shares, math.sqrt(sigma**2 - already**2))
+    return shares / shares.sum(0).clamp_min(1e-6)
 
 
 def others(probabilities: torch.Tensor) -> torch.Tensor:
@@ -99,8 +104,20 @@ def conditions(
 
 
 @torch.inference_mode()
-def draw(network: FieldDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback) -> torch.Tensor:
+def draw(
+    network: FieldDenoiser,
+    given: torch.Tensor,
+    generator: torch.Generator,
+    callback: Callback,
+    *,
+    steps: int,
+    temperature: float = 1.0,
+) -> torch.Tensor:
     """A field (outputs, …) for conditions (CONDITIONS, …), 0 where :data:`BRAIN` is 0.
+
+    Args:
+        steps: of the sampler.
+        temperature: 1 draws from the model, 0 gives its expectation, between them lies what lies between the two.
 
     Raises:
         ValueError: there is no brain.
@@ -121,7 +138,10 @@ def draw(network: FieldDenoiser, given: torch.Tensor, generator: torch.Generator
         alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
         return network(x, alpha, sigma, part)[0]
 
-    z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(STEPS), callback)
+    times = schedules.cosine().trailing(steps)
+    z = sample_dpmpp_2m(estimate, noise, times, callback)
+    if temperature < 1:
+        z = torch.lerp(estimate(noise, times[0]), z, temperature)
     mean, spread = network.expected(part)
     drawn = given.new_zeros(z.shape[1], *given.shape[1:])
     drawn[(slice(None), *box)] = (mean + spread * z)[0, :, : size[0], : size[1], : size[2]]
@@ -136,7 +156,7 @@ def draw_tissue(
     Raises:
         ValueError: there is no brain.
     """
-    return draw(network, given, generator, callback)[0].clamp(*RANGE)
+    return draw(network, given, generator, callback, steps=STEPS, temperature=TEMPERATURE)[0].clamp(*RANGE)
 
 
 def tissue_of_classes(

@@ -15,9 +15,9 @@ import torch
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
-from BrainGenLib.methods.folds import BLUR, DECODED, DRAWN, conditions, halved
+from BrainGenLib.methods.folds import BLUR, DECODED, STEPS, conditions, halved
 from BrainGenLib.methods.soft_tissue import draw, others, shares_of
-from BrainGenLib.networks.soft_tissue import BRAIN, FoldDenoiser
+from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FoldDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import shared_bundle
@@ -68,9 +68,10 @@ def train(
     network = FoldDenoiser(**ARGS)
     if not (out / "state.pt").is_file():
         measure(network, material)
+    box = around(material)
     train_field(
         network,
-        lambda rng, generator: pair_of(network, material[rng.integers(len(material))], rng, generator),
+        lambda rng, generator: pair_of(network, material[rng.integers(len(material))], box, rng, generator),
         lambda average, run: validate(cast(FoldDenoiser, average), held_out, material, run),
         out,
         PRESETS[size_for(where)],
@@ -87,21 +88,42 @@ def coarse(structures: np.ndarray) -> torch.Tensor:
     return (255 * maps).round().byte()
 
 
-def pair_of(network: FoldDenoiser, brain: torch.Tensor, rng: np.random.Generator, generator: torch.Generator) -> Pair:
-    """Shares of fluid and white matter and conditions of a brain, mirrored and deformed at random."""
+def around(material: list[torch.Tensor]) -> tuple[slice, ...]:
+    """The box that holds all brains (STRUCTURES, …) and their mirror images, its sides multiples of MULTIPLE."""
+    inside = torch.zeros(GRID, dtype=torch.bool)
+    for brain in material:
+        inside |= brain[1:].amax(0) > 0
+    found = (inside | inside.flip(0)).nonzero()
+    box = []
+    for low, high, side in zip(found.amin(0).tolist(), found.amax(0).tolist(), GRID, strict=True):
+        size = min(-(-(high + 1 - low) // MULTIPLE) * MULTIPLE, side)
+        start = min(max((low + high + 1 - size) // 2, 0), side - size)
+        box.append(slice(start, start + size))
+    return tuple(box)
+
+
+def pair_of(
+    network: FoldDenoiser,
+    brain: torch.Tensor,
+    box: tuple[slice, ...],
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> Pair:
+    """Shares of fluid and white matter and conditions in a box of a brain, mirrored and deformed at random."""
     soft = brain.to(network.signals.device).float() / 255
     if rng.random() < 0.5:
         soft = mirrored(soft)
     if rng.random() < DEFORMED:
         points = deformed(augment.identity(GRID).to(soft.device) * 2 + 0.5, generator)
         soft = augment.sample_field(soft, points)
-    return shares_and_conditions(network, soft, float(rng.uniform(*BLUR)))
+    shares, given = shares_and_conditions(network, soft, float(rng.uniform(*BLUR)))
+    return shares[(slice(None), *box)], given[(slice(None), *box)]
 
 
 def shares_and_conditions(network: FoldDenoiser, soft: torch.Tensor, sigma: float) -> Pair:
     """What is drawn of soft labels (STRUCTURES, …) and what is told of them with a blur of ``sigma``."""
     given = conditions(network, soft, sigma)
-    return shares_of(soft, DRAWN)[[0, 2]] * given[BRAIN], given
+    return shares_of(soft, 0)[[0, 2]] * given[BRAIN], given
 
 
 def mirrored(soft: torch.Tensor) -> torch.Tensor:
@@ -118,7 +140,7 @@ def measure(network: FoldDenoiser, material: list[torch.Tensor]) -> None:
         soft = brain.float() / 255
         for side in (soft, mirrored(soft)):
             tissue = (side.argmax(0) > 0) & ~others(side)
-            total += shares_of(side, DRAWN)[[0, 2]] * tissue
+            total += shares_of(side, 0)[[0, 2]] * tissue
             weight += tissue
     network.average.copy_(total / weight.clamp_min(1))
     rng = np.random.default_rng(0)
@@ -138,9 +160,9 @@ def validate(
     found, pictures = [], []
     for brain in held_out[:2]:
         shares, given = shares_and_conditions(network, brain.to(device).float() / 255, DECODED)
-        drawn = draw(network, given, torch.Generator().manual_seed(0), nothing)
+        drawn = draw(network, given, torch.Generator().manual_seed(0), nothing, steps=STEPS)
         expected, inside = network.expected(given[None])[0][0], given[BRAIN] > 0
-        cases = (shares_of(case.to(device).float() / 255, DRAWN)[[0, 2]] for case in material)
+        cases = (shares_of(case.to(device).float() / 255, 0)[[0, 2]] for case in material)
         found.append(likeness(drawn, shares, expected, inside, cases))
         maps = [(1 - part[0] + part[1]) / 2 * inside for part in (shares, drawn, expected)]
         pictures.append(np.concatenate([slices(part) for part in maps], 1))

@@ -17,7 +17,7 @@ from BrainGenLib import anatomy, bundles
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods.folds import FINE
-from BrainGenLib.methods.soft_tissue import BLUR, TISSUE_CLASSES, conditions, draw_tissue, shares_of
+from BrainGenLib.methods.soft_tissue import BLUR, TEMPERATURE, TISSUE_CLASSES, conditions, draw_tissue, shares_of
 from BrainGenLib.networks.soft_tissue import BRAIN, LEAST_SPREAD, TissueDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
@@ -38,7 +38,8 @@ MEASURED_BOXES = 30
 HEADING = "## Soft tissue"
 CARD = """
 A diffusion model of soft tissue maps at 2 mm (fluid 0, grey ½, white matter 1), given labels whose cerebral tissue is
-blurred to {fwhm:.0f} mm, as the folds stage draws it: it adds sulci, and what differs within a structure.
+blurred to {fwhm:.0f} mm, as the folds stage draws it: it adds sulci, and what differs within a structure. Of what a
+draw holds beyond the expected map, {temperature} is kept.
 {parameters:.1f} M parameters, {steps} training steps on the T1w scans of the label model's cases.
 
 **Limits.** Folds are plausible, not anatomical: named sulci are where the coarse map puts them, or nowhere. The map
@@ -162,5 +163,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         target="BrainGenLib.networks.soft_tissue.TissueDenoiser", args=json.loads(json.dumps(ARGS))
     )
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
-    section = CARD.format(fwhm=2.355 * FINE * GRID_2MM.spacing, parameters=parameters, steps=steps)
+    section = CARD.format(
+        fwhm=2.355 * FINE * GRID_2MM.spacing, parameters=parameters, steps=steps, temperature=TEMPERATURE
+    )
     return shared_bundle.save(bundle_folder, metadata, {"soft_tissue": network}, f"{HEADING}\n{section}")

@@ -189,8 +189,9 @@ def _save_segmenter(folder: Path) -> None:
 @pytest.fixture
 def few_steps(monkeypatch):
     """Folds and soft tissue in two steps."""
-    from BrainGenLib.methods import soft_tissue
+    from BrainGenLib.methods import folds, soft_tissue
 
+    monkeypatch.setattr(folds, "STEPS", 2)
     monkeypatch.setattr(soft_tissue, "STEPS", 2)
 
 

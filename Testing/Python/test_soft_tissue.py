@@ -94,6 +94,19 @@ def test_the_same_seed_draws_the_same_map_and_none_outside(network, probabilitie
     assert one[given[BRAIN] == 0].abs().max() == 0
 
 
+def test_temperature_leads_from_the_expectation_to_the_sample(network, probabilities):
+    given = conditions(probabilities, shares_of(probabilities, 1.75), network.signals, 1.75)
+    cold, half, warm = (
+        soft_tissue.draw(network, given, torch.Generator().manual_seed(1), nothing, steps=2, temperature=temperature)
+        for temperature in (0, 0.5, 1)
+    )
+    assert torch.allclose(half, (cold + warm) / 2, atol=1e-5)
+    mean = network.expected(given[None])[0][0]
+    inside = given[BRAIN] > 0
+    # The network is Gaussian yet: what it expects is the mean of the place.
+    assert (cold - mean)[:, inside].abs().mean() < 0.2 * (warm - mean)[:, inside].abs().mean()
+
+
 def test_a_map_of_nothing_is_refused(network):
     with pytest.raises(ValueError, match="no brain"):
         soft_tissue.tissue_of_classes(network, np.zeros((16, 16, 16), np.uint8), torch.Generator(), nothing)
