@@ -23,7 +23,7 @@ from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, Tis
 BLUR = (0.5, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
 STEPS = 6
-TEMPERATURE = 0.4
+TEMPERATURE = 0.7
 """Share of what a drawn map holds beyond the expected one. All of it is specks rather than sheets as long as networks
 are trained for hours, not days; and part of it is the noise of scans, which the renderer adds as well."""
 GIVEN = 0.7
