@@ -138,10 +138,15 @@ def draw(
         alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
         return network(x, alpha, sigma, part)[0]
 
-    times = schedules.cosine().trailing(steps)
-    z = sample_dpmpp_2m(estimate, noise, times, callback)
-    if temperature < 1:
-        z = torch.lerp(estimate(noise, times[0]), z, temperature)
+    estimates = []
+
+    def watched(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        callback(index, x, z)
+        estimates.append(z)
+
+    z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(steps), watched)
+    # The first estimate was made of noise alone: it is what is expected.
+    z = torch.lerp(estimates[0], z, temperature)
     mean, spread = network.expected(part)
     drawn = given.new_zeros(z.shape[1], *given.shape[1:])
     drawn[(slice(None), *box)] = (mean + spread * z)[0, :, : size[0], : size[1], : size[2]]
