@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ ANATOMY = ("ventricles", "brain")
 
 
 @dataclass
+class Detail:
+    """What draws cortex finer than the code has it; ``correction`` is of :func:`folds.correction_of`."""
+
+    folds: FoldDenoiser
+    tissue: TissueDenoiser
+    correction: torch.Tensor
+
+
+@dataclass
 class LabelModel:
     """The networks of a bundle and the numbers that they need.
 
@@ -56,7 +66,7 @@ class LabelModel:
 
     autoencoder: LabelAutoencoder
     denoiser: LabelDenoiser
-    detail: tuple[FoldDenoiser, TissueDenoiser] | None
+    detail: Detail | None
     millilitres: dict[str, float]
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
@@ -66,13 +76,17 @@ class LabelModel:
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
         """Load ``label_autoencoder``, ``label_diffusion``, ``folds`` and ``soft_tissue`` of a bundle."""
         conditions = bundle.metadata.conditions
-        autoencoder, denoiser, *detail = (
-            bundle.load(name, device) for name in ("label_autoencoder", "label_diffusion", "folds", "soft_tissue")
-        )
+        autoencoder = cast(LabelAutoencoder, bundle.load("label_autoencoder", device))
+        denoiser = cast(LabelDenoiser, bundle.load("label_diffusion", device))
+        folding = cast(FoldDenoiser, bundle.load("folds", device))
+        with torch.inference_mode():
+            code = torch.zeros(1, autoencoder.latent_channels, *denoiser.grid, device=device)
+            average = autoencoder.decode(denoiser.restore(code)).anatomy[0].float().softmax(0)
+            correction = folds.correction_of(folding, average)
         return cls(
-            autoencoder,  # type: ignore[arg-type]
-            denoiser,  # type: ignore[arg-type]
-            tuple(detail),  # type: ignore[arg-type]
+            autoencoder,
+            denoiser,
+            Detail(folding, cast(TissueDenoiser, bundle.load("soft_tissue", device)), correction),
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
             {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
             bundle.metadata.parameters["anatomy_correlation"],
@@ -246,10 +260,12 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
     tissue = torch.zeros(GRID_2MM.shape)
     if model.detail is not None:
-        folding, denoising = model.detail
+        denoising = model.detail.tissue
         log_anatomy = log_anatomy.to(model.device)
         probabilities = log_anatomy.softmax(0)
-        shares = folds.draw_shares(folding, probabilities, generator, fold_progress)
+        shares = folds.draw_shares(
+            model.detail.folds, model.detail.correction, probabilities, generator, fold_progress
+        )
         given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE)
         tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress)
         log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())

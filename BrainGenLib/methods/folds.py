@@ -21,6 +21,8 @@ DECODED, DECODED_ALREADY = 4.0, 1.2
 """Blur (4 mm voxels) that generated anatomies are told with, and the part of it that they have of their own."""
 FINE = 1.0
 """Blur (2 mm voxels) that drawn shares have once they are interpolated."""
+FILLED = 1.5
+"""Blur (4 mm voxels) that carries :func:`correction_of` to where no brain was measured."""
 
 
 def halved(probabilities: torch.Tensor) -> torch.Tensor:
@@ -28,25 +30,61 @@ def halved(probabilities: torch.Tensor) -> torch.Tensor:
     return F.avg_pool3d(probabilities[None], 2)[0]
 
 
+def tissue(probabilities: torch.Tensor) -> torch.Tensor:
+    """Where soft labels (STRUCTURES, …) are cerebral tissue or the fluid around it."""
+    return (probabilities.argmax(0) > 0) & ~soft_tissue.others(probabilities)
+
+
+def correction_of(network: FoldDenoiser, average: torch.Tensor) -> torch.Tensor:
+    """What to add to the shares (3, …) that generated anatomies are told with, so that sulci hold fluid.
+
+    Labels of 2 mm scans have hardly any fluid inside of sulci, and where brains differ an average code has cortex. So
+    the model's average anatomy is compared with the average of brains that were scanned at 1 mm.
+
+    Args:
+        average: soft labels (STRUCTURES, …) on GRID_2MM that the average code is decoded to.
+    """
+    probabilities = halved(average)
+    shares = soft_tissue.shares_of(probabilities, DECODED, DECODED_ALREADY)
+    fluid, white = network.told
+    measured = (tissue(probabilities) & (fluid + white > 0))[None].to(shares)
+    difference = (torch.stack([fluid, 1 - fluid - white, white]) - shares) * measured
+    return soft_tissue.blurred(difference, FILLED) / soft_tissue.blurred(measured, FILLED).clamp_min(1e-3)
+
+
 def conditions(
-    network: FoldDenoiser, probabilities: torch.Tensor, sigma: float, already: float = 0.0
+    network: FoldDenoiser,
+    probabilities: torch.Tensor,
+    sigma: float,
+    already: float = 0.0,
+    correction: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What the network is told (CONDITIONS + 2, …) of soft labels (STRUCTURES, …) on the template grid at 4 mm."""
     shares = soft_tissue.shares_of(probabilities, sigma, already)
+    if correction is not None:
+        shares = (shares + correction).clamp_min(0) * (shares.sum(0) > 0)
+        shares = shares / shares.sum(0).clamp_min(1e-6)
     given = soft_tissue.conditions(probabilities, shares, network.signals, sigma, already)
     given[BRAIN] *= ~soft_tissue.others(probabilities)
     return torch.cat([given, network.average * given[BRAIN]])
 
 
 def draw_shares(
-    network: FoldDenoiser, probabilities: torch.Tensor, generator: torch.Generator, callback: Callback
+    network: FoldDenoiser,
+    correction: torch.Tensor,
+    probabilities: torch.Tensor,
+    generator: torch.Generator,
+    callback: Callback,
 ) -> torch.Tensor:
     """Shares (3, …) of fluid, cortex and white matter for soft labels (STRUCTURES, …) on GRID_2MM.
+
+    Args:
+        correction: of :func:`correction_of`.
 
     Raises:
         ValueError: there is no cerebral tissue.
     """
-    given = conditions(network, halved(probabilities), DECODED, DECODED_ALREADY)
+    given = conditions(network, halved(probabilities), DECODED, DECODED_ALREADY, correction)
     drawn = soft_tissue.draw(network, given, generator, callback, steps=STEPS)
     fluid, white = drawn.clamp(0, 1)
     white = white.minimum(1 - fluid)

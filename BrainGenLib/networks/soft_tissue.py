@@ -196,10 +196,13 @@ class FoldDenoiser(FieldDenoiser):
 
     Attributes:
         average: mean shares of the training brains in template space (2, grid), which tells where main sulci are.
+        told: mean of the blurred shares that brains scanned at 1 mm are told with (2, grid); 0 where there are none.
     """
 
     average: torch.Tensor
+    told: torch.Tensor
 
     def __init__(self, classes: int, grid: Sequence[int], channels: Sequence[int] = (16, 32, 64)) -> None:
         super().__init__(classes, channels, outputs=2, extras=2)
         self.register_buffer("average", torch.zeros(2, *grid))
+        self.register_buffer("told", torch.zeros(2, *grid))

@@ -40,9 +40,27 @@ def test_only_cerebral_tissue_is_told_to_be_drawn(network, probabilities):
     assert not given[-1][~drawn].any()
 
 
+def test_an_average_anatomy_is_told_like_the_brains_of_1_mm(network, probabilities):
+    coarse = folds.halved(probabilities)
+    inside = folds.tissue(coarse)
+    network.told[0], network.told[1] = 0.3, 0.2
+    correction = folds.correction_of(network, probabilities)
+    given = folds.conditions(network, coarse, folds.DECODED, folds.DECODED_ALREADY, correction)
+    assert float((given[1] - 0.3)[inside].abs().mean()) < 0.02
+    assert float((given[3] - 0.2)[inside].abs().mean()) < 0.02
+    assert given[1:4].sum(0)[inside].numpy() == pytest.approx(1, abs=1e-4)
+    assert not given[1:4, ~inside].any()
+
+
+def test_without_brains_of_1_mm_nothing_is_corrected(network, probabilities):
+    assert not folds.correction_of(network, probabilities).any()
+
+
 def test_drawn_shares_add_up_and_follow_the_seed(network, probabilities):
+    correction = torch.zeros(3, *recipe.GRID)
     one, same, other = (
-        folds.draw_shares(network, probabilities, torch.Generator().manual_seed(seed), nothing) for seed in (1, 1, 2)
+        folds.draw_shares(network, correction, probabilities, torch.Generator().manual_seed(seed), nothing)
+        for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -56,7 +74,10 @@ def test_drawn_shares_add_up_and_follow_the_seed(network, probabilities):
 def test_the_average_brain_is_that_of_the_cases_and_symmetric(phantom_classes):
     network = FoldDenoiser(STRUCTURES, recipe.GRID, (4, 4))
     brain = recipe.coarse(phantom_classes)
-    recipe.measure(network, [brain])
+    recipe.measure(network, [brain], [False])
+    assert not network.told.any()
+    recipe.measure(network, [brain], [True])
+    assert network.told.any()
     assert torch.allclose(network.average, network.average.flip(1), atol=1e-4)
     shares, given = recipe.shares_and_conditions(network, brain.float() / 255, 4.0)
     inside = given[BRAIN] > 0
