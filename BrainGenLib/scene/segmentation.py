@@ -69,13 +69,13 @@ def label_map_of(node: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         node: vtkMRMLSegmentationNode.
-        reference: volume node whose grid the result has.
+        reference: volume node whose grid the result has; each node lies where its transforms put it.
 
     Returns:
         (R, A, S) uint16 on-disk values, and the 4×4 voxel-to-RAS matrix in mm.
 
     Raises:
-        BadInput: a segment is no structure or lesion of the label table.
+        BadInput: a segment is no structure or lesion of the label table, or a transform between the two is warped.
     """
     import slicer
     import vtk
@@ -99,6 +99,15 @@ def label_map_of(node: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:
     shape = reference.GetImageData().GetDimensions()
     matrix = vtk.vtkMatrix4x4()
     reference.GetIJKToRASMatrix(matrix)
+    between = vtk.vtkMatrix4x4()
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(
+        reference.GetParentTransformNode(), node.GetParentTransformNode(), between
+    ):
+        raise BadInput(
+            f"{node.GetName()!r} and {reference.GetName()!r} are apart by a transform that is not linear; harden it "
+            "on them first."
+        )
+    vtk.vtkMatrix4x4.Multiply4x4(between, matrix, matrix)
     grid, merged = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     grid.SetDimensions(shape)
     grid.SetGeometryFromImageToWorldMatrix(matrix)

@@ -183,6 +183,36 @@ def test_edits_come_back(stage, case, nodes):
     assert np.array_equal(values, expected)
 
 
+def test_a_volume_that_was_moved_finds_the_labels_below_it(stage, case, nodes):
+    shift = np.eye(4)
+    shift[:3, 3] = case.affine[:3, 0]
+    transform = stage.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    reference = nodes.volumes["T1w"]
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    values, affine = label_map_of(nodes.segmentation, reference)
+    assert np.array_equal(values[:-1], case.labels[1:])
+    assert np.allclose(affine, case.affine, atol=1e-4)
+    nodes.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    assert np.array_equal(label_map_of(nodes.segmentation, reference)[0], case.labels)
+
+
+def test_a_warped_volume_is_refused(stage, nodes):
+    points, moved = vtk.vtkPoints(), vtk.vtkPoints()
+    for corner in np.ndindex(2, 2, 2):
+        points.InsertNextPoint(corner)
+        moved.InsertNextPoint(np.square(np.array(corner) + 0.1))
+    warp = vtk.vtkThinPlateSplineTransform()
+    warp.SetSourceLandmarks(points)
+    warp.SetTargetLandmarks(moved)
+    warp.SetBasisToR()
+    transform = stage.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    transform.SetAndObserveTransformToParent(warp)
+    nodes.volumes["T1w"].SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(BadInput, match="not linear; harden it"):
+        label_map_of(nodes.segmentation, nodes.volumes["T1w"])
+
+
 def test_a_segment_that_nobody_knows_is_named(nodes):
     nodes.segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
     with pytest.raises(BadInput, match="Segment_1"):
