@@ -45,7 +45,7 @@ class Generate(_Request):
     contrasts: list[str] = Field(default=["T1w"], min_length=1)
     style: str | None = None
     guidance: float = Field(default=2.0, ge=0, le=10)
-    steps: int = Field(default=15, ge=2, le=1000)
+    steps: int = Field(default=10, ge=2, le=1000)
 
 
 class Render(_Request):

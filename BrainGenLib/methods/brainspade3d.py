@@ -267,7 +267,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
             model.detail.folds, model.detail.correction, probabilities, generator, fold_progress
         )
         given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE)
-        tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress)
+        tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress, soft_tissue.GUIDANCE)
         log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())
     report.step("placing lesions", stages - 1, stages)
     structures = log_anatomy.argmax(0).numpy().astype(np.uint8)

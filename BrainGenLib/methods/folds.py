@@ -16,7 +16,9 @@ from BrainGenLib.networks.soft_tissue import BRAIN, FoldDenoiser
 
 BLUR = (3.0, 5.0)
 """Smallest and largest standard deviation (4 mm voxels) of the blur of labels in training: no gyrus outlasts it."""
-STEPS = 12
+STEPS = 8
+GUIDANCE = 1.0
+"""Without it sulci are rows of specks, beyond 1.5 there is too much of them."""
 DECODED, DECODED_ALREADY = 4.0, 1.2
 """Blur (4 mm voxels) that generated anatomies are told with, and the part of it that they have of their own."""
 FINE = 1.0
@@ -85,7 +87,7 @@ def draw_shares(
         ValueError: there is no cerebral tissue.
     """
     given = conditions(network, halved(probabilities), DECODED, DECODED_ALREADY, correction)
-    drawn = soft_tissue.draw(network, given, generator, callback, steps=STEPS)
+    drawn = soft_tissue.draw(network, given, generator, callback, steps=STEPS, guidance=GUIDANCE)
     fluid, white = drawn.clamp(0, 1)
     white = white.minimum(1 - fluid)
     shares = torch.stack([fluid, 1 - fluid - white, white])

@@ -22,10 +22,12 @@ from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, Tis
 
 BLUR = (0.5, 2.5)
 """Smallest and largest standard deviation (2 mm voxels) of the blur of labels in training."""
-STEPS = 6
+STEPS = 4
 TEMPERATURE = 0.7
 """Share of what a drawn map holds beyond the expected one. All of it is specks rather than sheets as long as networks
 are trained for hours, not days; and part of it is the noise of scans, which the renderer adds as well."""
+GUIDANCE = 0.5
+"""Of maps of generated anatomies; those of given segmentations are clear without."""
 GIVEN = 0.7
 """Blur that maps of given segmentations are drawn for: their borders are to be kept."""
 RANGE = (-0.25, 1.5)
@@ -112,12 +114,14 @@ def draw(
     *,
     steps: int,
     temperature: float = 1.0,
+    guidance: float = 0.0,
 ) -> torch.Tensor:
     """A field (outputs, …) for conditions (CONDITIONS, …), 0 where :data:`BRAIN` is 0.
 
     Args:
         steps: of the sampler.
         temperature: 1 draws from the model, 0 gives its expectation, between them lies what lies between the two.
+        guidance: of :meth:`FieldDenoiser.forward`.
 
     Raises:
         ValueError: there is no brain.
@@ -136,7 +140,7 @@ def draw(
 
     def estimate(x: torch.Tensor, step: Step) -> torch.Tensor:
         alpha, sigma = (torch.tensor([value], device=x.device) for value in (step.alpha, step.sigma))
-        return network(x, alpha, sigma, part)[0]
+        return network(x, alpha, sigma, part, guidance)[0]
 
     estimates = []
 
@@ -154,14 +158,19 @@ def draw(
 
 
 def draw_tissue(
-    network: TissueDenoiser, given: torch.Tensor, generator: torch.Generator, callback: Callback
+    network: TissueDenoiser,
+    given: torch.Tensor,
+    generator: torch.Generator,
+    callback: Callback,
+    guidance: float = 0.0,
 ) -> torch.Tensor:
     """A soft tissue map (…) for conditions (CONDITIONS, …), 0 outside the brain.
 
     Raises:
         ValueError: there is no brain.
     """
-    return draw(network, given, generator, callback, steps=STEPS, temperature=TEMPERATURE)[0].clamp(*RANGE)
+    drawn = draw(network, given, generator, callback, steps=STEPS, temperature=TEMPERATURE, guidance=guidance)
+    return drawn[0].clamp(*RANGE)
 
 
 def tissue_of_classes(

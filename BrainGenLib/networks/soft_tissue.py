@@ -159,7 +159,12 @@ class FieldDenoiser(nn.Module):
         return guess, (power * s * s / noisy).mean((2, 3, 4), keepdim=True).sqrt()
 
     def forward(
-        self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, given: torch.Tensor
+        self,
+        x: torch.Tensor,
+        alpha: torch.Tensor,
+        sigma: torch.Tensor,
+        given: torch.Tensor,
+        guidance: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Estimate of z, 0 where :data:`BRAIN` is 0; standard error (N, outputs, 1, 1, 1) of its Gaussian part.
 
@@ -167,12 +172,14 @@ class FieldDenoiser(nn.Module):
             x: noised standardised fields (N, outputs, …); sides are multiples of :data:`MULTIPLE`.
             alpha, sigma: coefficients of the noise (N,).
             given: conditions (N, CONDITIONS + extras, …).
+            guidance: how far to go on in the direction from the Gaussian model to this one (autoguidance, Karras et
+                al. 2024, arXiv 2406.02507): what a short training has not told apart becomes clearer.
         """
         inside = given[:, BRAIN : BRAIN + 1]
         guess, error = self.gaussian(x * inside, alpha, sigma)
         mean, spread = self.expected(given)
         correction = self.unet(torch.cat([x * inside, guess, mean, spread, given], 1), sigma)
-        return (guess + error * correction) * inside, error
+        return (guess + (1 + guidance) * error * correction) * inside, error
 
 
 class TissueDenoiser(FieldDenoiser):

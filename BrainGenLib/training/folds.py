@@ -16,7 +16,7 @@ import torch
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
-from BrainGenLib.methods.folds import BLUR, DECODED, STEPS, conditions, halved, tissue
+from BrainGenLib.methods.folds import BLUR, DECODED, GUIDANCE, STEPS, conditions, halved, tissue
 from BrainGenLib.methods.soft_tissue import draw, shares_of
 from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FoldDenoiser
 from BrainGenLib.spaces import GRID_2MM
@@ -172,7 +172,7 @@ def validate(
     found, pictures = [], []
     for brain in held_out[:2]:
         shares, given = shares_and_conditions(network, brain.to(device).float() / 255, DECODED)
-        drawn = draw(network, given, torch.Generator().manual_seed(0), nothing, steps=STEPS)
+        drawn = draw(network, given, torch.Generator().manual_seed(0), nothing, steps=STEPS, guidance=GUIDANCE)
         expected, inside = network.expected(given[None])[0][0], given[BRAIN] > 0
         cases = (shares_of(case.to(device).float() / 255, 0)[[0, 2]] for case in material)
         found.append(likeness(drawn, shares, expected, inside, cases))

@@ -107,6 +107,17 @@ def test_temperature_leads_from_the_expectation_to_the_sample(network, probabili
     assert (cold - mean)[:, inside].abs().mean() < 0.2 * (warm - mean)[:, inside].abs().mean()
 
 
+def test_guidance_goes_on_from_the_gaussian_model(network):
+    torch.nn.init.normal_(network.unet.last.weight)
+    x, given = torch.randn(1, 1, 16, 16, 16), torch.rand(1, CONDITIONS, 16, 16, 16)
+    given[:, BRAIN] = 1
+    alpha, sigma = torch.tensor([0.8]), torch.tensor([0.6])
+    gaussian, _ = network.gaussian(x, alpha, sigma)
+    plain, further = (network(x, alpha, sigma, given, guidance)[0] for guidance in (0, 0.5))
+    assert (plain - gaussian).abs().max() > 0.01
+    assert torch.allclose(further - gaussian, 1.5 * (plain - gaussian), atol=1e-4)
+
+
 def test_a_map_of_nothing_is_refused(network):
     with pytest.raises(ValueError, match="no brain"):
         soft_tissue.tissue_of_classes(network, np.zeros((16, 16, 16), np.uint8), torch.Generator(), nothing)
