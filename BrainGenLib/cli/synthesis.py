@@ -28,7 +28,7 @@ Contrasts = Annotated[
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
 Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.")]
-_DEFAULTS = requests.Generate.model_fields
+_GUIDANCE, _STEPS = (requests.Generate.model_fields[name].default for name in ("guidance", "steps"))
 
 
 def generate(
@@ -42,8 +42,8 @@ def generate(
     style: Style = None,
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
     seed: Seed = None,
-    guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = _DEFAULTS["guidance"].default,
-    steps: Annotated[int, typer.Option(help="Steps of the label sampler, 2 to 1000.")] = _DEFAULTS["steps"].default,
+    guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = _GUIDANCE,
+    steps: Annotated[int, typer.Option(help="Steps of the label sampler, 2 to 1000.")] = _STEPS,
     bundle: Bundle = "brainspade3d",
     device: Device = "auto",
     as_json: Json = False,
