@@ -74,7 +74,10 @@ class LabelModel:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
-        """Load ``label_autoencoder``, ``label_diffusion``, ``folds`` and ``soft_tissue`` of a bundle."""
+        """Load ``label_autoencoder``, ``label_diffusion``, ``folds`` and ``soft_tissue`` of a bundle.
+
+        The correction of the folds depends on three of them, so it is made here rather than stored with any.
+        """
         conditions = bundle.metadata.conditions
         autoencoder = cast(LabelAutoencoder, bundle.load("label_autoencoder", device))
         denoiser = cast(LabelDenoiser, bundle.load("label_diffusion", device))

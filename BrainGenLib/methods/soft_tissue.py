@@ -149,7 +149,7 @@ def draw(
         estimates.append(z)
 
     z = sample_dpmpp_2m(estimate, noise, schedules.cosine().trailing(steps), watched)
-    # The first estimate was made of noise alone: it is what is expected.
+    # The first estimate was made of noise alone: it is what is expected, as far as guidance goes.
     z = torch.lerp(estimates[0], z, temperature)
     mean, spread = network.expected(part)
     drawn = given.new_zeros(z.shape[1], *given.shape[1:])
