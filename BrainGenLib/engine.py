@@ -30,6 +30,8 @@ def stages(request: Request) -> list[str]:
     """The stages that :meth:`Engine.run` reports for a request, in order."""
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
+    if isinstance(request, Generate) and request.draft:
+        return ["loading", "labels"]
     style = ["style"] if request.style else []
     anatomy_ = ["labels"] if isinstance(request, Generate) else ["tissue"]
     return ["loading", *style, *anatomy_, *(f"rendering {contrast}" for contrast in request.contrasts)]
@@ -52,7 +54,7 @@ class Engine:
             report: told of progress and previews.
 
         Returns:
-            The case: on GRID_1MM for ``generate``, on the grid of the given file for ``render`` and ``segment``.
+            The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM), on the grid of the given file for ``render`` and ``segment``.
 
         Raises:
             BadInput: the request or a file cannot be used.
@@ -132,6 +134,11 @@ def _generate(work: _Work) -> Case:
     bundle = work.bundle(request.bundle)
     requests.check(request, bundle.metadata)
     label_model = work.open(brainspade3d.LabelModel, bundle)
+    if request.draft:
+        sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
+        case = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+        case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+        return case
     renderer = work.open(brainspade.Renderer, bundle)
     style = _style(work, renderer)
     sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))

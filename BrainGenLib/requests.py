@@ -34,7 +34,7 @@ class Generate(_Request):
 
     ``pathologies`` are loads in the unit of the bundle's condition (0-1), ``anatomy`` are values of its anatomy
     conditions (``ventricles``, ``brain``), None or absent is drawn from the training distribution. ``style`` names a
-    reference volume in ``inputs``.
+    reference volume in ``inputs``. ``draft`` asks for labels of 2 mm only, without folds: what moving sliders show.
     """
 
     verb: Literal["generate"] = "generate"
@@ -46,6 +46,7 @@ class Generate(_Request):
     style: str | None = None
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int = Field(default=10, ge=2, le=1000)
+    draft: bool = False
 
 
 class Render(_Request):

@@ -226,7 +226,8 @@ def conditional_denoiser(
 
 @torch.inference_mode()
 def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
-    """Draw a label map; the same request gives the same map. The anatomy before folds are drawn is a preview.
+    """Draw a label map; the same request gives the same map. The anatomy before folds are drawn is a preview; for a
+    draft it is all.
 
     ``request`` has been checked against the bundle's conditions.
 
@@ -241,7 +242,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
-    stages = request.steps + folds.STEPS + soft_tissue.STEPS + 2
+    stages = request.steps + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
@@ -259,10 +260,10 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     report.step("decoding", request.steps, stages)
     logits = model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
-    coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
-    report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
     tissue = torch.zeros(GRID_2MM.shape)
-    if model.detail is not None:
+    if model.detail is not None and not request.draft:
+        coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
+        report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
         denoising = model.detail.tissue
         log_anatomy = log_anatomy.to(model.device)
         probabilities = log_anatomy.softmax(0)

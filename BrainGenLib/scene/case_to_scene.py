@@ -11,6 +11,7 @@ from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.volumes import add_volume, show_range
 
 MARK = "SYNTHETIC"
+CASE, CONTRAST = "BrainGen.case", "BrainGen.contrast"
 
 _OWNERS = {
     "vtkMRMLScalarVolumeNode": "Volumes",
@@ -47,6 +48,7 @@ def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
     for contrast, image in case.images.items():
         volumes[contrast] = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
         show_range(volumes[contrast], image)
+        volumes[contrast].SetAttribute(CONTRAST, contrast)
     segmentation = None
     if case.labels is not None:
         reference = next(iter(volumes.values()), None)
@@ -61,6 +63,7 @@ def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
 
     nodes = [node for node in (*volumes.values(), segmentation, provenance, measurements) if node is not None]
     for node in nodes:
+        node.SetAttribute(CASE, name)
         _describe(node, case)
     return CaseNodes(volumes, segmentation, provenance, measurements, _folder(scene, name, nodes))
 

@@ -14,7 +14,8 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import MARK, add_case
 from BrainGenLib.scene.screenshot import OVERSAMPLING, write_screenshot
-from BrainGenLib.scene.views import four_up, most_to_see
+from BrainGenLib.scene.showing import most_to_see
+from BrainGenLib.scene.views import four_up
 
 _VIEW_PIXELS = 512
 

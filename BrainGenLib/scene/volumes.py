@@ -29,11 +29,7 @@ def add_volume(
     """
     import slicer
 
-    affine = _orthonormal(affine)
-    if np.linalg.det(affine) < 0:
-        volume = np.flip(volume, 2)
-        affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
-        affine[:3, 2] *= -1
+    volume, affine = right_handed(volume, affine)
     node = scene.AddNewNodeByClass(kind, name)
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
@@ -41,8 +37,24 @@ def add_volume(
     return node
 
 
+def right_handed(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume and its affine as nodes can hold them; a left-handed grid gets its last axis turned round.
+
+    Raises:
+        BadInput: the affine is sheared.
+    """
+    affine = _orthonormal(affine)
+    if np.linalg.det(affine) < 0:
+        volume = np.flip(volume, 2)
+        affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
+        affine[:3, 2] *= -1
+    return volume, affine
+
+
 def show_range(node: Any, volume: np.ndarray) -> None:
     """Grey window from the darkest to the brightest 0.2 % of what is not air."""
+    # Every second voxel tells as much, in an eighth of the time that a front end would stand still.
+    volume = volume[::2, ::2, ::2]
     tissue = volume[volume > volume.min()]
     low, high = min(0.0, float(volume.min())), float(np.quantile(tissue, 0.998)) if tissue.size else 1.0
     display = node.GetDisplayNode()
@@ -57,6 +69,30 @@ def affine_of(node: Any) -> np.ndarray:
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def world_affine(node: Any) -> np.ndarray:
+    """4×4 voxel-to-world matrix of a volume node, mm: where its transforms put it.
+
+    Raises:
+        BadInput: a transform above it is not linear.
+    """
+    return to_world(node) @ affine_of(node)
+
+
+def to_world(node: Any) -> np.ndarray:
+    """4×4 matrix of the transforms above a node, mm.
+
+    Raises:
+        BadInput: one of them is not linear.
+    """
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix):
+        raise BadInput(f"{node.GetName()!r} lies under a transform that is not linear; harden it first.")
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 

@@ -50,6 +50,16 @@ def oblique():
     return affine
 
 
+def test_a_draft_is_coarse_labels_with_the_asked_lesion(engine, tiny_bundles):
+    request = Generate(pathologies={"wmh": 0.2}, seed=7, steps=2, draft=True)
+    recorder = Recorder()
+    case = engine.run(request, report=recorder)
+    assert recorder.stages == stages(request)
+    assert recorder.previews == {}
+    assert (case.images, case.labels.shape) == ({}, spaces.GRID_2MM.shape)
+    assert case.measurements["obtained"]["wmh"] == pytest.approx(0.2, rel=0.2)
+
+
 def test_generate_gives_the_same_case_from_the_same_seed(engine, tiny_bundles):
     request = Generate(pathologies={"wmh": 0.2}, contrasts=["T1w", "FLAIR"], seed=7, steps=2)
     recorder = Recorder()

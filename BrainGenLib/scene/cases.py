@@ -1,0 +1,99 @@
+"""The cases that a scene holds: nodes carry the name of their case, so a saved scene still knows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from BrainGenLib.case import Case
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MARK, CaseNodes
+from BrainGenLib.scene.segmentation import label_map_of
+from BrainGenLib.scene.volumes import world_affine
+
+
+def case_names(scene: Any) -> list[str]:
+    """Names of the cases in a scene, in the order of their nodes."""
+    names = (node.GetAttribute(CASE) for node in _nodes(scene))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def nodes_of(scene: Any, name: str) -> CaseNodes:
+    """The nodes of a case that are still there.
+
+    Raises:
+        KeyError: the scene holds no such case.
+    """
+    import slicer
+
+    nodes = [node for node in _nodes(scene) if node.GetAttribute(CASE) == name]
+    if not nodes:
+        raise KeyError(name)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+    def first(kind: str) -> Any | None:
+        return next((node for node in nodes if node.IsA(kind)), None)
+
+    volumes = {node.GetAttribute(CONTRAST): node for node in nodes if node.GetAttribute(CONTRAST)}
+    return CaseNodes(
+        volumes,
+        first("vtkMRMLSegmentationNode"),
+        first("vtkMRMLTextNode"),
+        first("vtkMRMLTableNode"),
+        hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes[0])),
+    )
+
+
+def remove_case(scene: Any, name: str) -> None:
+    """Take a case with its folder out of the scene; nothing happens if it is not there."""
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in [node for node in _nodes(scene) if node.GetAttribute(CASE) == name]:
+        item = hierarchy.GetItemByDataNode(node)
+        folder = hierarchy.GetItemParent(item) if item else 0
+        if item:
+            # Without the application's plugins it would stay.
+            hierarchy.RemoveItem(item, False, False)
+        # What only serves this node: the scene would keep it.
+        servants = []
+        if node.IsA("vtkMRMLDisplayableNode"):
+            servants = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        if node.IsA("vtkMRMLStorableNode"):
+            servants += [node.GetNthStorageNode(index) for index in range(node.GetNumberOfStorageNodes())]
+        for unwanted in (node, *servants):
+            if unwanted is not None:
+                scene.RemoveNode(unwanted)
+        if folder and folder != hierarchy.GetSceneItemID() and not hierarchy.GetNumberOfItemChildren(folder):
+            hierarchy.RemoveItem(folder)
+
+
+def case_of(scene: Any, name: str) -> Case:
+    """A case as it stands in the scene, with what was edited, e.g. to export it.
+
+    Raises:
+        KeyError: the scene holds no such case.
+        BadInput: a segment is no structure or lesion of the label table.
+    """
+    import slicer
+
+    nodes = nodes_of(scene, name)
+    images = {
+        contrast: np.ascontiguousarray(slicer.util.arrayFromVolume(node).T, np.float32)
+        for contrast, node in nodes.volumes.items()
+    }
+    reference = next(iter(nodes.volumes.values()))
+    labels = label_map_of(nodes.segmentation, reference)[0] if nodes.segmentation is not None else None
+    return Case(
+        images,
+        labels,
+        world_affine(reference),
+        provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
+        synthetic=reference.GetAttribute("BrainGen.synthetic") == MARK,
+    )
+
+
+def _nodes(scene: Any) -> list[Any]:
+    collection = scene.GetNodes()
+    return [collection.GetItemAsObject(index) for index in range(collection.GetNumberOfItems())]

@@ -1,0 +1,119 @@
+"""Which case the views show: one alone, or two side by side. Only nodes are touched: every front end can use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from BrainGenLib import anatomy
+from BrainGenLib.case import Case
+from BrainGenLib.scene.case_to_scene import CASE, CaseNodes
+
+# Slicer's layout of two rows of slice views, and the names of the views in each.
+ROWS = (("Red", "Green", "Yellow"), ("Red+", "Green+", "Yellow+"))
+_MARGIN = 1.15
+
+
+def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
+    """Show a case in all slice views; the segmentations of other cases are hidden.
+
+    Args:
+        scene: vtkMRMLScene.
+        nodes: of the case.
+        point: (3,) RAS mm, where the slices cross; None for the centre of the case.
+        contrast: of the image; None for the first.
+    """
+    for other in _nodes(scene, "vtkMRMLSegmentationNode"):
+        if other.GetAttribute(CASE) and other.GetDisplayNode() is not None:
+            other.GetDisplayNode().SetVisibility(other is nodes.segmentation)
+            other.GetDisplayNode().RemoveAllViewNodeIDs()
+    views = [node.GetLayoutName() for node in _nodes(scene, "vtkMRMLSliceNode")]
+    _show_in(scene, nodes, views, point, contrast)
+
+
+def compare(scene: Any, first: CaseNodes, second: CaseNodes, contrast: str | None = None) -> None:
+    """Show two cases in a row of slice views each; the views of a plane move together.
+
+    Args:
+        scene: vtkMRMLScene with a layout node.
+        first, second: of the cases.
+        contrast: of the images, where a case has it.
+    """
+    import slicer
+
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
+    show(scene, first, contrast=contrast)
+    for nodes, views in zip((first, second), ROWS, strict=True):
+        _show_in(scene, nodes, views, None, contrast)
+        if nodes.segmentation is not None:
+            display = nodes.segmentation.GetDisplayNode()
+            display.SetVisibility(True)
+            for node in _nodes(scene, "vtkMRMLSliceNode"):
+                if node.GetLayoutName() in views:
+                    display.AddViewNodeID(node.GetID())
+    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+        composite.SetLinkedControl(True)
+        composite.SetHotLinkedControl(True)
+
+
+def most_to_see(case: Case) -> np.ndarray:
+    """(3,) RAS mm where slices cut most lesion, or else most deep grey matter, or else most of what there is."""
+    # Every second voxel: a front end waits for this.
+    if case.labels is None:
+        shown = next(iter(case.images.values()))[::2, ::2, ::2] > 0
+    else:
+        classes = anatomy.to_classes(case.labels[::2, ::2, ::2])
+        for wanted in (anatomy.classes_of(kind="lesion"), anatomy.classes_of(tissue="deep_gm")):
+            shown = np.isin(classes, wanted)
+            if shown.any():
+                break
+        else:
+            shown = classes > 0
+    voxel = []
+    for axis in range(3):
+        counts = shown.sum(tuple({0, 1, 2} - {axis}))
+        most = np.flatnonzero(counts > 0.95 * counts.max())
+        voxel.append(2 * (most[len(most) // 2] if most.size else counts.size // 2))
+    return (case.affine @ np.array([*voxel, 1.0]))[:3]
+
+
+def bounds_of(nodes: CaseNodes) -> np.ndarray:
+    """(3, 2) lowest and highest RAS mm of a case."""
+    bounds = np.zeros(6)
+    shown: Any = nodes.segmentation or next(iter(nodes.volumes.values()))
+    shown.GetRASBounds(bounds)
+    return bounds.reshape(3, 2)
+
+
+def _show_in(
+    scene: Any, nodes: CaseNodes, views: tuple[str, ...] | list[str], point: np.ndarray | None, contrast: str | None
+) -> None:
+    image = nodes.volumes.get(contrast or "") or next(iter(nodes.volumes.values()), None)
+    bounds = bounds_of(nodes)
+    for node in _nodes(scene, "vtkMRMLSliceNode"):
+        if node.GetLayoutName() in views:
+            _fit(node, bounds, bounds.mean(1) if point is None else point)
+    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() in views:
+            composite.SetBackgroundVolumeID(image.GetID() if image is not None else None)
+            composite.SetForegroundVolumeID(None)
+            composite.SetLabelVolumeID(None)
+
+
+def _fit(node: Any, bounds: np.ndarray, point: np.ndarray) -> None:
+    """Let a slice view show all of a box, cut at a point."""
+    import slicer
+
+    axes = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, :2]
+    width, height = np.abs(axes.T) @ np.ptp(bounds, axis=1) * _MARGIN
+    pixels = node.GetDimensions()
+    scale = max(width / max(pixels[0], 1), height / max(pixels[1], 1))
+    node.SetFieldOfView(scale * pixels[0], scale * pixels[1], node.GetFieldOfView()[2])
+    node.JumpSliceByCentering(*bounds.mean(1))
+    node.JumpSliceByOffsetting(*point)
+
+
+def _nodes(scene: Any, kind: str) -> list[Any]:
+    return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]

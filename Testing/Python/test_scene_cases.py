@@ -1,0 +1,158 @@
+"""The cases of a scene: listed, shown, compared, edited, taken out; and nodes as the files of a job."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import slicer
+
+from BrainGenLib import anatomy
+from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
+from BrainGenLib.inputs import read_scan, read_segmentation
+from BrainGenLib.scene import cases
+from BrainGenLib.scene.bootstrap import headless
+from BrainGenLib.scene.case_to_scene import add_case
+from BrainGenLib.scene.inputs import write_segmentation, write_volume
+from BrainGenLib.scene.showing import ROWS, compare, most_to_see, show
+
+SHAPE = (24, 28, 20)
+
+
+def case_with(value, at=8):
+    labels = np.full(SHAPE, 2, np.uint16)
+    labels[at : at + 4, at : at + 4, at : at + 4] = value
+    image = labels.astype(np.float32) / labels.max()
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    return Case({"T1w": image, "FLAIR": 1 - image}, labels, affine, provenance={"request": {"seed": 1}})
+
+
+@pytest.fixture
+def stage():
+    return headless()
+
+
+@pytest.fixture
+def views(stage):
+    """Six slice views, as the application makes them for two rows of three."""
+    layout = slicer.vtkMRMLLayoutLogic()
+    layout.SetMRMLScene(stage.scene)
+    layout.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
+    logics = []
+    for name in (*ROWS[0], *ROWS[1]):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLScene(stage.scene)
+        logic.SetSliceNode(stage.scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
+        logic.GetSliceNode().SetDimensions(300, 200, 1)
+        logics.append(logic)
+    return {logic.GetSliceNode().GetLayoutName(): logic for logic in logics}
+
+
+@pytest.fixture
+def two(stage):
+    return [add_case(stage.scene, case_with(anatomy.lesions()[name].value), name) for name in ("wmh", "stroke")]
+
+
+def test_a_scene_lists_its_cases_and_gives_their_nodes(stage, two):
+    assert cases.case_names(stage.scene) == ["wmh", "stroke"]
+    found = cases.nodes_of(stage.scene, "stroke")
+    assert found.volumes == two[1].volumes
+    assert (found.segmentation, found.provenance, found.folder) == (
+        two[1].segmentation,
+        two[1].provenance,
+        two[1].folder,
+    )
+    with pytest.raises(KeyError):
+        cases.nodes_of(stage.scene, "nothing")
+
+
+def test_a_case_leaves_with_its_folder_and_the_other_one_stays(stage, two):
+    before = stage.scene.GetNumberOfNodes()
+    cases.remove_case(stage.scene, "wmh")
+    assert cases.case_names(stage.scene) == ["stroke"]
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(stage.scene)
+    assert hierarchy.GetItemName(two[0].folder) == ""
+    assert hierarchy.GetItemName(two[1].folder) == "stroke"
+    # Two images, their displays, the segmentation with its display, the request: nothing is left behind.
+    assert stage.scene.GetNumberOfNodes() <= before - 7
+
+
+def test_a_case_comes_back_as_it_was_edited(stage, two):
+    original = case_with(anatomy.lesions()["wmh"].value)
+    assert np.array_equal(cases.case_of(stage.scene, "wmh").labels, original.labels)
+    two[0].segmentation.GetSegmentation().RemoveSegment(
+        two[0].segmentation.GetSegmentation().GetSegmentIdBySegmentName("white matter hyperintensity")
+    )
+    edited = cases.case_of(stage.scene, "wmh")
+    assert set(np.unique(edited.labels)) == {0, 2}
+    assert np.array_equal(edited.images["FLAIR"], original.images["FLAIR"])
+    assert edited.synthetic
+    assert edited.provenance == original.provenance
+
+
+def test_one_case_is_shown_alone(stage, views, two):
+    show(stage.scene, two[1], point=np.array([10.0, 12.0, 14.0]), contrast="FLAIR")
+    for logic in views.values():
+        assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == two[1].volumes["FLAIR"].GetID()
+    assert [nodes.segmentation.GetDisplayNode().GetVisibility() for nodes in two] == [0, 1]
+    cuts = {name: slicer.util.arrayFromVTKMatrix(views[name].GetSliceNode().GetSliceToRAS())[:3, 3] for name in views}
+    assert np.allclose([cuts["Red"][2], cuts["Green"][1], cuts["Yellow"][0]], [14, 12, 10])
+    # 48 × 56 mm lie within a view of 300 × 200 pixels, with square pixels.
+    width, height, _ = views["Red"].GetSliceNode().GetFieldOfView()
+    assert height == pytest.approx(56 * 1.15, rel=0.01)
+    assert width / 300 == pytest.approx(height / 200)
+
+
+def test_two_cases_stand_side_by_side_in_linked_views(stage, views, two):
+    compare(stage.scene, *two, contrast="FLAIR")
+    for nodes, row in zip(two, ROWS, strict=True):
+        shown = {nodes.segmentation.GetDisplayNode().GetNthViewNodeID(index) for index in range(3)}
+        assert shown == {views[name].GetSliceNode().GetID() for name in row}
+        for name in row:
+            composite = views[name].GetSliceCompositeNode()
+            assert composite.GetBackgroundVolumeID() == nodes.volumes["FLAIR"].GetID()
+            assert composite.GetLinkedControl()
+    show(stage.scene, two[0])
+    assert two[0].segmentation.GetDisplayNode().GetNumberOfViewNodeIDs() == 0
+
+
+def test_slices_cross_where_most_lesion_is():
+    case = case_with(anatomy.lesions()["stroke"].value, at=12)
+    assert np.all(np.abs(most_to_see(case) / 2 - 13.5) <= 1.5)
+
+
+def test_a_volume_becomes_a_file_where_the_scene_shows_it(stage, two, tmp_path):
+    volume = two[0].volumes["T1w"]
+    matrix = np.diag([1.0, 1.0, 1.0, 1.0])
+    matrix[:3, 3] = (5, -3, 2)
+    transform = stage.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    write_volume(volume, tmp_path / "scan.nii")
+    scan = read_scan(tmp_path / "scan.nii")
+    assert np.array_equal(scan.data, case_with(anatomy.lesions()["wmh"].value).images["T1w"])
+    assert np.allclose(scan.affine, matrix @ np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_an_empty_volume_is_refused(stage, tmp_path):
+    node = stage.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
+    with pytest.raises(BadInput, match="holds no image"):
+        write_volume(node, tmp_path / "scan.nii")
+
+
+def test_a_segmentation_becomes_a_label_map_on_the_grid_of_its_editing(stage, tmp_path):
+    case = case_with(anatomy.lesions()["stroke"].value)
+    nodes = add_case(stage.scene, Case({}, case.labels, case.affine), "alone")
+    write_segmentation(nodes.segmentation, tmp_path / "labels.nii")
+    found = read_segmentation(tmp_path / "labels.nii")
+    assert np.array_equal(anatomy.to_values(found.data), case.labels)
+    assert np.allclose(found.affine, case.affine)
+    assert nib.load(tmp_path / "labels.nii").header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_segmentation_without_segments_or_grid_is_refused(stage, tmp_path):
+    node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    with pytest.raises(BadInput, match="has no segment"):
+        write_segmentation(node, tmp_path / "labels.nii")
+    node.GetSegmentation().AddEmptySegment("", "left hippocampus")
+    with pytest.raises(BadInput, match="no source geometry"):
+        write_segmentation(node, tmp_path / "labels.nii")

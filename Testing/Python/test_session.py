@@ -1,0 +1,107 @@
+"""A session: one warm worker, the newest requests."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
+from BrainGenLib.jobs import State
+from BrainGenLib.requests import Generate, Render
+from BrainGenLib.session import Session
+
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def session(tiny_folder):
+    """One for all tests, as for all clicks of a user: it takes seconds to start a worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        session = Session()
+        yield session
+    session.close()
+
+
+def updates(session, until=lambda update: False):
+    """All updates until nothing runs, or until ``until`` holds."""
+    end = time.monotonic() + PATIENCE
+    while session.running:
+        assert time.monotonic() < end, "nothing happened in time"
+        update = session.poll()
+        yield update
+        if until(update):
+            return
+        time.sleep(0.02)
+
+
+def busy(update):
+    return update.progress is not None and update.progress.stage == "labels"
+
+
+def test_requests_run_one_after_the_other_on_one_worker(session):
+    session.start([Generate(seed=seed, steps=2) for seed in (3, 4)])
+    worker = session._worker.pid
+    cases = {}
+    previews = []
+    for update in updates(session):
+        if update.preview is not None:
+            previews.append((update.number, Case.load(update.preview).labels.shape))
+        if update.result is not None:
+            assert update.of == 2
+            cases[update.number] = Case.load(update.result)
+    assert [case.provenance["request"]["seed"] for case in cases.values()] == [3, 4]
+    assert {number for number, _ in previews} == {1, 2}
+    assert session.poll() is None
+    assert list(session._folder.iterdir()) == []
+    session.start([Generate(steps=2, contrasts=["FLAIR"])])
+    assert session._worker.pid == worker
+    assert [update.state for update in updates(session)][-1] is State.DONE
+
+
+def test_a_newer_request_takes_the_place_of_the_one_that_runs(session):
+    session.start([Generate(seed=1, steps=1000), Generate(seed=2, steps=1000)])
+    list(updates(session, until=busy))
+    session.start([Generate(seed=5, steps=2)])
+    seen = list(updates(session))
+    assert {update.request.seed for update in seen} == {5}
+    assert seen[-1].state is State.DONE
+
+
+def test_cancel_ends_all_requests_and_says_so_once(session):
+    session.start([Generate(seed=1, steps=1000), Generate(seed=2, steps=1000)])
+    list(updates(session, until=busy))
+    session.cancel()
+    last = list(updates(session))[-1]
+    assert (last.state, last.number, last.failure.message) == (State.CANCELLED, 1, "Cancelled.")
+    assert not session.running
+
+
+def test_a_worker_that_dies_is_told_of_and_replaced(session):
+    session.start([Generate(steps=1000)])
+    list(updates(session, until=busy))
+    os.kill(session._worker.pid, signal.SIGKILL)
+    last = list(updates(session))[-1]
+    assert last.failure.code == "out_of_memory"
+    assert "memory" in last.failure.advice
+    session.start([Generate(steps=2)])
+    assert list(updates(session))[-1].result is not None
+
+
+def test_a_request_without_its_file_leaves_the_running_one_alone(session, tmp_path):
+    session.start([Generate(steps=2)])
+    with pytest.raises(BadInput, match="There is no file"):
+        session.start([Render(segmentation="a.nii")], {"a.nii": tmp_path / "a.nii"})
+    assert list(updates(session))[-1].result is not None
+
+
+def test_nothing_is_left_of_a_session(session):
+    session.start([Generate(steps=1000)])
+    list(updates(session, until=busy))
+    worker, folder = session._worker, session._folder
+    session.close()
+    assert not worker.alive
+    assert not folder.exists()
