@@ -54,7 +54,8 @@ class Engine:
             report: told of progress and previews.
 
         Returns:
-            The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM), on the grid of the given file for ``render`` and ``segment``.
+            The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM), on the grid of the given file for
+            ``render`` and ``segment``.
 
         Raises:
             BadInput: the request or a file cannot be used.
