@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import psutil
 import torch
@@ -46,3 +47,8 @@ def pick(name: str = "auto") -> str:
     if wanted not in names:
         raise BadInput(f"There is no device {name!r} on this machine; there are: {', '.join(names)} (or auto).")
     return wanted
+
+
+if __name__ == "__main__":
+    # How a panel asks without importing PyTorch itself.
+    print(json.dumps([asdict(device) for device in available()]))

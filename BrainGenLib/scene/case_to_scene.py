@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,12 @@ class CaseNodes:
     measurements: Any | None
     folder: int
 
+    @property
+    def present(self) -> list[Any]:
+        """All nodes that there are."""
+        nodes = (*self.volumes.values(), self.segmentation, self.provenance, self.measurements)
+        return [node for node in nodes if node is not None]
+
 
 def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
     """Add a case to a scene, in one subject hierarchy folder.
@@ -43,33 +50,43 @@ def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
     Raises:
         BadInput: the affine is sheared, or a label value is not in the label table.
     """
+    *_, nodes = adding(scene, case, name)
+    return nodes
+
+
+def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
+    """As :func:`add_case`, but pausing after each node: a front end that adds one at a time never stands still."""
     mark = f" {MARK}" if case.synthetic else ""
-    volumes = {}
+    nodes = CaseNodes({}, None, None, None, 0)
     for contrast, image in case.images.items():
-        volumes[contrast] = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
-        show_range(volumes[contrast], image)
-        volumes[contrast].SetAttribute(CONTRAST, contrast)
-    segmentation = None
+        volume = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
+        show_range(volume, image)
+        volume.SetAttribute(CONTRAST, contrast)
+        _describe(volume, case, name)
+        nodes.volumes[contrast] = volume
+        yield nodes
     if case.labels is not None:
-        reference = next(iter(volumes.values()), None)
-        segmentation = add_segmentation(scene, case.labels, case.affine, f"{name} segmentation{mark}", reference)
+        reference = next(iter(nodes.volumes.values()), None)
+        nodes.segmentation = add_segmentation(
+            scene, case.labels, case.affine, f"{name} segmentation{mark}", reference
+        )
+        _describe(nodes.segmentation, case, name)
+        yield nodes
 
-    provenance = scene.AddNewNodeByClass("vtkMRMLTextNode", f"{name} request")
-    provenance.SetText(json.dumps(case.provenance, indent=1))
-    provenance.SetForceCreateStorageNode(provenance.CreateStorageNodeAlways)
-    measurements = None
+    nodes.provenance = scene.AddNewNodeByClass("vtkMRMLTextNode", f"{name} request")
+    nodes.provenance.SetText(json.dumps(case.provenance, indent=1))
+    nodes.provenance.SetForceCreateStorageNode(nodes.provenance.CreateStorageNodeAlways)
+    _describe(nodes.provenance, case, name)
     if volumes_ml := case.measurements.get("volumes_ml"):
-        measurements = _table(scene, volumes_ml, f"{name} volumes")
-
-    nodes = [node for node in (*volumes.values(), segmentation, provenance, measurements) if node is not None]
-    for node in nodes:
-        node.SetAttribute(CASE, name)
-        _describe(node, case)
-    return CaseNodes(volumes, segmentation, provenance, measurements, _folder(scene, name, nodes))
+        nodes.measurements = _table(scene, volumes_ml, f"{name} volumes")
+        _describe(nodes.measurements, case, name)
+    nodes.folder = _folder(scene, name, nodes)
+    yield nodes
 
 
-def _describe(node: Any, case: Case) -> None:
+def _describe(node: Any, case: Case, name: str) -> None:
     """How the case was made, on every node: a node may leave the scene without the others."""
+    node.SetAttribute(CASE, name)
     if case.synthetic:
         node.SetAttribute("BrainGen.synthetic", MARK)
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
@@ -98,13 +115,13 @@ def _table(scene: Any, volumes_ml: dict[str, float], name: str) -> Any:
     return node
 
 
-def _folder(scene: Any, name: str, nodes: list[Any]) -> int:
+def _folder(scene: Any, name: str, nodes: CaseNodes) -> int:
     import slicer
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
     _own(hierarchy, folder, "Folder")
-    for node in nodes:
+    for node in nodes.present:
         # The application makes an item for every node; without its plugins nobody does (item 0).
         item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
         hierarchy.SetItemParent(item, folder)

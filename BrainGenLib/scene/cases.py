@@ -83,14 +83,16 @@ def case_of(scene: Any, name: str) -> Case:
         contrast: np.ascontiguousarray(slicer.util.arrayFromVolume(node).T, np.float32)
         for contrast, node in nodes.volumes.items()
     }
-    reference = next(iter(nodes.volumes.values()))
-    labels = label_map_of(nodes.segmentation, reference)[0] if nodes.segmentation is not None else None
+    reference = next(iter(nodes.volumes.values()), None)
+    labels, affine = None, None
+    if nodes.segmentation is not None:
+        labels, affine = label_map_of(nodes.segmentation, reference)
     return Case(
         images,
         labels,
-        world_affine(reference),
+        world_affine(reference) if affine is None else affine,
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
-        synthetic=reference.GetAttribute("BrainGen.synthetic") == MARK,
+        synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
     )
 
 

@@ -96,8 +96,9 @@ def _show_in(
         if node.GetLayoutName() in views:
             _fit(node, bounds, bounds.mean(1) if point is None else point)
     for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
-        if composite.GetLayoutName() in views:
-            composite.SetBackgroundVolumeID(image.GetID() if image is not None else None)
+        # A segmentation without an image lies over what is shown already.
+        if image is not None and composite.GetLayoutName() in views:
+            composite.SetBackgroundVolumeID(image.GetID())
             composite.SetForegroundVolumeID(None)
             composite.SetLabelVolumeID(None)
 

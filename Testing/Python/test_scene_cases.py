@@ -89,6 +89,15 @@ def test_a_case_comes_back_as_it_was_edited(stage, two):
     assert edited.provenance == original.provenance
 
 
+def test_a_segmentation_alone_comes_back_too(stage):
+    case = case_with(anatomy.lesions()["wmh"].value)
+    add_case(stage.scene, Case({}, case.labels, case.affine, synthetic=False), "scan")
+    found = cases.case_of(stage.scene, "scan")
+    assert np.array_equal(found.labels, case.labels)
+    assert np.allclose(found.affine, case.affine)
+    assert not found.synthetic
+
+
 def test_one_case_is_shown_alone(stage, views, two):
     show(stage.scene, two[1], point=np.array([10.0, 12.0, 14.0]), contrast="FLAIR")
     for logic in views.values():
