@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
     Args:
         scene: vtkMRMLScene.
         nodes: of the case.
-        point: (3,) RAS mm, where the slices cross; None for the centre of the case.
+        point: (3,) RAS mm, where the slices are to cross, with all of the case in view; None leaves the views as they
+            are.
         contrast: of the image; None for the first.
     """
     for other in _nodes(scene, "vtkMRMLSegmentationNode"):
@@ -29,7 +31,9 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
             other.GetDisplayNode().SetVisibility(other is nodes.segmentation)
             other.GetDisplayNode().RemoveAllViewNodeIDs()
     views = [node.GetLayoutName() for node in _nodes(scene, "vtkMRMLSliceNode")]
-    _show_in(scene, nodes, views, point, contrast)
+    _show_in(scene, nodes, views, contrast)
+    if point is not None:
+        _fit_all(scene, nodes, views, point)
 
 
 def compare(scene: Any, first: CaseNodes, second: CaseNodes, contrast: str | None = None) -> None:
@@ -46,7 +50,8 @@ def compare(scene: Any, first: CaseNodes, second: CaseNodes, contrast: str | Non
     layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
     show(scene, first, contrast=contrast)
     for nodes, views in zip((first, second), ROWS, strict=True):
-        _show_in(scene, nodes, views, None, contrast)
+        _show_in(scene, nodes, views, contrast)
+        _fit_all(scene, nodes, views, bounds_of(first).mean(1))
         if nodes.segmentation is not None:
             display = nodes.segmentation.GetDisplayNode()
             display.SetVisibility(True)
@@ -87,20 +92,20 @@ def bounds_of(nodes: CaseNodes) -> np.ndarray:
     return bounds.reshape(3, 2)
 
 
-def _show_in(
-    scene: Any, nodes: CaseNodes, views: tuple[str, ...] | list[str], point: np.ndarray | None, contrast: str | None
-) -> None:
+def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str | None) -> None:
     image = nodes.volumes.get(contrast or "") or next(iter(nodes.volumes.values()), None)
-    bounds = bounds_of(nodes)
-    for node in _nodes(scene, "vtkMRMLSliceNode"):
-        if node.GetLayoutName() in views:
-            _fit(node, bounds, bounds.mean(1) if point is None else point)
     for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
         # A segmentation without an image lies over what is shown already.
         if image is not None and composite.GetLayoutName() in views:
             composite.SetBackgroundVolumeID(image.GetID())
             composite.SetForegroundVolumeID(None)
             composite.SetLabelVolumeID(None)
+
+
+def _fit_all(scene: Any, nodes: CaseNodes, views: Sequence[str], point: np.ndarray) -> None:
+    for node in _nodes(scene, "vtkMRMLSliceNode"):
+        if node.GetLayoutName() in views:
+            _fit(node, bounds_of(nodes), point)
 
 
 def _fit(node: Any, bounds: np.ndarray, point: np.ndarray) -> None:
