@@ -134,7 +134,7 @@ def check_segmentation_target(out: Path, stem: str) -> None:
 
 
 def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
-    """Write the labels of a scan, in its grid and (if there) in template space, the brain mask, and a table of volumes.
+    """Write the labels of a scan, in its grid and (if there) in template space, the brain mask, and its volumes.
 
     Returns:
         The files.
