@@ -76,7 +76,7 @@ def _run_dialog(self: Wrapper) -> int:
     return native.result()
 
 
-def _message_box(_parent: Wrapper | None, _title: str, text: str, *buttons: EnumValue) -> EnumValue:
+def _message_box(_parent: Wrapper | None, _title: str, text: str, /, *buttons: EnumValue) -> EnumValue:
     return dialogs.button(text, buttons[0].native if buttons else _Box.Ok)
 
 
@@ -99,6 +99,6 @@ def _file_names(*_args: Any) -> tuple[str, ...]:
 
 @replaces(QtWidgets.QInputDialog, "getText")
 @staticmethod
-def _input_text(_parent: Wrapper | None, _title: str, label: str, *_args: Any) -> str:
+def _input_text(_parent: Wrapper | None, _title: str, label: str, /, *_args: Any) -> str:
     dialogs.questions.append(label)
     return dialogs.text

@@ -19,6 +19,7 @@ from slicerhost.modules import ScriptedModule
 from slicerhost.namespace import fill
 from slicerhost.pulse import pulse
 from slicerhost.references import keep_constants_alive
+from slicerhost.signals import disconnect
 
 # Between two looks at the event loop; short against the 100 ms that a GUI may take.
 _PAUSE_S = 0.002
@@ -122,7 +123,10 @@ class Host:
             raise OSError(f"{path} cannot be written.")
 
     def reset(self) -> None:
-        """Empty the scene and forget what was kept."""
+        """Empty the scene and forget what was kept, and who waits for the start."""
+        disconnect(self._application, "startupCompleted()")
+        for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+            slicer.mrmlScene.RemoveNode(node)  # clearing keeps singletons
         slicer.mrmlScene.Clear(0)
         self.process_events()
         for kept in (self.errors, self.missing, self.pip_requests, self.sample_data):

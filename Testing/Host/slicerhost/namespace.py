@@ -21,7 +21,9 @@ from slicerhost.wrapping import mirror, wrap
 _LOGICS = {
     "Volumes": "vtkSlicerVolumesLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "Sequences": "vtkSlicerSequencesLogic",
+    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
 }
 _FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper", "packaging")
 
@@ -68,9 +70,8 @@ def _add_core_modules(application: Application) -> None:
     for name, kind in _LOGICS.items():
         logic = getattr(slicer, kind)()
         logic.SetMRMLApplicationLogic(shared)
-        logic.SetMRMLScene(slicer.mrmlScene)
+        # With a scene it would look for Slicer's own lists, which the wheel lacks.
+        if name != "Terminologies":
+            logic.SetMRMLScene(slicer.mrmlScene)
         shared.SetModuleLogic(name, logic)
-    # Without a scene, which would make it look for Slicer's own lists; the wheel has none.
-    shared.SetModuleLogic("Terminologies", slicer.vtkSlicerTerminologiesModuleLogic())
-    for name in (*_LOGICS, "Segmentations", "Terminologies"):
-        application.moduleManager().add(CoreModule(name, shared.GetModuleLogic(name)))
+        application.moduleManager().add(CoreModule(name, logic))

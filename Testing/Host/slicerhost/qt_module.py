@@ -60,7 +60,7 @@ def _class_name(self: Wrapper) -> str:
 
 
 @replaces(QtCore.QObject, "findChildren")
-def _find_children(self: Wrapper, kind: Any, name: str = "") -> tuple[Wrapper, ...]:
+def _find_children(self: Wrapper, kind: Any, name: str = "", /) -> tuple[Wrapper, ...]:
     return tuple(
         wrap(child)
         for child in self.native.findChildren(QtCore.QObject)
@@ -70,7 +70,7 @@ def _find_children(self: Wrapper, kind: Any, name: str = "") -> tuple[Wrapper, .
 
 
 @replaces(QtCore.QObject, "findChild")
-def _find_child(self: Wrapper, kind: Any, name: str = "") -> Wrapper | None:
+def _find_child(self: Wrapper, kind: Any, name: str = "", /) -> Wrapper | None:
     return next(iter(_find_children(self, kind, name)), None)
 
 
@@ -80,7 +80,7 @@ class _SingleShot:
     def __get__(self, timer: Wrapper | None, owner: type) -> Any:
         if timer is not None:
             return timer.native.isSingleShot()
-        return lambda msec, receiver: QtCore.QTimer.singleShot(msec, guarded(receiver))
+        return lambda msec, receiver, /: QtCore.QTimer.singleShot(msec, guarded(receiver))
 
     def __set__(self, timer: Wrapper, value: bool) -> None:
         timer.native.setSingleShot(value)
@@ -90,5 +90,5 @@ replaces(QtCore.QTimer, "singleShot")(_SingleShot())
 
 
 @replaces(QtUiTools.QUiLoader, "load")
-def _load(self: Wrapper, file: Wrapper, parent: Wrapper | None = None) -> Wrapper:
+def _load(self: Wrapper, file: Wrapper, parent: Wrapper | None = None, /) -> Wrapper:
     return wrap(ui_loader.load(file.native.fileName(), parent.native if parent else None))

@@ -92,7 +92,9 @@ def _argument_count(receiver: Callable[..., Any]) -> int | None:
 def _exists(sender: Any, signature: str) -> bool:
     declared = _cpp_signals(sender)
     # A stand-in's signals of VTK objects are declared; what PySide6 calls them, PyObject, is no name in C++.
-    return signature in declared or ("PyObject" not in signature and sender.metaObject().indexOfSignal(signature) >= 0)
+    return signature in declared or (
+        "PyObject" not in signature and sender.metaObject().indexOfSignal(signature) >= 0
+    )
 
 
 def _attach(sender: Any, signature: str, called: Callable[..., None]) -> None:
@@ -156,7 +158,9 @@ class BoundSignal:
             if name == self._name:
                 return signature
         meta = native.metaObject()
-        signatures = [bytes(meta.method(index).methodSignature().data()).decode() for index in range(meta.methodCount())]
+        signatures = [
+            bytes(meta.method(index).methodSignature().data()).decode() for index in range(meta.methodCount())
+        ]
         return next(signature for signature in signatures if signature.partition("(")[0] == self._name)
 
 
@@ -164,10 +168,10 @@ SignalAttribute.bind = BoundSignal
 
 
 @replaces(QtCore.QObject, "connect")
-def _connect(self: Wrapper, signal: str, receiver: Any, slot: str = "") -> bool:
+def _connect(self: Wrapper, signal: str, receiver: Any, slot: str = "", /) -> bool:
     return connect(self.native, signal, receiver.native if isinstance(receiver, Wrapper) else receiver, slot)
 
 
 @replaces(QtCore.QObject, "disconnect")
-def _disconnect(self: Wrapper, signal: str, receiver: Any = None) -> bool:
+def _disconnect(self: Wrapper, signal: str, receiver: Any = None, /) -> bool:
     return disconnect(self.native, signal, receiver)

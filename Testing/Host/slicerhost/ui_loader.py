@@ -10,6 +10,7 @@ from PySide6 import QtCore, QtUiTools
 from slicerhost import standins
 from slicerhost.observed import complain
 from slicerhost.signals import connect
+from slicerhost.wrapping import mirror
 
 
 class _Loader(QtUiTools.QUiLoader):
@@ -67,6 +68,13 @@ def _number_enums(tree: Any) -> None:
         for element in properties:
             text = element.text or ""
             if element.tag in ("set", "enum") and text.startswith(standins.PREFIXES):
-                values = [value.split("::") for value in text.split("|")]
-                number = sum(getattr(standins.native_class(kind), value) for kind, value in values)
-                element.tag, element.text = "number", str(number)
+                element.tag, element.text = "number", str(sum(map(_enum_value, text.split("|"))))
+
+
+def _enum_value(text: str) -> int:
+    kind, _, value = text.rpartition("::")
+    known = getattr(mirror(standins.native_class(kind)), value, None)
+    if known is None:
+        complain(f"{kind} has no value {value}")
+        return 0
+    return known

@@ -92,7 +92,9 @@ class Wrapper:
         if settable or "_native_class" not in vars(type(self)):
             object.__setattr__(self, name, value)
         elif hasattr(type(self), name):
-            raise AttributeError(f"{type(self).__name__}.{name} is a method, signal or enum and cannot be overwritten")
+            raise AttributeError(
+                f"{type(self).__name__}.{name} is a method, signal or enum and cannot be overwritten"
+            )
         elif isinstance(self.native, QtCore.QObject) and self.native.property(name) is not None:
             self.native.setProperty(name, unwrap(value))
         else:
@@ -184,7 +186,8 @@ def mirror(native_class: type) -> type:
     bases = tuple(mirror(base) for base in native_class.__bases__ if issubclass(base, _Native))
     members: dict[str, Any] = {"_native_class": native_class, "__module__": "qt"}
     for name, member in vars(native_class).items():
-        if not name.startswith("_"):
+        # An overriding getter, as sizeHint() of buttons, is still hidden by the property.
+        if not name.startswith("_") and not _is_property(native_class, name):
             members.update(_member(native_class, name, member))
     members.update(_properties(native_class))
     for (replaced_class, name), member in _replacements.items():
@@ -236,6 +239,10 @@ def _method(native_class: type, name: str) -> Callable[..., Any]:
         return wrap(native_method(self.native, *unwrap(args)))
 
     return call
+
+
+def _is_property(native_class: type, name: str) -> bool:
+    return issubclass(native_class, QtCore.QObject) and native_class.staticMetaObject.indexOfProperty(name) >= 0
 
 
 def _properties(native_class: type) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from .storage import split
 class Connector:
     """A widget with one property that is the value, and a signal that says it changed."""
 
-    def __init__(self, widget: Any, prop: str, signal: str, convert: Callable[[Any], Any] = lambda value: value) -> None:
+    def __init__(
+        self, widget: Any, prop: str, signal: str, convert: Callable[[Any], Any] = lambda value: value
+    ) -> None:
         self.widget, self._property, self._signal, self._convert = widget, prop, signal, convert
         self._callback: Callable[[], None] | None = None
 
