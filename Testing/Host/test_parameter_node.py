@@ -225,7 +225,7 @@ def test_a_change_is_an_event_of_the_node(choices, slicer):
 
 
 def test_widgets_show_the_parameters_and_change_them(host, choices, gui, slicer):
-    ui, panel = gui
+    ui, _ = gui
     scan = slicer.util.addVolumeFromArray(np.zeros((2, 2, 2), np.int16))
     tag = choices.connectGui(ui)
     assert ui.contrastWidget.currentText == "flair"
@@ -299,5 +299,5 @@ def test_a_type_that_cannot_be_kept_is_refused(slicer):
     class Choices:
         several: set[str]
 
-    with pytest.raises(Exception, match="several|set"):
+    with pytest.raises(Exception, match=r"several|set"):
         parameterNodeWrapper(Choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import vtk
 from PySide6.QtCore import Property, Signal
@@ -16,7 +16,7 @@ class qMRMLWidget(QWidget):
     """The root of a panel: hands its scene to the widgets that its .ui file connects."""
 
     mrmlSceneChanged = Signal(object)
-    cpp_signals = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+    cpp_signals: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -64,7 +64,7 @@ class qMRMLNodeComboBox(QWidget):
     currentNodeIDChanged = Signal(str)
     nodeAddedByUser = Signal(object)
     nodeActivated = Signal(object)
-    cpp_signals = {
+    cpp_signals: ClassVar = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
         "nodeAddedByUser(vtkMRMLNode*)": "nodeAddedByUser",
         "nodeActivated(vtkMRMLNode*)": "nodeActivated",

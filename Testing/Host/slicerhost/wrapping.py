@@ -1,8 +1,8 @@
 """Qt objects as PythonQt hands them to Python, over PySide6.
 
-Every PySide6 class gets a mirror class: properties are attributes, signals connect by signature, calls take no keyword
-arguments, nothing can be added to an instance. The PySide6 object itself stays behind it, so stand-in widgets are
-plain PySide6 and the manners come from their meta-object.
+Every PySide6 class gets a mirror class: properties are attributes, signals connect by signature, calls take no
+keyword arguments, nothing can be added to an instance. The PySide6 object itself stays behind it, so stand-in widgets
+are plain PySide6 and the manners come from their meta-object.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ class Wrapper:
         if settable or "_native_class" not in vars(type(self)):
             object.__setattr__(self, name, value)
         elif hasattr(type(self), name):
-            raise AttributeError(
-                f"{type(self).__name__}.{name} is a method, signal or enum and cannot be overwritten"
-            )
+            raise AttributeError(f"{type(self).__name__}.{name} is no property and cannot be overwritten")
         elif isinstance(self.native, QtCore.QObject) and self.native.property(name) is not None:
             self.native.setProperty(name, unwrap(value))
         else:

@@ -9,7 +9,6 @@ from typing import Any
 
 import ctk
 import qt
-
 import slicer
 
 from .annotations import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange

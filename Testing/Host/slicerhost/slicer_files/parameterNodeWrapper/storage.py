@@ -215,7 +215,7 @@ class ObservedList(MutableSequence):
 
 
 class ObservedDict(MutableMapping):
-    """A dict that writes itself back; no ``dict``, and without second arguments of ``get`` and ``pop``, as in Slicer."""
+    """A dict that writes itself back; no ``dict``, and ``get`` and ``pop`` take the key alone, as in Slicer."""
 
     def __init__(self, items: dict[Any, Any], write: Callable[[Any], None]) -> None:
         self._items, self._write = items, write

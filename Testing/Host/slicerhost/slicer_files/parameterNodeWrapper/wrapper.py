@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 import qt
-import vtk
-
 import slicer
+import vtk
 
 from .annotations import Default
 from .connectors import Connector, createGuiConnector
@@ -20,8 +19,8 @@ _PROPERTY = "SlicerParameterName"
 class _ParameterNode:
     """What every wrapped class can do; ``parameterNode`` is the node itself."""
 
-    allParameters: dict[str, Parameter] = {}
-    _types: dict[str, Any] = {}
+    allParameters: ClassVar[dict[str, Parameter]]
+    _types: ClassVar[dict[str, Any]]
 
     def __init__(self, parameterNode: Any, prefix: str | None = None) -> None:
         self.parameterNode = parameterNode
