@@ -1,0 +1,18 @@
+"""Typed access to the parameters of a vtkMRMLScriptedModuleNode, and their binding to widgets."""
+
+from .annotations import Choice, Decimals, Default, Maximum, Minimum, SingleStep, WithinRange
+from .connectors import createGuiConnector
+from .wrapper import isParameterNodeWrapper, parameterNodeWrapper
+
+__all__ = [
+    "Choice",
+    "Decimals",
+    "Default",
+    "Maximum",
+    "Minimum",
+    "SingleStep",
+    "WithinRange",
+    "createGuiConnector",
+    "isParameterNodeWrapper",
+    "parameterNodeWrapper",
+]
