@@ -1,20 +1,17 @@
 """The Slicer module BrainGen: what a clinician sees. Models run in a worker process, never in Slicer's own."""
 
-import os
 import sys
 
 import qt
+import slicer
 import vtk
 from BrainGenPanel import engine, packages, sample_data
 from BrainGenPanel.condition_row import ConditionRow
 from BrainGenPanel.logic import BrainGenLogic
-
-import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
@@ -318,12 +315,13 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def showChoices(self) -> None:
         """What the parameter node holds, in the widgets that are made by name."""
         node = self._parameterNode
+        asked = {**node.pathologies, **node.anatomy}
+        sides, lobes = dict(node.sides), dict(node.lobes)
         self._showing = True
         try:
             for row in self._rows:
                 name = row.condition.name
-                values = node.pathologies if row.isPathology else node.anatomy
-                row.show(values.get(name), node.sides.get(name, ""), node.lobes.get(name, ""))
+                row.show(asked.get(name), sides.get(name, ""), lobes.get(name, ""))
             for boxes, chosen in (
                 (self._contrastBoxes, node.contrasts),
                 (self._renderContrastBoxes, node.renderContrasts),
@@ -379,7 +377,8 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         node = self._parameterNode
         places = {
-            name: Location(side=node.sides.get(name), lobe=node.lobes.get(name)) for name in {**node.sides, **node.lobes}
+            name: Location(side=node.sides.get(name), lobe=node.lobes.get(name))
+            for name in {**node.sides, **node.lobes}
         }
         return Generate(
             bundle=node.bundle,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def check(source: str, file: str) -> list[Finding]:
         "property-call": _property_calls(tree, widgets),
         "keyword": _keywords(tree, widgets),
         "slot-default": _slot_defaults(tree),
-        "file-scope-import": _file_scope_imports(tree),
+        "file-scope-import": _file_scope_imports(tree, ALWAYS_THERE | _packages_beside(Path(file))),
         "signature": _signatures(tree),
         "f-string-in-translation": _translated_f_strings(tree),
         "instance-enum": _instance_enums(tree, widgets),
@@ -238,11 +238,17 @@ def _connections(tree: ast.AST) -> Iterator[ast.Call]:
     return (call for call, method in _methods(tree) if method.attr == "connect" and call.args)
 
 
-def _file_scope_imports(tree: ast.Module) -> Hits:
+def _packages_beside(file: Path) -> set[str]:
+    """The module's own packages, which are installed with it: beside the file, or around it."""
+    folder = file.parent.parent if (file.parent / "__init__.py").is_file() else file.parent
+    return {package.parent.name for package in folder.glob("*/__init__.py")}
+
+
+def _file_scope_imports(tree: ast.Module, there: Set[str]) -> Hits:
     for node in _at_file_scope(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         for name in names:
-            if name.partition(".")[0] not in ALWAYS_THERE:
+            if name.partition(".")[0] not in there:
                 yield node, f"{name} may be missing when Slicer starts; import it where it is used"
 
 

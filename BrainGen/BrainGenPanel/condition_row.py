@@ -2,7 +2,6 @@
 
 import ctk
 import qt
-
 from slicer.i18n import tr as _
 
 
@@ -120,4 +119,6 @@ class ConditionRow:
         if self.places is not None:
             self.places.setVisible(self.value() is not None)
             if self.condition.millilitres:
-                self.volume.setText(_("{volume:.3g} mL").format(volume=self.slider.value * self.condition.millilitres))
+                self.volume.setText(
+                    _("{volume:.3g} mL").format(volume=self.slider.value * self.condition.millilitres)
+                )

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass, field
 
 import qt
-
 import slicer
 from slicer.i18n import tr as _
 

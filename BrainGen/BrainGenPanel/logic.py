@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 import qt
-
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic

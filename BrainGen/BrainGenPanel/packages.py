@@ -1,7 +1,7 @@
 """The Python packages that BrainGen needs: which are missing, and how they get into Slicer.
 
-torch comes only through the PyTorch extension, which picks the build for the graphics card. monai is installed without
-its dependencies, which would bring another torch. SimpleITK is Slicer's own and never replaced.
+torch comes only through the PyTorch extension, which picks the build for the graphics card. monai is installed
+without its dependencies, which would bring another torch. SimpleITK is Slicer's own and never replaced.
 """
 
 import importlib
@@ -72,8 +72,8 @@ def installTorch() -> None:
     except ImportError as error:
         raise RuntimeError(
             _(
-                "The extension PyTorch is not installed. Open Extensions Manager, install PyTorch, restart Slicer, and "
-                "press Install again; or let another Python or a server compute (section Engine)."
+                "The extension PyTorch is not installed. Open Extensions Manager, install PyTorch, restart Slicer, "
+                "and press Install again; or let another Python or a server compute (section Engine)."
             )
         ) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()

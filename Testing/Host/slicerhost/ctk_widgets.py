@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import Property, QRect, QSize, Qt, Signal
+from PySide6.QtCore import Property, QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtWidgets import (
     QAbstractButton,
     QCheckBox,
@@ -87,19 +87,23 @@ class ctkCollapsibleButton(QAbstractButton):
                 widget.show()
             self._hidden = []
         else:
-            widgets = [child for child in self.children() if isinstance(child, QWidget)]
-            self._hidden = [widget for widget in widgets if not widget.isHidden()]
-            for widget in self._hidden:
-                widget.hide()
+            self._hide_children()
         self.updateGeometry()
         self.contentsCollapsed.emit(not opened)
 
+    def _hide_children(self) -> None:
+        if not self.isChecked():
+            shown = [child for child in self.children() if isinstance(child, QWidget) and not child.isHidden()]
+            self._hidden += shown
+            for widget in shown:
+                widget.hide()
+
     def childEvent(self, event: Any) -> None:
         super().childEvent(event)
-        # Children of a section that is closed already, as in a .ui file that sets the property first.
-        if event.added() and event.child().isWidgetType() and not self.isChecked():
-            self._hidden.append(event.child())
-            event.child().hide()
+        # Children of a section that is closed already, as in a .ui file that sets the property first. Not now: to
+        # PySide6 a widget that is being made would remain a plain QWidget.
+        if event.added() and not self.isChecked():
+            QTimer.singleShot(0, self, self._hide_children)
 
     def hitButton(self, point: Any) -> bool:
         return self._header().contains(point)

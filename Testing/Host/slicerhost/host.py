@@ -63,6 +63,11 @@ class Host:
         return pulse.longest_s
 
     @property
+    def longest_work_s(self) -> float:
+        """The same in processor time of the GUI thread: no other program makes it longer."""
+        return pulse.longest_work_s
+
+    @property
     def longest_block_in(self) -> str:
         """The slot in which that was."""
         return pulse.longest_in
