@@ -272,6 +272,14 @@ def test_widgets_show_the_parameters_and_change_them(host, choices, gui, slicer)
     assert host.errors == []
 
 
+def test_a_widget_that_shows_fewer_digits_leaves_the_value_alone(choices, gui):
+    ui, _ = gui
+    choices.connectGui(ui)
+    choices.drift = 1.2345
+    assert ui.driftWidget.value == 1.23
+    assert choices.drift == 1.2345
+
+
 def test_a_panel_can_be_given_instead_of_its_children(choices, gui):
     _, panel = gui
     choices.connectGui(panel)
