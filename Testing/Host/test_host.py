@@ -103,24 +103,24 @@ def test_questions_are_kept_and_answered(host, slicer):
 
 
 def test_a_slot_that_takes_long_is_measured(host, panel):
-    panel.ui.slider.connect("valueChanged(double)", lambda value: time.sleep(value / 100))
+    panel.ui.slider.connect("valueChanged(double)", lambda value: time.sleep(value / 10))
     host.reset_longest_block()
-    panel.ui.slider.value = 5
-    assert 0.05 <= host.longest_block_s < 0.1
+    panel.ui.slider.value = 4
+    assert host.longest_block_s >= 0.4
     host.reset_longest_block()
     host.process_events(0.1)
-    assert host.longest_block_s < 0.05
+    assert host.longest_block_s < 0.4
 
 
 def test_a_timer_that_takes_long_is_measured_and_named(host):
     import qt
 
     def slow():
-        time.sleep(0.06)
+        time.sleep(0.2)
 
     qt.QTimer.singleShot(0, slow)
     host.process_events(0.05)
-    assert 0.06 <= host.longest_block_s < 0.12
+    assert host.longest_block_s >= 0.2
     assert host.longest_block_in.endswith("slow")
 
 
@@ -128,19 +128,19 @@ def test_processing_events_ends_a_block(host, slicer):
     import qt
 
     def slow_but_polite():
-        for _ in range(4):
-            time.sleep(0.03)
+        for _ in range(6):
+            time.sleep(0.1)
             slicer.app.processEvents()
 
     qt.QTimer.singleShot(0, slow_but_polite)
     host.process_events(0.05)
-    assert 0.03 <= host.longest_block_s < 0.1
+    assert 0.1 <= host.longest_block_s < 0.6
 
 
 def test_time_that_the_test_takes_is_no_block(host, slicer):
-    time.sleep(0.06)
+    time.sleep(0.4)
     slicer.app.processEvents()
-    assert host.longest_block_s < 0.05
+    assert host.longest_block_s < 0.4
 
 
 def test_waiting_ends_with_the_event_or_with_an_error(host):

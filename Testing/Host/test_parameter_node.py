@@ -42,6 +42,7 @@ def described(slicer):
         real: float
         flag: bool
         scan: slicer.vtkMRMLScalarVolumeNode
+        shape: slicer.vtkMRMLModelNode | slicer.vtkMRMLSegmentationNode | None
         folder: Path
         names: list[str]
         loads: dict[str, float]
@@ -58,6 +59,7 @@ def described(slicer):
         "real": float,
         "flag": bool,
         "scan": slicer.vtkMRMLScalarVolumeNode,
+        "shape": slicer.vtkMRMLModelNode | slicer.vtkMRMLSegmentationNode | None,
         "folder": Path,
         "names": list[str],
         "loads": dict[str, float],
@@ -93,6 +95,7 @@ def gui(host):
         "real": qt.QDoubleSpinBox(),
         "flag": qt.QCheckBox(),
         "scan": slicer.qMRMLNodeComboBox(),
+        "shape": slicer.qMRMLNodeComboBox(),
         "folder": ctk.ctkPathLineEdit(),
         "pathology": qt.QComboBox(),
         "contrast": qt.QComboBox(),
@@ -200,6 +203,14 @@ def test_other_values_are_refused(choices, name, value):
     assert getattr(choices, name) == before
 
 
+def test_a_union_of_node_classes_holds_any_of_them(choices, slicer):
+    for kind in ("vtkMRMLModelNode", "vtkMRMLSegmentationNode"):
+        choices.shape = slicer.mrmlScene.AddNewNodeByClass(kind)
+        assert choices.shape.IsA(kind)
+    with pytest.raises((TypeError, ValueError)):
+        choices.shape = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode")
+
+
 def test_a_change_is_an_event_of_the_node(choices, slicer):
     import vtk
 
@@ -233,6 +244,7 @@ def test_widgets_show_the_parameters_and_change_them(host, choices, gui, slicer)
     assert (ui.seedWidget.minimum, ui.seedWidget.maximum, ui.seedWidget.value) == (0, 99, 7)
     assert (ui.driftWidget.minimum, ui.driftWidget.maximum) == (-3, 3)
     assert ui.scanWidget.nodeTypes == ("vtkMRMLScalarVolumeNode",)
+    assert set(ui.shapeWidget.nodeTypes) == {"vtkMRMLModelNode", "vtkMRMLSegmentationNode"}
 
     ui.textWidget.text = "a"
     ui.numberWidget.value = -4
@@ -258,6 +270,14 @@ def test_widgets_show_the_parameters_and_change_them(host, choices, gui, slicer)
     choices.number = 11
     assert (choices.seed, ui.numberWidget.value) == (3, -4)
     assert host.errors == []
+
+
+def test_a_widget_that_shows_fewer_digits_leaves_the_value_alone(choices, gui):
+    ui, _ = gui
+    choices.connectGui(ui)
+    choices.drift = 1.2345
+    assert ui.driftWidget.value == 1.23
+    assert choices.drift == 1.2345
 
 
 def test_a_panel_can_be_given_instead_of_its_children(choices, gui):

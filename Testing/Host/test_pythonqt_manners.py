@@ -153,6 +153,7 @@ def test_disconnecting_wants_an_equal_callable(button):
     button.connect("clicked(bool)", panel.on_click)
     assert button.disconnect("clicked(bool)", lambda: None) is False
     assert button.disconnect("clicked(bool)", panel.on_click) is True
+    assert button.disconnect("clicked(bool)", panel.on_click) is False
     button.click()
     assert called == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -70,10 +72,14 @@ def test_a_selector_says_when_its_node_changes(slicer, selector):
     assert seen == [node, None]
 
 
-def test_a_selector_without_none_takes_the_first_node(slicer, selector):
+def test_a_selector_without_none_waits_to_be_told(slicer, selector):
     selector.noneEnabled = False
     node = volume(slicer, "first")
-    assert selector.currentNode() is node
+    assert shown(selector)[0] == "first"
+    assert selector.currentNode() is None
+    selector.setCurrentNode(node)
+    selector.setCurrentNode(None)
+    assert selector.currentNode() is None
 
 
 def test_a_selector_makes_and_deletes_nodes(slicer, selector):
@@ -163,6 +169,8 @@ def test_a_directory_button_says_its_folder(ctk, host, tmp_path):
     host.dialogs.path = tmp_path
     button.findChild("QPushButton").click()
     assert seen == [button.directory] == [str(tmp_path)]
+    button.directory = "a"
+    assert Path(button.directory) == Path("a").absolute()
 
 
 def test_what_has_no_stand_in_is_listed_when_it_is_shown(ctk, host):

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import Property, QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import Property, QDir, QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtWidgets import (
     QAbstractButton,
     QCheckBox,
@@ -337,7 +337,7 @@ class ctkDirectoryButton(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._caption = ""
-        self._button = QPushButton(".")
+        self._button = QPushButton(QDir.currentPath())
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._button)
@@ -352,6 +352,7 @@ class ctkDirectoryButton(QWidget):
         return self._button.text()
 
     def setDirectory(self, directory: str) -> None:
+        directory = QDir(directory).absolutePath()
         if directory != self._button.text():
             self._button.setText(directory)
             self.directoryChanged.emit(directory)

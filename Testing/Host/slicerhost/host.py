@@ -20,6 +20,7 @@ from slicerhost.namespace import fill
 from slicerhost.pulse import pulse
 from slicerhost.references import keep_constants_alive
 from slicerhost.signals import disconnect
+from slicerhost.wrapping import Wrapper
 
 # Between two looks at the event loop; short against the 100 ms that a GUI may take.
 _PAUSE_S = 0.002
@@ -117,9 +118,9 @@ class Host:
                 raise TimeoutError(f"Not so after {timeout} s; errors: {self.errors}")
             self._pass()
 
-    def screenshot(self, panel: Any, path: Path, width: int = 520) -> None:
-        """A picture of a panel, as high as it wants to be."""
-        frame = panel.parent.native
+    def screenshot(self, shown: Any, path: Path, width: int = 520) -> None:
+        """A picture of a panel or a widget, as high as it wants to be."""
+        frame = (shown if isinstance(shown, Wrapper) else shown.parent).native
         # A second time, for what wraps its text knows its height only now.
         for _ in range(2):
             frame.resize(width, frame.sizeHint().height())

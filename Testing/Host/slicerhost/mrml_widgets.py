@@ -104,10 +104,7 @@ class qMRMLNodeComboBox(QWidget):
     def setCurrentNode(self, node: Any) -> None:
         """Choose a node, one by its ID, or none; a node that is not among those offered is none."""
         identifier = node if isinstance(node, str) else node.GetID() if node else ""
-        offered = [offered.GetID() for offered in self._nodes()]
-        if identifier not in offered:
-            identifier = "" if self._noneEnabled or not offered else self._current
-        self._choose(identifier)
+        self._choose(identifier if identifier in [offered.GetID() for offered in self._nodes()] else "")
 
     setCurrentNodeID = setCurrentNode
 
@@ -154,9 +151,8 @@ class qMRMLNodeComboBox(QWidget):
         for node in nodes:
             self._observe(node, vtk.vtkCommand.ModifiedEvent, self._rename)
         self._fill(nodes)
-        identifiers = [node.GetID() for node in nodes]
-        if self._current not in identifiers:
-            self._choose(identifiers[0] if identifiers and not self._noneEnabled else "")
+        if self._current not in [node.GetID() for node in nodes]:
+            self._choose("")
 
     def _fill(self, nodes: list[Any]) -> None:
         self._combo_box.blockSignals(True)

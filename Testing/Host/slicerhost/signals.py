@@ -92,9 +92,12 @@ def _argument_count(receiver: Callable[..., Any]) -> int | None:
 def _exists(sender: Any, signature: str) -> bool:
     declared = _cpp_signals(sender)
     # A stand-in's signals of VTK objects are declared; what PySide6 calls them, PyObject, is no name in C++.
-    return signature in declared or (
-        "PyObject" not in signature and sender.metaObject().indexOfSignal(signature) >= 0
-    )
+    return signature in declared or ("PyObject" not in signature and _meta(sender).indexOfSignal(signature) >= 0)
+
+
+def _meta(sender: Any) -> QtCore.QMetaObject:
+    """The meta-object of the class: PySide6 gives the same as metaObject(), and lets it die with the object."""
+    return type(sender).staticMetaObject
 
 
 def _attach(sender: Any, signature: str, called: Callable[..., None]) -> None:
@@ -157,7 +160,7 @@ class BoundSignal:
         for signature, name in _cpp_signals(native).items():
             if name == self._name:
                 return signature
-        meta = native.metaObject()
+        meta = _meta(native)
         signatures = [
             bytes(meta.method(index).methodSignature().data()).decode() for index in range(meta.methodCount())
         ]

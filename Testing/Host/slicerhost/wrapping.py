@@ -98,9 +98,6 @@ class Wrapper:
         else:
             raise AttributeError(f"{type(self).__name__} has no attribute named '{name}'")
 
-    def __dir__(self) -> list[str]:
-        return sorted(set(dir(type(self))))
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wrapper) and bool(self._native == other._native)
 

@@ -16,6 +16,7 @@ class ScriptedLoadableModule:
     """The card of a module: title, category, help."""
 
     def __init__(self, parent: Any) -> None:
+        super().__init__()
         self.parent = parent
         self.moduleName = type(self).__name__
         icons = Path(parent.path).parent / "Resources" / "Icons"
@@ -47,6 +48,7 @@ class ScriptedLoadableModuleWidget:
     """The panel of a module."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Widget")
         self.developerMode = slicer.util.settingsValue("Developer/DeveloperMode", False, converter=slicer.util.toBool)
         self.parent = parent
@@ -82,6 +84,7 @@ class ScriptedLoadableModuleLogic:
     """What a module computes."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
 
@@ -114,6 +117,11 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     """The self-test of a module: every method whose name contains ``test``."""
 
     messageDelay: int | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # TestCase does not call what stands behind it, such as VTKObservationMixin.
+        super(unittest.TestCase, self).__init__()
 
     def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:
         delays = (self.messageDelay, msec, requestedDelay, 100)

@@ -2,7 +2,7 @@
 
 from .annotations import Choice, Decimals, Default, Maximum, Minimum, SingleStep, WithinRange
 from .connectors import createGuiConnector
-from .wrapper import isParameterNodeWrapper, parameterNodeWrapper
+from .wrapper import parameterNodeWrapper
 
 __all__ = [
     "Choice",
@@ -13,6 +13,5 @@ __all__ = [
     "SingleStep",
     "WithinRange",
     "createGuiConnector",
-    "isParameterNodeWrapper",
     "parameterNodeWrapper",
 ]

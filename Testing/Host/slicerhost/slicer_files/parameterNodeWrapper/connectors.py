@@ -12,7 +12,7 @@ import qt
 import slicer
 
 from .annotations import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange
-from .storage import split
+from .storage import node_classes, split
 
 
 class Connector:
@@ -86,6 +86,7 @@ def createGuiConnector(widget: Any, annotated: Any) -> Connector:
     kind, annotations = split(annotated)
     shown = type(widget)
     classes = kind if isinstance(kind, type) else type(None)
+    nodes = node_classes(kind)
     if shown in (qt.QCheckBox, ctk.ctkCheckBox) and kind is bool:
         return Connector(widget, "checked", "stateChanged")
     if shown == qt.QPushButton and kind is bool:
@@ -98,7 +99,7 @@ def createGuiConnector(widget: Any, annotated: Any) -> Connector:
         return Connector(widget, "value", "valueChanged")
     sliders = (ctk.ctkSliderWidget, slicer.qMRMLSliderWidget)
     if shown in (*sliders, qt.QDoubleSpinBox, ctk.ctkDoubleSpinBox) and kind in (int, float):
-        widget.minimum, widget.maximum = _bounds(annotations, shown in sliders, (-1e300, 1e300))
+        widget.minimum, widget.maximum = _bounds(annotations, shown in sliders, (float("-inf"), float("inf")))
         if kind is int:
             widget.decimals = 0
         _shape(widget, annotations)
@@ -119,8 +120,8 @@ def createGuiConnector(widget: Any, annotated: Any) -> Connector:
         return _PathConnector(widget, "currentPath", "currentPathChanged", kind)
     if shown == ctk.ctkDirectoryButton and issubclass(classes, pathlib.PurePath):
         return _PathConnector(widget, "directory", "directoryChanged", kind)
-    if shown == slicer.qMRMLNodeComboBox and issubclass(classes, slicer.vtkMRMLNode):
-        widget.nodeTypes = [kind.__name__]
+    if shown == slicer.qMRMLNodeComboBox and nodes:
+        widget.nodeTypes = [node.__name__ for node in nodes]
         return _NodeConnector(widget, "", "currentNodeChanged")
     raise RuntimeError(f"A {shown.__name__} cannot show a parameter of type {annotated}.")
 

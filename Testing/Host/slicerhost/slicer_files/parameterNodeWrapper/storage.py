@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import pathlib
+import types
 import typing
 from collections.abc import Callable, Iterator, MutableMapping, MutableSequence
 from typing import Any
@@ -24,6 +25,15 @@ def split(annotated: Any) -> tuple[Any, list[Any]]:
     return annotated, []
 
 
+def node_classes(kind: Any) -> tuple[type, ...]:
+    """The classes of nodes that a type names, or a union with None, without which Slicer cannot hold a fresh one."""
+    classes = [kind]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind):
+        classes = [item for item in typing.get_args(kind) if item is not type(None)]
+    every = all(isinstance(item, type) and issubclass(item, slicer.vtkMRMLNode) for item in classes)
+    return tuple(classes) if every else ()
+
+
 def parameter(annotated: Any) -> Parameter:
     """The storage for a type.
 
@@ -31,10 +41,11 @@ def parameter(annotated: Any) -> Parameter:
         TypeError: the host does not know how to keep it.
     """
     kind, annotations = split(annotated)
+    if nodes := node_classes(kind):
+        return _Node(nodes, annotations, ())
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     for known, storage in _STORAGES.items():
-        family = known in (enum.Enum, slicer.vtkMRMLNode) and isinstance(origin, type)
-        if origin is known or (family and issubclass(origin, known)):
+        if origin is known or (known is enum.Enum and isinstance(origin, type) and issubclass(origin, known)):
             return storage(origin, annotations, arguments)
     raise TypeError(f"The host keeps no parameter of type {annotated}.")
 
@@ -60,7 +71,7 @@ class Parameter:
         if value is None:
             raise ValueError("A parameter must not be None")
         if not isinstance(value, self.accepted()):
-            raise TypeError(f"A parameter of type {self.kind.__name__} cannot hold {value!r}")
+            raise TypeError(f"A parameter of type {self.kind} cannot hold {value!r}")
         for validator in self._validators:
             validator.validate(value)
 
@@ -115,7 +126,10 @@ class _Enum(Parameter):
 
 
 class _Node(Parameter):
-    """A reference to a node of the scene."""
+    """A reference to a node of the scene; the kind is a tuple of classes."""
+
+    def accepted(self) -> tuple[type, ...]:
+        return self.kind
 
     def fresh(self) -> None:
         return None
@@ -263,5 +277,4 @@ _STORAGES: dict[Any, type[Parameter]] = {
     dict: _Dict,
     **dict.fromkeys(_PATHS, _Path),
     enum.Enum: _Enum,
-    slicer.vtkMRMLNode: _Node,
 }

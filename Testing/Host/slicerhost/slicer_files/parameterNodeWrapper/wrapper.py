@@ -124,7 +124,3 @@ def parameterNodeWrapper(described: type) -> type:
         )
     own = {name: value for name, value in vars(described).items() if name not in ("__dict__", "__weakref__")}
     return type(described.__name__, (_ParameterNode,), {**own, **members})
-
-
-def isParameterNodeWrapper(candidate: Any) -> bool:
-    return issubclass(candidate if isinstance(candidate, type) else type(candidate), _ParameterNode)
