@@ -1,5 +1,6 @@
 """The Slicer module BrainGen: what a clinician sees. Models run in a worker process, never in Slicer's own."""
 
+import os
 import sys
 
 import qt
@@ -12,6 +13,7 @@ from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
+    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
@@ -521,9 +523,45 @@ class _Attempt:
         self._widget.updateButtons()
         if error is None:
             return False
-        if isinstance(error, BadInput):
+        if isinstance(error, BadInput | OSError):
             self._widget.showState(str(error))
             return True
         with slicer.util.tryWithErrorDisplay(_("This did not work.")):
             raise error
         return True
+
+
+class BrainGenTest(ScriptedLoadableModuleTest):
+    """Self-test with the shipped bundle; needs the packages that the panel installs."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        self.setUp()
+        self.test_generateThenRenderThenSegment()
+
+    def test_generateThenRenderThenSegment(self) -> None:
+        requirements = os.path.join(os.path.dirname(__file__), "Resources", "requirements.txt")
+        if packages.missing(requirements, engine=True):
+            self.delayDisplay(_("Packages are missing: open the module BrainGen and press Install, then test again."))
+            return
+        logic = BrainGenLogic()
+        from BrainGenLib.requests import Generate
+
+        self.delayDisplay(_("Generating a case"))
+        request = Generate(contrasts=["T1w"], seed=1)
+        [made] = logic.generate(request, waitForCompletion=True)
+        self.assertEqual(list(made.volumes), ["T1w"])
+        self.assertGreater(made.segmentation.GetSegmentation().GetNumberOfSegments(), 20)
+
+        self.delayDisplay(_("Rendering its segmentation"))
+        [rendered] = logic.render(made.segmentation, ["FLAIR"], waitForCompletion=True)
+        self.assertEqual(list(rendered.volumes), ["FLAIR"])
+
+        self.delayDisplay(_("Segmenting its image"))
+        [segmented] = logic.segment(made.volumes["T1w"], waitForCompletion=True)
+        self.assertGreater(segmented.segmentation.GetSegmentation().GetNumberOfSegments(), 20)
+
+        logic.close()
+        self.delayDisplay(_("Test passed"))
