@@ -42,9 +42,7 @@ def module(environment):
 def panel(host, module):
     """The panel with an empty scene, ready."""
     panel = host.open(module)
-    panel.initializeParameterNode()
-    panel.updateEngine()
-    host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
+    host.wait_until(lambda: panel.metadata is not None, PATIENCE)
     host.process_events(0.1)
     yield panel
     panel.logic.abandon()
