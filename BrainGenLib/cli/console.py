@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job, WorkerProcess
 from BrainGenLib.requests import Request
+from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
 
 if TYPE_CHECKING:
     from BrainGenLib.case import Case
@@ -27,6 +29,10 @@ POLL_SECONDS = 0.1
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON lines (events, then results) instead of progress bars.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Let a `braingen serve` work instead; the token is taken from BRAINGEN_TOKEN."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps; `braingen info` lists them.")]
 
@@ -73,15 +79,21 @@ class Runner:
     Args:
         as_json: write events as JSON lines instead of drawing a progress bar.
         threads: of the worker, as for :class:`BrainGenLib.jobs.WorkerProcess`.
+        server: URL of a server that works instead.
     """
 
-    def __init__(self, as_json: bool, threads: int | None = None) -> None:
+    def __init__(self, as_json: bool, threads: int | None = None, server: str | None = None) -> None:
         self._json = as_json
         self._threads = threads
+        self._server = server
 
     def __enter__(self) -> Runner:
         self._folder = tempfile.TemporaryDirectory(prefix="braingen-", ignore_cleanup_errors=True)
-        self._worker = WorkerProcess(threads=self._threads)
+        self._worker = (
+            WorkerProcess(threads=self._threads)
+            if self._server is None
+            else MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
+        )
         self._jobs = 0
         return self
 
