@@ -19,7 +19,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job, WorkerProcess
 from BrainGenLib.requests import Request
-from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
 
 if TYPE_CHECKING:
     from BrainGenLib.case import Case
@@ -89,11 +88,13 @@ class Runner:
 
     def __enter__(self) -> Runner:
         self._folder = tempfile.TemporaryDirectory(prefix="braingen-", ignore_cleanup_errors=True)
-        self._worker = (
-            WorkerProcess(threads=self._threads)
-            if self._server is None
-            else MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
-        )
+        if self._server is None:
+            self._worker = WorkerProcess(threads=self._threads)
+        else:
+            # Not at file scope: most commands need no HTTP.
+            from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
+
+            self._worker = MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
         self._jobs = 0
         return self
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -41,7 +41,7 @@ class Stored:
 
     id: str
     ticket: Ticket
-    job: Job
+    job: Job = field(compare=False)
 
 
 def take(folder: Path) -> IO[str]:
