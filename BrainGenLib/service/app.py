@@ -179,7 +179,7 @@ async def _take(request: Request, body: AsyncIterator[bytes], user: str, service
         if waiting + service.traffic.uploads[user] > service.limits.waiting:
             raise Refusal(
                 429,
-                f"{service.limits.waiting} jobs of yours are waiting already.",
+                f"At most {service.limits.waiting} jobs of a user may wait at a time.",
                 "Wait until one has run, or cancel one.",
                 retry_after=10,
             )

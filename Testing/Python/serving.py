@@ -39,6 +39,8 @@ class QuickWorker:
         job.append(Event(time=2.0, stage="preview", message="T1w", preview="previews/T1w"))
         step = 0
         while step < steps or getattr(request, "guidance", 1) == 0:
+            if not job.folder.exists():
+                return
             if job.cancel_requested:
                 job.fail(Failure(code="cancelled", message="Cancelled."))
                 return

@@ -214,7 +214,7 @@ def test_waiting_jobs_and_streams_are_limited(tmp_path):
             client.submit()
         answer = client.post()
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
-        assert "2 jobs of yours" in answer.json()["message"]
+        assert "At most 2 jobs" in answer.json()["message"]
 
         streams = [client.ask("GET", f"/jobs/{running}/events", stream=True) for _ in range(OPEN_AT_ONCE)]
         readers = [stream.iter_lines() for stream in streams]
