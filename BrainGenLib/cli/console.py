@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from BrainGenLib.errors import BadInput
@@ -49,9 +50,9 @@ def give_up(failure: Failure, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps({"error": failure.model_dump()}), flush=True)
     else:
-        _screen.print(f"[bold red]Error:[/] {failure.message}", highlight=False, soft_wrap=True)
+        _screen.print(f"[bold red]Error:[/] {escape(failure.message)}", highlight=False, soft_wrap=True)
         if failure.advice:
-            _screen.print(failure.advice, highlight=False, soft_wrap=True)
+            _screen.print(failure.advice, highlight=False, markup=False, soft_wrap=True)
         if failure.traceback:
             _screen.print(failure.traceback, style="dim", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(failure.code, 1))

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import psutil
 import pytest
 import requests
-from serving import eventually, users_file
+from serving import eventually, serving, users_file
 from test_service import free_port
 from typer.testing import CliRunner
 
@@ -62,14 +63,22 @@ def finish(job, worker):
     return job.result
 
 
-def test_a_case_made_there_equals_one_made_here_bit_for_bit(tiny_bundles, mirror, tmp_path):
-    remote = Job.create(tmp_path / "remote", REQUEST)
-    mirror.submit(remote)
-    there = Case.load(finish(remote, mirror))
-    with WorkerProcess(threads=1) as worker:
-        local = Job.create(tmp_path / "local", REQUEST)
-        worker.submit(local)
-        here = Case.load(finish(local, worker))
+def at_work(job):
+    """Whether the worker is in the middle of a job."""
+    assert not job.state.finished, job.failure
+    return any(event.stage == "labels" for event in Job(job.folder).new_events())
+
+
+def few_steps():
+    return WorkerProcess(threads=1, module="few_steps_worker", variables={"PYTHONPATH": str(Path(__file__).parent)})
+
+
+def test_a_case_made_there_equals_one_made_here_bit_for_bit(tiny_bundles, tmp_path):
+    remote, local = (Job.create(tmp_path / name, REQUEST) for name in ("remote", "local"))
+    with serving(tmp_path / "jobs", launch=few_steps) as url, MirrorProcess(url, "") as mirror, few_steps() as worker:
+        for job, process in ((remote, mirror), (local, worker)):
+            process.submit(job)
+        there, here = Case.load(finish(remote, mirror)), Case.load(finish(local, worker))
     assert list(there.images) == ["T1w", "FLAIR"]
     for name, image in here.images.items():
         assert np.array_equal(there.images[name], image)
@@ -110,7 +119,7 @@ def test_the_command_line_uses_a_server(server, tmp_path, segmentation, monkeypa
 def test_a_worker_that_is_killed_is_told_and_the_next_job_runs(server, mirror, tmp_path, segmentation):
     job = Job.create(tmp_path / "long", Generate(steps=1000))
     mirror.submit(job)
-    eventually(lambda: any(event.stage == "labels" for event in Job(job.folder).new_events()), PATIENCE)
+    eventually(lambda: at_work(job), PATIENCE)
     (worker,) = psutil.Process(server[0].pid).children()
     worker.kill()
     eventually(lambda: job.state.finished)
@@ -127,7 +136,7 @@ def test_sigterm_ends_the_server_and_its_worker(server, mirror, tmp_path):
     assert "server" not in requests.get(f"{url}/health", timeout=5).headers
     job = Job.create(tmp_path / "long", Generate(steps=1000))
     mirror.submit(job)
-    eventually(lambda: any(event.stage == "labels" for event in Job(job.folder).new_events()), PATIENCE)
+    eventually(lambda: at_work(job), PATIENCE)
     (worker,) = psutil.Process(process.pid).children()
     process.terminate()
     assert process.wait(20) in (0, -signal.SIGTERM)
