@@ -137,8 +137,12 @@ async def _job(
 ) -> Stored:
     stored = await run_in_threadpool(store.find, service.folder, job_id, user)
     if stored is None:
-        raise Refusal(404, "There is no such job; finished jobs are removed after a time.", "Submit it again.")
+        raise _no_job()
     return stored
+
+
+def _no_job() -> Refusal:
+    return Refusal(404, "There is no such job; finished jobs are removed after a time.", "Submit it again.")
 
 
 OwnJob = Annotated[Stored, Depends(_job)]
@@ -204,9 +208,14 @@ def list_jobs(user: User, service: ServiceOf) -> list[dict[str, Any]]:
 def describe(stored: OwnJob, service: ServiceOf) -> dict[str, Any]:
     """A job with its request and, if it failed, why."""
     failure = _public(stored.job)
+    try:
+        request = stored.job.request().model_dump()
+    except BadInput as error:
+        # It was removed at this moment.
+        raise _no_job() from error
     return {
         **_summary(stored, service),
-        "request": stored.job.request().model_dump(),
+        "request": request,
         "failure": None if failure is None else failure.model_dump(),
     }
 

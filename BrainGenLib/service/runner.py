@@ -109,7 +109,8 @@ class Runner:
                 stored.job.fail(_INTERRUPTED)
             elif stored.job.cancel_requested:
                 stored.job.fail(Failure(code="cancelled", message="Cancelled."))
-            else:
+            # One that was removed between the two looks has no state any more, which is not the same as waiting.
+            elif stored.exists:
                 waiting.append(stored)
         order = fair_order(waiting, self._served)
         self.queue = [stored.id for stored in order]
@@ -129,6 +130,10 @@ class Runner:
                 self._worker.stop()
                 if not stored.job.state.finished:
                     stored.job.fail(_INTERRUPTED)
+                return
+            if not stored.exists:
+                # Removed by hand: the worker has nowhere to say how the job ends.
+                self._worker.stop()
                 return
             stored.job.poll(self._worker)
             if self._news.is_set():

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -42,6 +42,11 @@ class Stored:
     id: str
     ticket: Ticket
     job: Job = field(compare=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has not been removed since."""
+        return (self.job.folder / "ticket.json").exists()
 
 
 def take(folder: Path) -> IO[str]:
@@ -123,7 +128,9 @@ def remove(stored: Stored) -> None:
     """Remove a job; whoever looks sees all of it or nothing."""
     folder = stored.job.folder
     removed = folder.parent / ".removed" / f"{stored.id}-{secrets.token_hex(4)}"
-    os.rename(folder, removed)
+    # Its owner and the sweep may remove it at the same time.
+    with suppress(FileNotFoundError):
+        os.rename(folder, removed)
     shutil.rmtree(removed, ignore_errors=True)
 
 
@@ -139,5 +146,8 @@ def sweep(folder: Path, limits: Limits) -> None:
 
 
 def _finished_at(stored: Stored) -> float:
-    ends = (stored.job.folder / name for name in ("result", "error.json"))
-    return max((path.stat().st_mtime for path in ends if path.exists()), default=0.0)
+    times = [0.0]
+    for name in ("result", "error.json"):
+        with suppress(FileNotFoundError):
+            times.append((stored.job.folder / name).stat().st_mtime)
+    return max(times)

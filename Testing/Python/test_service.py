@@ -289,6 +289,13 @@ def test_a_worker_that_dies_fails_its_job_and_is_replaced(tmp_path):
         assert "other users" in Job(tmp_path / "jobs" / jobs[0]).failure.traceback
 
 
+def test_a_job_folder_removed_by_hand_does_not_stop_the_service(local, tmp_path):
+    job = local.submit(FOREVER)
+    eventually(lambda: local.state(job) == "running")
+    (tmp_path / "jobs" / job).rename(tmp_path / "gone")
+    assert local.ends(local.submit()) == "done"
+
+
 def test_surplus_jobs_are_removed(tmp_path):
     with serving(tmp_path / "jobs", limits=Limits(kept=2, per_minute=10_000)) as url:
         client = Client(url)

@@ -21,7 +21,7 @@ from BrainGenLib.requests import Generate
 from BrainGenLib.service import archive, store, tokens, volumes
 from BrainGenLib.service.limits import Limits, Traffic
 from BrainGenLib.service.refusal import Refusal
-from BrainGenLib.service.runner import fair_order
+from BrainGenLib.service.runner import Runner, fair_order
 
 
 def test_a_token_is_known_by_its_hash_alone(tmp_path):
@@ -104,6 +104,16 @@ def test_old_and_surplus_jobs_of_each_user_are_removed_and_no_others(tmp_path):
     assert left == {job.id for job in [*anns[1:], *others]}
     assert old.id not in left
     assert not list((folder / ".removed").iterdir())
+
+
+def test_a_job_removed_between_two_looks_does_not_wait(tmp_path, monkeypatch):
+    store.take(tmp_path).close()
+    gone, waiting = stored(tmp_path, "ann", 0, "done"), stored(tmp_path, "ann", 1)
+    stale = store.jobs(tmp_path)
+    store.remove(gone)
+    monkeypatch.setattr(store, "jobs", lambda folder: stale)
+    assert Runner(tmp_path, Limits())._refresh() == waiting
+    store.remove(gone)
 
 
 def test_a_folder_serves_one_server_and_half_uploads_go(tmp_path):
