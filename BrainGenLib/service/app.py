@@ -241,6 +241,9 @@ def _public(job: Job) -> Failure | None:
 async def delete(stored: OwnJob, service: ServiceOf) -> Response:
     """Cancel a job that waits or runs (202); remove one that is finished (204)."""
     if stored.job.state.finished:
+        # The runner sees the end a moment later; without the folder it would never see it.
+        while service.runner.holds(stored):
+            await asyncio.sleep(0.02)
         await run_in_threadpool(store.remove, stored)
         return Response(status_code=204)
     stored.job.cancel()

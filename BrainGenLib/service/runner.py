@@ -68,6 +68,10 @@ class Runner:
         """Begin with what the folder holds."""
         self._thread.start()
 
+    def holds(self, stored: Stored) -> bool:
+        """Whether the job is at the worker; for a moment yet after it has finished."""
+        return stored == self._current
+
     def look(self) -> None:
         """Look at the folder: a job came, or is to be cancelled."""
         self._news.set()

@@ -289,6 +289,25 @@ def test_a_worker_that_dies_fails_its_job_and_is_replaced(tmp_path):
         assert "other users" in Job(tmp_path / "jobs" / jobs[0]).failure.traceback
 
 
+def test_a_job_removed_at_the_moment_of_its_end_does_not_cost_the_worker(tmp_path):
+    launched = []
+
+    def launch():
+        launched.append(QuickWorker())
+        return launched[-1]
+
+    with serving(tmp_path / "jobs", launch=launch) as url:
+        client = Client(url)
+        for _ in range(5):
+            job = client.submit()
+            while not (tmp_path / "jobs" / job / "result").exists():
+                time.sleep(0.001)
+            assert client.ask("DELETE", f"/jobs/{job}").status_code == 204
+            assert not (tmp_path / "jobs" / job).exists()
+        assert client.ends(client.submit()) == "done"
+    assert len(launched) == 1
+
+
 def test_a_job_folder_removed_by_hand_does_not_stop_the_service(local, tmp_path):
     job = local.submit(FOREVER)
     eventually(lambda: local.state(job) == "running")
