@@ -290,13 +290,13 @@ def test_a_worker_that_dies_fails_its_job_and_is_replaced(tmp_path):
 
 
 def test_a_job_removed_at_the_moment_of_its_end_does_not_cost_the_worker(tmp_path):
-    launched = []
+    stopped = []
 
-    def launch():
-        launched.append(QuickWorker())
-        return launched[-1]
+    class Worker(QuickWorker):
+        def stop(self, grace=0):
+            stopped.append(self)
 
-    with serving(tmp_path / "jobs", launch=launch) as url:
+    with serving(tmp_path / "jobs", launch=Worker) as url:
         client = Client(url)
         for _ in range(5):
             job = client.submit()
@@ -305,7 +305,7 @@ def test_a_job_removed_at_the_moment_of_its_end_does_not_cost_the_worker(tmp_pat
             assert client.ask("DELETE", f"/jobs/{job}").status_code == 204
             assert not (tmp_path / "jobs" / job).exists()
         assert client.ends(client.submit()) == "done"
-    assert len(launched) == 1
+        assert not stopped
 
 
 def test_a_job_folder_removed_by_hand_does_not_stop_the_service(local, tmp_path):
