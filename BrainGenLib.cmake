@@ -1,4 +1,5 @@
-# Every file of the library that is installed with the extension; Testing/Python/test_extension.py compares it with the tree.
+# Every file of the library that is installed with the extension; Testing/Python/test_extension.py compares it with the
+# tree.
 
 set(BRAINGENLIB_SCRIPTS
   BrainGenLib/__init__.py
@@ -8,6 +9,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/cli/__init__.py
   BrainGenLib/cli/console.py
   BrainGenLib/cli/inventory.py
+  BrainGenLib/cli/serving.py
   BrainGenLib/cli/showing.py
   BrainGenLib/cli/synthesis.py
   BrainGenLib/cli/training.py
@@ -68,6 +70,20 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/terminology.py
   BrainGenLib/scene/views.py
   BrainGenLib/scene/volumes.py
+  BrainGenLib/service/__init__.py
+  BrainGenLib/service/app.py
+  BrainGenLib/service/archive.py
+  BrainGenLib/service/client.py
+  BrainGenLib/service/limits.py
+  BrainGenLib/service/mirror.py
+  BrainGenLib/service/refusal.py
+  BrainGenLib/service/remote.py
+  BrainGenLib/service/runner.py
+  BrainGenLib/service/server.py
+  BrainGenLib/service/store.py
+  BrainGenLib/service/tokens.py
+  BrainGenLib/service/uploads.py
+  BrainGenLib/service/volumes.py
   BrainGenLib/session.py
   BrainGenLib/spaces.py
   BrainGenLib/timeline.py

@@ -20,9 +20,9 @@ def describe(server: str | None, token: str) -> dict[str, Any]:
     """
     try:
         if server is not None:
-            from BrainGenLib.service.client import Server
+            from BrainGenLib.service.remote import remote_bundles
 
-            return {"devices": [], "bundles": Server(server, token).bundles()}
+            return {"devices": [], "bundles": [one.model_dump() for one in remote_bundles(server, token)]}
         from BrainGenLib import bundles, devices, engine
 
         assert engine  # imported for its own imports: a missing package is found now, not in the first job

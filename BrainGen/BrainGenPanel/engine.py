@@ -56,9 +56,9 @@ class EngineSettings:
         from BrainGenLib.jobs import WorkerProcess
 
         if self.kind == SERVER:
-            return WorkerProcess(
-                module="BrainGenLib.service.mirror", arguments=[self.server], environment=self._environment()
-            )
+            from BrainGenLib.service.remote import MirrorProcess
+
+            return MirrorProcess(self.server, self.token)
         return WorkerProcess(python=self._interpreter(), environment=self._environment())
 
     def probe(self):

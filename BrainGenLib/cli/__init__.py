@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from BrainGenLib.cli import inventory, showing, synthesis, training
+from BrainGenLib.cli import inventory, serving, showing, synthesis, training
 
 app = typer.Typer(
     help=__doc__,
@@ -24,3 +24,4 @@ app.command()(inventory.bundles)
 app.command()(inventory.info)
 app.command()(training.prepare)
 app.add_typer(training.app, name="train")
+app.add_typer(serving.app, name="serve")
