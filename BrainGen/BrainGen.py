@@ -225,6 +225,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         elif settings.problem():
             self.showState(settings.problem())
         else:
+            self.logic.importLibrary()
             self.showState(_("Asking the engine what it has …"))
             self._probe = settings.probe()
             self._probeTimer.start()
@@ -306,17 +307,23 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 boxes[contrast] = qt.QCheckBox(contrast)
                 boxes[contrast].connect("toggled(bool)", self.onContrast)
                 holder.layout().addWidget(boxes[contrast])
-        node = self._parameterNode
-        node.contrasts = [name for name in node.contrasts if name in metadata.contrasts] or metadata.contrasts[:1]
-        node.renderContrasts = [name for name in node.renderContrasts if name in metadata.contrasts] or list(
-            metadata.contrasts[:1]
-        )
         self.showChoices()
         self.updateButtons()
+
+    def chooseDefaults(self) -> None:
+        """Contrasts that the bundle does not know are forgotten, and one is chosen where there is none."""
+        node, known = self._parameterNode, self.metadata.contrasts
+        for parameter in ("contrasts", "renderContrasts"):
+            chosen = list(getattr(node, parameter))
+            able = [name for name in chosen if name in known] or known[:1]
+            if able != chosen:
+                setattr(node, parameter, able)
 
     def showChoices(self) -> None:
         """What the parameter node holds, in the widgets that are made by name."""
         node = self._parameterNode
+        if self.metadata is not None:
+            self.chooseDefaults()
         asked = {**node.pathologies, **node.anatomy}
         sides, lobes = dict(node.sides), dict(node.lobes)
         self._showing = True

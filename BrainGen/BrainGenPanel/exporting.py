@@ -22,6 +22,7 @@ class Export:
         self._names = list(names)
         self._folder = folder
         self._temporary = Path(tempfile.mkdtemp(prefix="braingen-export-"))
+        self._case = None
         self._process = None
 
     def step(self):
@@ -34,9 +35,14 @@ class Export:
         from BrainGenLib.scene import cases
 
         try:
+            if self._case is not None:
+                name, case = self._case
+                case.save(self._temporary / name)
+                self._case = None
+                return None
             if self._names:
                 name = self._names.pop(0)
-                cases.case_of(slicer.mrmlScene, name).save(self._temporary / name)
+                self._case = name, cases.case_of(slicer.mrmlScene, name)
                 return None
             if self._process is None:
                 self._process = self._launch()

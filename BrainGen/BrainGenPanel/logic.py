@@ -1,5 +1,6 @@
 """What the panel does, also without it: requests to a worker, and their cases into the scene."""
 
+import importlib
 import logging
 import secrets
 import time
@@ -113,6 +114,15 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         from BrainGenLib.requests import Segment
 
         return self._run([Segment(device=self.engine.device, scan="")], {"scan": scan}, waitForCompletion)
+
+    def importLibrary(self) -> None:
+        """Import what a run needs, which takes a moment, so that no run has to wait for it.
+
+        Raises:
+            ImportError: a package is missing.
+        """
+        for name in ("case", "jobs", "requests", "session", "scene.cases", "scene.inputs", "scene.showing"):
+            importlib.import_module(f"BrainGenLib.{name}")
 
     def newSeed(self) -> int:
         """A seed that nobody has chosen."""

@@ -80,7 +80,7 @@ def case_of(scene: Any, name: str) -> Case:
 
     nodes = nodes_of(scene, name)
     images = {
-        contrast: np.ascontiguousarray(slicer.util.arrayFromVolume(node).T, np.float32)
+        contrast: np.array(slicer.util.arrayFromVolume(node).T, np.float32)
         for contrast, node in nodes.volumes.items()
     }
     reference = next(iter(nodes.volumes.values()), None)

@@ -62,6 +62,11 @@ def choose(panel, contrasts=("T1w",), **loads):
         box.setChecked(name in contrasts)
 
 
+def under_way(host, panel):
+    """Wait until the state line tells of the run that was just started."""
+    host.wait_until(lambda: panel.ui.stateLabel.text.partition(" ")[0] in ("loading", "labels", "case"), PATIENCE)
+
+
 def finish(host, panel):
     host.wait_until(lambda: not panel.logic.running, PATIENCE)
     host.process_events(0.15)
@@ -158,10 +163,15 @@ def test_several_cases_come_one_after_the_other(host, panel):
     assert seeds[1] == seeds[0] + 1
 
 
+def test_a_new_scene_begins_with_a_contrast_chosen(host, panel):
+    assert panel.ui.generateButton.enabled
+    assert [name for name, box in panel._contrastBoxes.items() if box.checked] == ["T1w"]
+
+
 def test_cancel_stops_and_the_panel_says_so(host, panel):
     panel.ui.countSpinBox.setValue(50)
     panel.ui.generateButton.click()
-    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    under_way(host, panel)
     panel.ui.generateButton.click()
     finish(host, panel)
     assert panel.ui.stateLabel.text == "Cancelled."
@@ -257,7 +267,7 @@ def test_results_are_shown_compared_exported_and_deleted(host, panel, tmp_path):
 def test_closing_the_scene_in_the_middle_leaves_an_empty_scene(host, panel):
     choose(panel, wmh=0.4)
     panel.ui.generateButton.click()
-    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    under_way(host, panel)
     slicer.mrmlScene.Clear(0)
     host.wait_until(lambda: not panel.logic.running, PATIENCE)
     host.process_events(0.15)
@@ -279,7 +289,7 @@ def test_leaving_the_panel_does_not_end_the_run(host, module, panel):
 
 def test_a_killed_worker_gives_a_sentence_and_the_next_click_works(host, panel):
     panel.ui.generateButton.click()
-    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    under_way(host, panel)
     os.kill(panel.logic._session._worker.pid, signal.SIGKILL)
     finish(host, panel)
     assert "memory" in panel.ui.stateLabel.text
