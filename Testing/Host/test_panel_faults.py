@@ -140,27 +140,6 @@ def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bund
     assert host.errors == []
 
 
-@pytest.mark.parametrize(
-    ("engine", "value", "sentence"),
-    [
-        ("python", "/no/such/python", "Choose the Python"),
-        ("server", "gpu.example.org", "Enter the address"),
-        ("server", "http://127.0.0.1:9", "127.0.0.1:9"),
-    ],
-)
-def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, sentence):
-    panel.ui.engineSelector.setCurrentIndex(panel.ui.engineSelector.findData(engine))
-    if engine == "python":
-        panel.ui.pythonPath.setCurrentPath(value)
-    else:
-        panel.ui.serverEdit.setText(value)
-        panel.onServerChanged()
-    host.wait_until(lambda: sentence in panel.ui.stateLabel.text, PATIENCE)
-    assert not panel.ui.generateButton.enabled
-    panel.ui.engineSelector.setCurrentIndex(panel.ui.engineSelector.findData("here"))
-    host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
-
-
 def test_missing_packages_are_named_asked_for_and_never_fetched_behind_ones_back(host, panel, monkeypatch):
     import importlib.metadata
 

@@ -70,7 +70,9 @@ def at_work(job):
 
 
 def few_steps():
-    return WorkerProcess(threads=1, module="few_steps_worker", variables={"PYTHONPATH": str(Path(__file__).parent)})
+    return WorkerProcess(
+        threads=1, module="few_steps_worker", environment={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    )
 
 
 def test_a_case_made_there_equals_one_made_here_bit_for_bit(tiny_bundles, tmp_path):

@@ -1,0 +1,86 @@
+"""Engines other than Slicer's own Python."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import slicer
+from serving import serving
+
+from BrainGenLib.jobs import WorkerProcess
+from BrainGenLib.scene import cases
+
+MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def panel(host, tiny_bundles):
+    module = host.load_module(MODULE)
+    panel = host.open(module)
+    yield panel
+    panel.logic.engine.set("Engine", "here")
+    host.close(module)
+    assert host.errors == []
+
+
+def choose(panel, engine):
+    panel.ui.engineSelector.setCurrentIndex(panel.ui.engineSelector.findData(engine))
+
+
+def quick_worker():
+    return WorkerProcess(module="quick_worker", environment={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+
+
+def test_a_server_makes_what_the_panel_asks_for(host, panel, tmp_path):
+    with serving(tmp_path / "jobs", launch=quick_worker) as url:
+        choose(panel, "server")
+        assert panel.ui.serverEdit.isVisible()
+        assert "Enter the address" in panel.ui.stateLabel.text
+        panel.ui.serverEdit.setText(url)
+        panel.onServerChanged()
+        host.wait_until(lambda: panel.metadata is not None, PATIENCE)
+        # Which device computes is the server's business.
+        assert panel.ui.deviceSelector.count == 1
+        panel.ui.keepSeedCheckBox.setChecked(True)
+        panel.ui.seedSpinBox.setValue(42)
+        panel.ui.generateButton.click()
+        host.wait_until(lambda: not panel.logic.running, PATIENCE)
+        host.process_events(0.1)
+        assert panel.ui.stateLabel.text == "Done."
+        nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")
+        assert nodes.segmentation.GetAttribute("BrainGen.seed") == "42"
+        choose(panel, "here")
+
+
+def test_another_python_is_asked_and_used(host, panel):
+    choose(panel, "python")
+    assert panel.ui.pythonPath.isVisible()
+    panel.ui.pythonPath.setCurrentPath(sys.executable)
+    host.wait_until(lambda: panel.metadata is not None, PATIENCE)
+    assert panel.ui.stateLabel.text == "Ready."
+    worker = panel.logic.engine.launch()
+    assert worker.alive
+    worker.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "value", "sentence"),
+    [
+        ("python", "/no/such/python", "Choose the Python"),
+        ("server", "gpu.example.org", "Enter the address"),
+        ("server", "http://127.0.0.1:9", "127.0.0.1:9"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, sentence):
+    choose(panel, engine)
+    if engine == "python":
+        panel.ui.pythonPath.setCurrentPath(value)
+    else:
+        panel.ui.serverEdit.setText(value)
+        panel.onServerChanged()
+    host.wait_until(lambda: sentence in panel.ui.stateLabel.text, PATIENCE)
+    assert not panel.ui.generateButton.enabled
+    choose(panel, "here")
+    host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
