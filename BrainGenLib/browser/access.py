@@ -61,7 +61,7 @@ def guard(token: str | None) -> Callable[[web.Request, Handler], Awaitable[web.S
             # Away with it: the address bar, the history and other sites need not know it.
             answer = web.HTTPFound(str(request.rel_url.without_query_params(_PARAMETER)))
             answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict", path="/")
-            return answer
+            raise answer
         if not _same(request.cookies.get(COOKIE, ""), token):
             raise web.HTTPForbidden(text=_REFUSED)
         return await handler(request)

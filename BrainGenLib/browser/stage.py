@@ -66,10 +66,11 @@ class Stage:
             self.layouts.register_layout(name, layout)
             self.arrangement.AddLayoutDescription(arrangements[name], vue_layout_to_slicer(layout))
         for view in self.app.view_manager.get_views():
-            # Without a graphics card it is slow, and with it glass vanishes.
+            # Without a graphics card a picture would take seconds.
             view.render_window().SetMultiSamples(0)
+            view.first_renderer().SetUseDepthPeeling(False)
         for view in self.app.view_manager.get_threed_views():
-            view.first_renderer().UseFXAAOn()
+            view.get_view_node().SetUseDepthPeeling(False)
         vtk.vtkObject.GlobalWarningDisplayOn()
 
 
@@ -88,7 +89,7 @@ def _layouts() -> dict[str, Layout]:
     )
     first, second = ([one(label=name) for one, name in zip(make, row, strict=True)] for row in ROWS)
     threed: ViewLayoutDefinition = ViewLayoutDefinition.threed_view(
-        name=THREE_D, background_color=("#a9adc9", "#5d6184")
+        name=THREE_D, background_color=("#c3c8e6", "#7478a8")
     )
     across, down = LayoutDirection.Horizontal, LayoutDirection.Vertical
     return {

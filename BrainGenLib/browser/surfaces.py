@@ -1,7 +1,7 @@
 """Surfaces for the 3D view, one segment at a time, so that the page answers in between.
 
-Slicer's own conversion takes over a second for a cortex of 1 mm. Large segments are therefore halved first, which
-the view, a streamed picture, does not show.
+Slicer's own conversion takes over a second for a cortex of 1 mm, and a view without a graphics card as long to draw
+it. Large segments are therefore made coarser first, which a streamed picture hardly shows.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 _CLOSED_SURFACE = "Closed surface"
-_LARGE_VOXELS = 200_000
-_PASS_BAND = 0.05
-_ITERATIONS = 12
+# Voxels of a segment from which on its surface has voxels of 2 and 3 mm.
+_LARGE_VOXELS = (20_000, 200_000)
+_PASS_BAND = 0.02
+_ITERATIONS = 20
 
 
 def adding_surfaces(node: Any) -> Iterator[None]:
@@ -23,16 +24,19 @@ def adding_surfaces(node: Any) -> Iterator[None]:
     Args:
         node: vtkMRMLSegmentationNode whose source is label maps.
     """
+    import vtk
+
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
-    shown = [name for name in segmentation.GetSegmentIDs() if display.GetSegmentVisibility3D(name)]
-    for name in shown:
+    for name in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(name)
         # The user may have erased it meanwhile.
-        if segment is not None and segment.GetRepresentation(_CLOSED_SURFACE) is None:
-            segment.AddRepresentation(_CLOSED_SURFACE, _surface(segment))
+        if segment is None or segment.GetRepresentation(_CLOSED_SURFACE) is not None:
+            continue
+        shown = display.GetSegmentVisibility3D(name)
+        # MRML takes the first segment as the one that says which representations there are.
+        segment.AddRepresentation(_CLOSED_SURFACE, _surface(segment) if shown else vtk.vtkPolyData())
+        if shown:
             yield
-    display.SetPreferredDisplayRepresentationName3D(_CLOSED_SURFACE)
-    display.Modified()
 
 
 def _surface(segment: Any) -> Any:
@@ -43,7 +47,7 @@ def _surface(segment: Any) -> Any:
     image = segment.GetRepresentation("Binary labelmap")
     labels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions(), order="F")
     mask = labels == segment.GetLabelValue()
-    step = 2 if np.count_nonzero(mask) > _LARGE_VOXELS else 1
+    step = 1 + int(np.searchsorted(_LARGE_VOXELS, np.count_nonzero(mask)))
     field, corner = _field(mask, step)
 
     grid = vtk.vtkImageData()

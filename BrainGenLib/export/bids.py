@@ -136,6 +136,8 @@ def check_segmentation_target(out: Path, stem: str) -> None:
 def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     """Write the labels of a scan, in its grid and in template space, the brain mask, and the volumes as a table.
 
+    A case that comes from a scene has no template space, and gets no file of it.
+
     Returns:
         The files.
 
@@ -146,8 +148,6 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     from BrainGenLib.morphometry import brain_mask
 
     assert case.labels is not None
-    assert case.template is not None
-    assert case.template.labels is not None
     check_segmentation_target(out, stem)
     names = [f"{stem}{end}" for end in SEGMENTATION_FILES]
     try:
@@ -159,7 +159,10 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
             _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case.affine)
             rows = [(name, volume) for name, volume in case.measurements["volumes_ml"].items()]
             _write_table(partial / names[3], ("structure", "volume_ml"), rows)
-            _save(partial / names[4], case.template.labels, case.template.affine)
+            if case.template is not None and case.template.labels is not None:
+                _save(partial / names[4], case.template.labels, case.template.affine)
+            else:
+                names.pop()
             for name in names:
                 os.replace(partial / name, out / name)
         _write_label_table(out / "dseg.tsv")

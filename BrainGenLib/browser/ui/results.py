@@ -32,7 +32,7 @@ class ResultsUI:
                         click=(self.show_clicked, "[row.name]"),
                         title="Show",
                     ):
-                        html.Span("{{ row.name }} ")
+                        html.Span("{{ row.name }}", classes="mr-2")
                         html.Span("{{ row.summary }}", style="color: #98a0af;")
                     with VBtn(
                         size="x-small",

@@ -54,7 +54,7 @@ def _caption(server: Any, view: Any) -> None:
 
 def _fit_button(view: Any) -> None:
     with VBtn(size="x-small", variant="text", icon=True, click=view.reset_view, title="Show all of it"):
-        VIcon("mdi-fit-to-page-outline", size="small")
+        VIcon("mdi-fit-to-screen-outline", size="small")
 
 
 def _chip(server: Any, view: Any) -> None:
