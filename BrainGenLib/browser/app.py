@@ -96,5 +96,6 @@ class BrowserApp(TrameApp):
         page.render.restore_clicked.connect(self.render.restore)
         page.segment.segment_clicked.connect(self.segment.segment)
         page.results.show_clicked.connect(self.results.show)
+        page.results.contrast_clicked.connect(self.results.show)
         page.results.compare_clicked.connect(self.results.compare)
         page.results.delete_clicked.connect(self.results.delete)

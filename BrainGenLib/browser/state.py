@@ -50,6 +50,7 @@ class CaseRow:
 
     name: str
     summary: str
+    contrasts: list[str]
     synthetic: bool
     chosen: bool = False
 
@@ -140,5 +141,6 @@ class ViewsState:
     """``marks`` says for each view what it shows, ``synthetic`` which of them show something made up."""
 
     layout: str = ""
+    outlines: bool = True
     marks: dict[str, str] = field(default_factory=dict)
     synthetic: dict[str, bool] = field(default_factory=dict)

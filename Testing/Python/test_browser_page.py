@@ -107,7 +107,8 @@ async def walk(address):
         first = await settled(
             page, lambda seen: all(bright(seen[name]) > 0.03 and coloured(seen[name]) > 0.002 for name in slices)
         )
-        assert (await page.text()).count("SYNTHETIC") == 5
+        marks = "[...document.querySelectorAll('.braingen-synthetic')].map(e => e.innerText)"
+        assert await page.evaluate(marks) == ["SYNTHETIC"] * 4
         await settled(page, lambda seen: np.ptp(seen["3D"].astype(int), (0, 1)).max() > 120)
 
         # Render from segmentation: the lesion erased.

@@ -21,10 +21,10 @@ class ResultsLogic:
         self._typed: TypedState[ResultsState] = TypedState(server.state, ResultsState)
         run.on_case = self._arrived
 
-    def show(self, name: str) -> None:
-        """Show a case, all of it."""
+    def show(self, name: str, contrast: str | None = None) -> None:
+        """Show a case: all of it, or where the slices stand in another contrast."""
         nodes = nodes_of(self._scene, name)
-        self._views.show(nodes, bounds_of(nodes).mean(1))
+        self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
 
     async def compare(self) -> None:
         """Show the two chosen cases side by side."""
@@ -55,8 +55,7 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
     """A case with the gist of its request."""
     request = json.loads(nodes.provenance.GetText()).get("request", {}) if nodes.provenance is not None else {}
     parts = [f"{pathology} {load:.2f}" for pathology, load in request.get("pathologies", {}).items()]
-    parts += [*nodes.volumes]
     if request.get("verb") == "generate":
         parts.append(f"seed {request['seed']}")
     synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK
-    return CaseRow(name, " · ".join(parts), synthetic, chosen)
+    return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)

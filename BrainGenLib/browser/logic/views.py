@@ -27,6 +27,7 @@ class ViewsLogic:
         self._views: TypedState[ViewsState] = TypedState(server.state, ViewsState)
         self._scene: TypedState[SceneState] = TypedState(server.state, SceneState)
         self._surfaces: asyncio.Task | None = None
+        self._views.bind_changes({self._views.name.outlines: lambda *_: self._outline()})
         self.four_up()
 
     def four_up(self) -> None:
@@ -36,15 +37,16 @@ class ViewsLogic:
         self._stage.arrangement.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         self._arrange(FOUR_UP)
 
-    def show(self, nodes: CaseNodes, point: np.ndarray | None = None) -> None:
-        """Show a case; ``point`` as in :func:`BrainGenLib.scene.showing.show`."""
+    def show(self, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
+        """Show a case; the arguments are those of :func:`BrainGenLib.scene.showing.show`."""
         if self._views.data.layout != FOUR_UP:
             self.four_up()
-        show(self._stage.scene, nodes, point)
+        show(self._stage.scene, nodes, point, contrast)
         if nodes.segmentation is not None:
             if point is not None:
                 self._look_at(nodes.segmentation)
             self.draw_surfaces(nodes.segmentation)
+        self._outline()
         self.refresh()
 
     async def compare(self, first: CaseNodes, second: CaseNodes) -> None:
@@ -89,6 +91,10 @@ class ViewsLogic:
             marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)
             synthetic[view.get_singleton_tag()] = any(node.GetAttribute("BrainGen.synthetic") for node in solid)
         self._views.data.marks, self._views.data.synthetic = marks, synthetic
+
+    def _outline(self) -> None:
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            node.GetDisplayNode().SetVisibility2DOutline(self._views.data.outlines)
 
     def _arrange(self, layout: str) -> None:
         self._stage.layouts.set_layout(layout)

@@ -8,8 +8,10 @@ from typing import Any
 from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import html
 from trame.widgets.vuetify3 import VAppBar, VChip, VExpansionPanels, VMain, VNavigationDrawer, VSpacer
+from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.stage import Stage
+from BrainGenLib.browser.state import ViewsState
 from BrainGenLib.browser.ui.engine import EngineUI
 from BrainGenLib.browser.ui.generate import GenerateUI
 from BrainGenLib.browser.ui.progress import ProgressUI
@@ -32,6 +34,7 @@ class PageUI(VAppLayout):
 
     def __init__(self, server: Any, stage: Stage) -> None:
         super().__init__(server)
+        name = TypedState(server.state, ViewsState).name
         self.root.theme = "dark"
         with self:
             with VAppBar(density="compact", height=44, elevation=0, border="b"):
@@ -41,6 +44,9 @@ class PageUI(VAppLayout):
                     classes="braingen-note ml-4",
                 )
                 VSpacer()
+                with html.Label(classes="braingen-label d-flex align-center mr-6", style="gap: 6px;"):
+                    html.Input(type="checkbox", v_model=(name.outlines,))
+                    html.Span("Outlines")
                 html.Span("Who opens this address shares this scene.", classes="braingen-note mr-3")
                 VChip(MARK, color="#ff8a7a", variant="outlined", size="small", label=True, classes="mr-3")
             with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trame.widgets import html
-from trame.widgets.vuetify3 import VBtn, VIcon
+from trame.widgets.vuetify3 import VBtn
 from trame_server.utils.typed_state import TypedState
 from undo_stack import Signal
 
@@ -15,6 +15,7 @@ from BrainGenLib.browser.ui.parts import Section, caption
 
 class ResultsUI:
     show_clicked = Signal(str)
+    contrast_clicked = Signal(str, str)
     compare_clicked = Signal()
     delete_clicked = Signal()
 
@@ -34,15 +35,14 @@ class ResultsUI:
                     ):
                         html.Span("{{ row.name }}", classes="mr-2")
                         html.Span("{{ row.summary }}", style="color: #98a0af;")
-                    with VBtn(
-                        size="x-small",
-                        variant="text",
-                        icon=True,
-                        density="comfortable",
-                        click=(self.show_clicked, "[row.name]"),
-                        title="Show",
-                    ):
-                        VIcon("mdi-eye-outline", size="small")
+                    html.A(
+                        "{{ contrast }}",
+                        v_for=("contrast in row.contrasts",),
+                        key="contrast",
+                        click=(self.contrast_clicked, "[row.name, contrast]"),
+                        classes="braingen-contrast",
+                        title=("'Show ' + contrast",),
+                    )
             with html.Div(classes="d-flex flex-wrap mt-2", style="gap: 6px;"):
                 self._button("Compare two", f"{chosen}.length !== 2", click=self.compare_clicked)
                 self._button("Delete", f"!{chosen}.length", click=self.delete_clicked)
