@@ -1,8 +1,8 @@
 """Who may use the page: a token where others can reach the port, and no foreign web site anywhere.
 
 One check stands in front of everything that the server gives or takes: page, scripts, websocket, upload, download.
-The first visit brings the token in the URL and gets a cookie, as with Jupyter; wslink's own shared secret stays at its
-public default and protects nothing.
+The first visit brings the token in the URL and gets a cookie, as with Jupyter; wslink's own shared secret stays at
+its public default and protects nothing.
 """
 
 from __future__ import annotations

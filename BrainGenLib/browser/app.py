@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import Any
 
 from trame.app import TrameApp
@@ -22,6 +23,7 @@ from BrainGenLib.browser.ui.page import MODULE, PageUI
 from BrainGenLib.session import Session
 
 # It parses the command line of the process and talks on its output; both are ours.
+_EVERYWHERE = ("0.0.0.0", "::")
 _TRAME_ENVIRONMENT = {"TRAME_ARGS": "--server", "WSLINK_READY_MSG": ""}
 
 
@@ -72,8 +74,7 @@ class BrowserApp(TrameApp):
             wslink.app.add_routes(self.transfers.routes())
 
         def ready(**_: Any) -> None:
-            query = f"?token={token}" if token else ""
-            print(f"BrainGen runs at http://{host}:{self.server.port}/index.html{query}", flush=True)
+            print(f"BrainGen runs at {_address(host, self.server.port, token)}", flush=True)
             self._devices = asyncio.get_running_loop().create_task(self.engine.find_devices())
 
         self.server.controller.on_server_bind.add(bind)
@@ -99,3 +100,9 @@ class BrowserApp(TrameApp):
         page.results.contrast_clicked.connect(self.results.show)
         page.results.compare_clicked.connect(self.results.compare)
         page.results.delete_clicked.connect(self.results.delete)
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    """What a user opens."""
+    name = socket.gethostname() if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/index.html" + (f"?token={token}" if token else "")

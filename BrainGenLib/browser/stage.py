@@ -28,15 +28,14 @@ class Stage:
     """
 
     def __init__(self, server: Server) -> None:
+        import slicer
+        import vtk
         from trame_slicer.core import LayoutManager, SlicerApp
         from trame_slicer.rca_view import register_rca_factories
         from trame_slicer.views import vue_layout_to_slicer
 
         from BrainGenLib.browser.ui.view import draw_slice_view, draw_threed_view
         from BrainGenLib.scene.screenshot import render_window
-
-        import slicer
-        import vtk
 
         render_window()
         # trame-slicer asks for an event that VTK gives up; one line for every view would bury what matters.

@@ -12,7 +12,9 @@ from BrainGenLib.errors import BadInput
 
 
 def app(
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine need a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine need a token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the worker; all if not given.")] = None,
 ) -> None:

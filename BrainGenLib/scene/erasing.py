@@ -13,7 +13,7 @@ _BINARY = "Binary labelmap"
 
 @dataclass
 class Erased:
-    """What :func:`restore_segment` needs; ``mask`` is where the segment was in the image that it shared, if it did."""
+    """What :func:`restore_segment` needs. ``mask``: where the segment was in the image that it shared, if it did."""
 
     id: str
     segment: Any

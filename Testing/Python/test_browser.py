@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from trame.app import get_server
+from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib import bundles
 from BrainGenLib.browser.app import BrowserApp
@@ -29,7 +30,6 @@ from BrainGenLib.browser.state import (
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.cases import case_names, case_of, nodes_of
 from BrainGenLib.session import Session
-from trame_server.utils.typed_state import TypedState
 
 PATIENCE = 120.0
 LESION = "wmh"
@@ -156,7 +156,7 @@ def test_rows_become_a_request(front):
     for row in state.pathologies:
         row.value = 0.25 if row.name == LESION else 0
         row.side = "left"
-    ventricles, brain = state.anatomy
+    ventricles = state.anatomy[0]
     ventricles.given, ventricles.value = True, 40.0
     state.contrasts = ["FLAIR"]
     request = generate_request(state, "brainspade3d", "cpu", 5, None)

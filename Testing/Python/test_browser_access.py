@@ -39,7 +39,9 @@ def visit(token, requests):
         async with TestServer(app) as server:
             for method, path, headers, cookies in requests:
                 async with aiohttp.ClientSession(cookies=cookies) as session:
-                    headers = {key: value.replace("HOST", f"{server.host}:{server.port}") for key, value in headers.items()}
+                    headers = {
+                        key: value.replace("HOST", f"{server.host}:{server.port}") for key, value in headers.items()
+                    }
                     if path == "/ws":
                         headers |= {
                             "Connection": "Upgrade",

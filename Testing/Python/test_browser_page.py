@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from chromium import PATIENCE, chromium
+
+from BrainGenLib.browser.access import COOKIE
 
 LESION = "wmh"
 # What the server says when it ends: whether machine learning was in its process.
@@ -34,7 +37,8 @@ def server(tiny_folder, tmp_path):
     environment = os.environ | {"BRAINGEN_BUNDLES": str(tiny_folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     with (tmp_path / "app.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "app", "--port", "0", "--threads", "1"],
+            # An address that others could reach: all that follows goes through the token.
+            [sys.executable, "-c", _PROGRAM, "app", "--host", "0.0.0.0", "--port", "0", "--threads", "1"],
             stdout=subprocess.PIPE,
             stderr=log,
             env=environment,
@@ -43,7 +47,7 @@ def server(tiny_folder, tmp_path):
     try:
         line = next((line for line in process.stdout if "runs at" in line), "")
         assert line, (tmp_path / "app.log").read_text()
-        yield process, line.split()[-1]
+        yield process, re.sub("//[^:]+:", "//127.0.0.1:", line.split()[-1])
     finally:
         process.kill()
         process.wait()
@@ -124,19 +128,37 @@ async def walk(address):
         await done(page)
         await page.until("document.querySelector('#braingen-cases').innerText.includes('render-01')")
 
+        # A file of the user.
+        form = "const form = new FormData(); form.append('file', new Blob(['no image']), 'a.nii');"
+        await page.evaluate(
+            f"(async () => {{ {form} await fetch('upload?kind=scan', {{method: 'POST', body: form}}) }})()"
+        )
+        await page.until("document.body.innerText.includes('a.nii cannot be read')")
+
         # Cancel.
         await page.click("#braingen-generate")
         await page.click("#braingen-cancel-generate")
         await page.until("document.querySelector('#braingen-state').innerText.includes('Cancelled')", 2 * PATIENCE)
 
         assert page.problems == []
-    async with aiohttp.ClientSession() as visitor:
-        parts = {}
+    return await downloads(*address.split("/index.html?token="))
+
+
+async def downloads(server, token):
+    """The two cases as zip archives; and nothing for who does not bring the token."""
+    async with aiohttp.ClientSession() as stranger:
+        for path in ("index.html", "ws", "download?case=generate-01", "braingen/upload.js"):
+            async with stranger.get(f"{server}/{path}") as answer:
+                assert answer.status == 403
+        async with stranger.post(f"{server}/upload", data=b"") as answer:
+            assert answer.status == 403
+    parts = {}
+    async with aiohttp.ClientSession(cookies={COOKIE: token}) as visitor:
         for name in ("generate-01", "render-01"):
-            async with visitor.get(address.replace("index.html", f"download?format=bids&case={name}")) as answer:
+            async with visitor.get(f"{server}/download?format=bids&case={name}") as answer:
                 assert answer.status == 200
                 parts[name] = await answer.read()
-        async with visitor.get(address.replace("index.html", "download?case=nothing")) as answer:
+        async with visitor.get(f"{server}/download?case=nothing") as answer:
             assert answer.status == 404
     return parts
 

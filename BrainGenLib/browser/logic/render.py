@@ -96,4 +96,6 @@ class RenderLogic:
 
 
 def _row(name: str, segment: Any) -> SegmentRow:
-    return SegmentRow(name, segment.GetName(), "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in segment.GetColor())))
+    return SegmentRow(
+        name, segment.GetName(), "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in segment.GetColor()))
+    )

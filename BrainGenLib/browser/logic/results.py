@@ -46,9 +46,7 @@ class ResultsLogic:
 
     def _list(self, chosen: dict[str, bool]) -> None:
         names = [name for name in case_names(self._scene) if name != PREVIEW]
-        self._typed.data.cases = [
-            _row(name, nodes_of(self._scene, name), chosen.get(name, False)) for name in names
-        ]
+        self._typed.data.cases = [_row(name, nodes_of(self._scene, name), chosen.get(name, False)) for name in names]
 
 
 def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:

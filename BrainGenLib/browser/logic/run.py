@@ -16,8 +16,8 @@ from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import State
 from BrainGenLib.requests import Generate, Request
-from BrainGenLib.scene.cases import case_names, remove_case
 from BrainGenLib.scene.case_to_scene import adding
+from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 from BrainGenLib.scene.showing import most_to_see
 from BrainGenLib.session import Session, Update
 
@@ -91,6 +91,8 @@ class RunLogic:
         self._tell(update)
         self._server.state.flush()
         draft = isinstance(update.request, Generate) and update.request.draft
+        if update.failure is not None:
+            self._drop_preview()
         if update.preview is not None and update.result is None:
             await self._place(update.preview, PREVIEW, run)
         if update.result is not None:
@@ -101,18 +103,22 @@ class RunLogic:
                 self._views.refresh()
                 self.on_case(name)
 
+    def _drop_preview(self) -> None:
+        """What will not be finished goes; the newest case takes its place in the views."""
+        remove_case(self._scene, PREVIEW)
+        self._views.refresh()
+        if names := case_names(self._scene):
+            self._views.show(nodes_of(self._scene, names[-1]))
+
     async def _place(self, folder: Path, name: str, run: int) -> None:
         """Read a case and put it into the scene; the page answers in between."""
         case = await asyncio.to_thread(Case.load, folder)
         if run != self._runs:
             return
-        old = self._scene_has(name)
-        if old:
-            remove_case(self._scene, name)
-        nodes = None
-        for nodes in adding(self._scene, case, name):
+        remove_case(self._scene, name)
+        for added in adding(self._scene, case, name):
+            nodes = added
             await asyncio.sleep(0)
-        assert nodes is not None
         # Where the user has put the slices they stay, except for the first picture.
         point = None if self._placed else await asyncio.to_thread(most_to_see, case)
         self._placed = True
@@ -141,6 +147,3 @@ class RunLogic:
         while f"{verb}-{number:02d}" in taken:
             number += 1
         return f"{verb}-{number:02d}"
-
-    def _scene_has(self, name: str) -> bool:
-        return name in case_names(self._scene)

@@ -84,9 +84,7 @@ class ViewsLogic:
             name = view.get_singleton_tag()
             marks[name] = node.GetName().removesuffix(f" {MARK}") if node is not None else ""
             synthetic[name] = node is not None and node.GetAttribute("BrainGen.synthetic") == MARK
-        solid = [
-            node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()
-        ]
+        solid = [node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()]
         for view in self._stage.app.view_manager.get_threed_views():
             marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)
             synthetic[view.get_singleton_tag()] = any(node.GetAttribute("BrainGen.synthetic") for node in solid)
@@ -116,7 +114,9 @@ class ViewsLogic:
             camera.ResetClippingRange()
 
     def _choices(self, kind: str) -> list[Choice]:
-        return [Choice(node.GetName(), node.GetID()) for node in self._nodes(kind) if node.GetAttribute(CASE) != PREVIEW]
+        return [
+            Choice(node.GetName(), node.GetID()) for node in self._nodes(kind) if node.GetAttribute(CASE) != PREVIEW
+        ]
 
     def _nodes(self, kind: str) -> list[Any]:
         scene = self._stage.scene

@@ -30,7 +30,7 @@ class EngineUI:
             with html.Div(classes="braingen-note mt-1"):
                 html.B(f"{{{{ {name.title} }}}}")
                 html.Span(f" {{{{ {name.description} }}}} ")
-                html.Span(f"{{{{ limit }}}} ", v_for=(f"limit in {name.limits}",), key="limit")
+                html.Span("{{ limit }} ", v_for=(f"limit in {name.limits}",), key="limit")
                 html.Span(f"Licence {{{{ {name.licence} }}}}.")
             VBtn(
                 "Model card",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trame.widgets import html
-from trame.widgets.vuetify3 import VBtn, VIcon, VSlider, VSwitch
+from trame.widgets.vuetify3 import VBtn, VIcon, VSlider
 from trame_server.utils.typed_state import TypedState
 from undo_stack import Signal
 
@@ -40,9 +40,7 @@ class GenerateUI:
                     html.Span("keep it")
             with html.Div(classes="braingen-row", style="grid-template-columns: 118px 74px 1fr;"):
                 html.Label("How many")
-                html.Input(
-                    v_model_number=(name.count,), type="number", min=1, max=100, classes="braingen-field"
-                )
+                html.Input(v_model_number=(name.count,), type="number", min=1, max=100, classes="braingen-field")
                 with html.Label(
                     classes="braingen-label d-flex align-center",
                     style="gap: 6px; justify-content: flex-end;",

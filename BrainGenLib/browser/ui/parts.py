@@ -37,8 +37,11 @@ def choose(model: str, items: str, empty: str = "", **attributes: Any) -> None:
 
 def check_boxes(model: str, items: str, **attributes: Any) -> None:
     """A check box for each name in the state's list ``items``; ``model`` holds those that are ticked."""
-    with html.Div(classes="d-flex flex-wrap", style="column-gap: 14px;", **attributes), html.Label(
-        v_for=(f"name in {items}",), key="name", classes="braingen-label d-flex align-center", style="gap: 5px;"
+    with (
+        html.Div(classes="d-flex flex-wrap", style="column-gap: 14px;", **attributes),
+        html.Label(
+            v_for=(f"name in {items}",), key="name", classes="braingen-label d-flex align-center", style="gap: 5px;"
+        ),
     ):
         html.Input(type="checkbox", value=("name",), v_model=(model,))
         html.Span("{{ name }}")

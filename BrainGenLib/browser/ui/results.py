@@ -25,24 +25,26 @@ class ResultsUI:
         query = f"{chosen}.map(row => 'case=' + encodeURIComponent(row.name)).join('&')"
         with Section("Results", "results").body:
             html.Div("No cases yet.", v_if=(f"!{name.cases}.length",), classes="braingen-note")
-            with html.Div(v_else=True, classes="braingen-list", id="braingen-cases"):
-                with html.Div(v_for=(f"row in {name.cases}",), key="row.name", classes="braingen-item"):
-                    html.Input(type="checkbox", v_model=("row.chosen",), change=f"flushState('{name.cases}')")
-                    with html.A(
-                        style="flex: 1; cursor: pointer; line-height: 1.2;",
-                        click=(self.show_clicked, "[row.name]"),
-                        title="Show",
-                    ):
-                        html.Span("{{ row.name }}", classes="mr-2")
-                        html.Span("{{ row.summary }}", style="color: #98a0af;")
-                    html.A(
-                        "{{ contrast }}",
-                        v_for=("contrast in row.contrasts",),
-                        key="contrast",
-                        click=(self.contrast_clicked, "[row.name, contrast]"),
-                        classes="braingen-contrast",
-                        title=("'Show ' + contrast",),
-                    )
+            with (
+                html.Div(v_else=True, classes="braingen-list", id="braingen-cases"),
+                html.Div(v_for=(f"row in {name.cases}",), key="row.name", classes="braingen-item"),
+            ):
+                html.Input(type="checkbox", v_model=("row.chosen",), change=f"flushState('{name.cases}')")
+                with html.A(
+                    style="flex: 1; cursor: pointer; line-height: 1.2;",
+                    click=(self.show_clicked, "[row.name]"),
+                    title="Show",
+                ):
+                    html.Span("{{ row.name }}", classes="mr-2")
+                    html.Span("{{ row.summary }}", style="color: #98a0af;")
+                html.A(
+                    "{{ contrast }}",
+                    v_for=("contrast in row.contrasts",),
+                    key="contrast",
+                    click=(self.contrast_clicked, "[row.name, contrast]"),
+                    classes="braingen-contrast",
+                    title=("'Show ' + contrast",),
+                )
             with html.Div(classes="d-flex flex-wrap mt-2", style="gap: 6px;"):
                 self._button("Compare two", f"{chosen}.length !== 2", click=self.compare_clicked)
                 self._button("Delete", f"!{chosen}.length", click=self.delete_clicked)
