@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from BrainGenLib.scene.showing import ROWS
+from BrainGenLib.scene import showing
 
 if TYPE_CHECKING:
     from trame_server import Server
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from trame_slicer.views import Layout, ViewLayoutDefinition
 
 FOUR_UP, TWO_ROWS = "Four-up", "Two rows of three"
-THREE_D = "ThreeD"
+# The name of a view becomes part of a JavaScript variable, which may hold no plus sign.
+_SECOND = "Plus"
+ROWS = (showing.ROWS[0], tuple(f"{name}{_SECOND}" for name in showing.ROWS[0]))
+_THREE_D = "ThreeD"
 _MAX_FPS, _IDLE_FPS = 20.0, 10.0
 
 
@@ -44,9 +47,6 @@ class Stage:
         self.scene: Any = self.app.scene
         # Slicer's node for the arrangement of views: what compares two cases writes to it.
         self.arrangement: Any = self.scene.AddNewNodeByClass("vtkMRMLLayoutNode")
-        # A name becomes part of a JavaScript variable.
-        for name in ROWS[1]:
-            server.translator.add_translation(name, view_id(name))
         register_rca_factories(
             self.app.view_manager,
             server,
@@ -73,9 +73,9 @@ class Stage:
         vtk.vtkObject.GlobalWarningDisplayOn()
 
 
-def view_id(name: str) -> str:
-    """The name of a view as it may stand in a JavaScript expression."""
-    return name.replace("+", "Plus")
+def plane_of(view: str) -> str:
+    """The name of the view in the first row that shows the same plane."""
+    return view.removesuffix(_SECOND)
 
 
 def _layouts() -> dict[str, Layout]:
@@ -88,7 +88,7 @@ def _layouts() -> dict[str, Layout]:
     )
     first, second = ([one(label=name) for one, name in zip(make, row, strict=True)] for row in ROWS)
     threed: ViewLayoutDefinition = ViewLayoutDefinition.threed_view(
-        name=THREE_D, background_color=("#c3c8e6", "#7478a8")
+        name=_THREE_D, background_color=("#c3c8e6", "#7478a8")
     )
     across, down = LayoutDirection.Horizontal, LayoutDirection.Vertical
     return {

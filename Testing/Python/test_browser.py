@@ -275,7 +275,7 @@ def test_two_cases_are_compared_in_rows_and_one_alone_is_shown_again(front, gene
     front.results.cases = rows
     front.do(front.app.results.compare)
     assert front.views.layout == TWO_ROWS
-    assert front.views.marks["Red"] != front.views.marks["Red+"]
+    assert front.views.marks["Red"] != front.views.marks["RedPlus"]
     front.do(lambda: front.app.results.show(generated))
     assert front.views.layout == FOUR_UP
 

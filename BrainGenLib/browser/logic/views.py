@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS, Stage
+from BrainGenLib.browser.stage import FOUR_UP, ROWS, TWO_ROWS, Stage
 from BrainGenLib.browser.state import Choice, SceneState, ViewsState
 from BrainGenLib.browser.surfaces import adding_surfaces
 from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
@@ -52,7 +52,7 @@ class ViewsLogic:
     async def compare(self, first: CaseNodes, second: CaseNodes) -> None:
         """Show two cases in a row of views each, which move together."""
         views = self._stage.app.view_manager
-        compare(self._stage.scene, first, second)
+        compare(self._stage.scene, first, second, rows=ROWS)
         self._arrange(TWO_ROWS)
         self.refresh()
         self._server.state.flush()
@@ -65,7 +65,7 @@ class ViewsLogic:
         await asyncio.sleep(0.2)
         # Once more, for the sizes that the views have now.
         if self._views.data.layout == TWO_ROWS and first.segmentation is not None:
-            compare(self._stage.scene, first, second)
+            compare(self._stage.scene, first, second, rows=ROWS)
             self._server.state.flush()
 
     def draw_surfaces(self, segmentation: Any) -> None:

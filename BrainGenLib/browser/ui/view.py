@@ -7,9 +7,9 @@ from typing import Any
 from trame.widgets import html
 from trame.widgets.vuetify3 import VBtn, VIcon
 from trame_server.utils.typed_state import TypedState
-from trame_slicer.app.logic.slice_view_logic import connect_slice_view_slider_to_state
-from trame_slicer.app.ui.slider import Slider
+from trame_slicer.app.ui.slider import Slider, SliderState
 
+from BrainGenLib.browser.stage import plane_of
 from BrainGenLib.browser.state import ViewsState
 from BrainGenLib.scene.case_to_scene import MARK
 
@@ -19,9 +19,9 @@ _PLANES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 _LEFT = {"Red": "R", "Green": "R", "Yellow": "A"}
 
 
-def draw_slice_view(server: Any, _template: str, view: Any) -> None:
+def draw_slice_view(server: Any, template: str, view: Any) -> None:
     """Called by trame-slicer for every slice view."""
-    plane = view.get_singleton_tag().rstrip("+")
+    plane = plane_of(view.get_singleton_tag())
     with html.Div(classes="braingen-bar", style=f"border-top: 3px solid {_COLORS[plane]};"):
         html.Span(_PLANES[plane], classes="braingen-plane")
         _caption(server, view)
@@ -30,7 +30,7 @@ def draw_slice_view(server: Any, _template: str, view: Any) -> None:
     _chip(server, view)
     with html.Div(classes="braingen-slider"):
         Slider(
-            typed_state=connect_slice_view_slider_to_state(server, view),
+            typed_state=_follow(server, template, view),
             density="compact",
             color=_COLORS[plane],
             thumb_size=12,
@@ -45,6 +45,32 @@ def draw_threed_view(server: Any, _template: str, view: Any) -> None:
         _caption(server, view)
         _fit_button(view)
     _chip(server, view)
+
+
+def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
+    """The state of a slider that moves a view, and those linked to it, and follows where they are moved otherwise."""
+    import slicer
+
+    typed: TypedState[SliderState] = TypedState(server.state, SliderState, namespace=template)
+
+    def move(offset: float) -> None:
+        # Linked views follow what a user does, not what a program does.
+        node = view.get_view_node()
+        node.SetInteractionFlags(slicer.vtkMRMLSliceNode.SliceToRASFlag)
+        node.SetInteracting(True)
+        with typed.suppress_change_listeners():
+            view.set_slice_value(offset)
+        node.SetInteracting(False)
+
+    def show(_view: Any) -> None:
+        with typed.suppress_change_listeners():
+            typed.data.min_value, typed.data.max_value = view.get_slice_range()
+            typed.data.step, typed.data.value = view.get_slice_step(), view.get_slice_value()
+
+    typed.bind_changes({typed.name.value: move})
+    view.modified.connect(show)
+    show(view)
+    return typed
 
 
 def _caption(server: Any, view: Any) -> None:
