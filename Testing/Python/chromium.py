@@ -22,7 +22,7 @@ SIZE = (1400, 900)
 
 
 class Page:
-    """A tab."""
+    """A tab with a page of trame."""
 
     def __init__(self, socket):
         self._socket, self._sent = socket, 0
@@ -59,18 +59,20 @@ class Page:
         """All text of the page."""
         return await self.evaluate("document.body.innerText")
 
-    async def state(self, name):
-        """A value of the page's state."""
-        return await self.evaluate(f"window.trame?.state?.get('{name}')")
+    async def idle(self):
+        """Wait until the server knows all that was typed: a click may overtake a slider moved just before."""
+        await self.until("window.trame?.state?.get('trame__busy') === 0 && ![...window.trame.state.dirtyKeys].length")
 
     async def click(self, selector):
         """Click on an element once it is there and enabled."""
+        await self.idle()
         element = f"document.querySelector({json.dumps(selector)})"
         await self.until(f"!!{element} && !{element}.disabled")
         await self.evaluate(f"{element}.click()")
 
     async def press(self, selector, key):
         """Focus an element and press a key."""
+        await self.idle()
         await self.until(f"!!document.querySelector({json.dumps(selector)})")
         await self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
         for kind in ("keyDown", "keyUp"):
@@ -86,13 +88,6 @@ class Page:
         if path is not None:
             Path(path).write_bytes(shot)
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
-
-    async def box(self, selector):
-        """(left, top, right, bottom) of an element in pixels."""
-        return await self.evaluate(
-            f"(r => [r.left, r.top, r.right, r.bottom].map(Math.round))"
-            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        )
 
 
 @asynccontextmanager

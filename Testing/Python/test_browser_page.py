@@ -107,6 +107,8 @@ async def walk(address):
         await page.until("document.querySelector('#braingen-state').innerText.includes('s left')")
         await done(page)
         await page.until("document.querySelector('#braingen-cases').innerText.includes('generate-01')")
+        # The slider's last place was known when the run began.
+        await page.until(f"document.querySelector('#braingen-cases').innerText.includes('{LESION} 1.00')")
         slices = ("Axial", "Coronal", "Sagittal")
         first = await settled(
             page, lambda seen: all(bright(seen[name]) > 0.03 and coloured(seen[name]) > 0.002 for name in slices)
