@@ -12,10 +12,11 @@ demo: $(VENV)/ready  ## two cases, T1w and FLAIR with their segmentations, and a
 test: check  ## everything that must be green
 	$(BIN)/pytest
 
-check: $(VENV)/ready  ## lint, format, types
+check: $(VENV)/ready  ## lint, format, types, and what PythonQt refuses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/pythonqt_lint.py $(wildcard BrainGen/*.py BrainGen/*/*.py)
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

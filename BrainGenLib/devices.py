@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import psutil
 import torch
@@ -47,8 +46,3 @@ def pick(name: str = "auto") -> str:
     if wanted not in names:
         raise BadInput(f"There is no device {name!r} on this machine; there are: {', '.join(names)} (or auto).")
     return wanted
-
-
-if __name__ == "__main__":
-    # How a panel asks without importing PyTorch itself.
-    print(json.dumps([asdict(device) for device in available()]))

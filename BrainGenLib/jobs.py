@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -41,9 +41,13 @@ class Event(BaseModel):
 
 
 class Failure(BaseModel):
-    """What ``error.json`` holds: one sentence for the user, what to try, and the traceback for a bug report."""
+    """What ``error.json`` holds: one sentence for the user, what to try, and the traceback for a bug report.
 
-    code: Literal["bad_input", "cancelled", "out_of_memory", "failed", "crashed"]
+    ``interrupted`` is a run that ended through no fault of its own (the server was restarted), ``remote`` a server
+    that could not be reached or would not take the job.
+    """
+
+    code: Literal["bad_input", "cancelled", "out_of_memory", "failed", "crashed", "interrupted", "remote"]
     message: str
     advice: str = ""
     traceback: str = ""
@@ -185,10 +189,21 @@ class WorkerProcess:
         python: the interpreter, which must have BrainGen's dependencies.
         threads: CPU threads of the worker; None for all cores. Results are the same bit for bit only with the same
             number of threads.
+        module: what runs the jobs, if it is not a worker of this machine; it is spoken to like one.
+        arguments: of the module. Every user of the machine can read them: no secrets.
+        environment: of the process, in place of this process's own.
     """
 
-    def __init__(self, *, python: str = sys.executable, threads: int | None = None) -> None:
-        environment = dict(os.environ)
+    def __init__(
+        self,
+        *,
+        python: str = sys.executable,
+        threads: int | None = None,
+        module: str = "BrainGenLib.worker",
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = dict(os.environ if environment is None else environment)
         # The checkout need not be installed: the worker imports the library from where this file lies.
         paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -201,7 +216,7 @@ class WorkerProcess:
         handle, name = tempfile.mkstemp(prefix="braingen-worker-", suffix=".log")
         self._log = Path(name)
         self._process = subprocess.Popen(
-            [python, "-m", "BrainGenLib.worker"],
+            [python, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=handle,
             stderr=handle,

@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from BrainGenLib.bundles import Condition, Metadata
 
 
+Side = Literal["left", "right"]
+Lobe = Literal["frontal", "parietal", "temporal", "occipital", "central", "cerebellum", "brainstem"]
+
+
 class Location(BaseModel):
     """Where a lesion may lie; None leaves it to the model."""
 
     model_config = ConfigDict(extra="forbid")
 
-    side: Literal["left", "right"] | None = None
-    lobe: Literal["frontal", "parietal", "temporal", "occipital", "central", "cerebellum", "brainstem"] | None = None
+    side: Side | None = None
+    lobe: Lobe | None = None
 
 
 class _Request(BaseModel):

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,8 @@ class Session:
     def cancel(self) -> None:
         """Ask the jobs to stop; :meth:`poll` tells when they have."""
         for job, _ in self._jobs:
-            job.cancel()
+            with suppress(FileNotFoundError):  # somebody removed it, which poll tells
+                job.cancel()
 
     def poll(self) -> Update | None:
         """What is new of the running job; None if nothing runs."""
@@ -96,6 +98,12 @@ class Session:
             return None
         job, request = self._jobs[0]
         number = self._of - len(self._jobs) + 1
+        if not job.folder.is_dir():
+            self._jobs.clear()
+            gone = Failure(
+                code="failed", message="The folder of the job was removed while it ran.", advice="Try again."
+            )
+            return Update(request, number, self._of, State.FAILED, failure=gone)
         # The state first: events that were written before the end are read after it.
         state = job.state
         events = job.poll(self._worker)

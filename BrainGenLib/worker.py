@@ -23,7 +23,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
-    threading.Thread(target=_listen, args=(paths, ended), daemon=True).start()
+    threading.Thread(target=listen, args=(paths, ended), daemon=True).start()
     path = paths.get()
     if path is None:
         return
@@ -47,7 +47,8 @@ def main() -> None:
     os._exit(0)
 
 
-def _listen(paths: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
+def listen(paths: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
+    """Put the lines of standard input into ``paths``; at its end, put None, and soon after end the process."""
     for line in sys.stdin:
         paths.put(line.rstrip("\n"))
     ended.set()

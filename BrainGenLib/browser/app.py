@@ -20,6 +20,7 @@ from BrainGenLib.browser.logic.transfers import TransfersLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
 from BrainGenLib.browser.stage import Stage
 from BrainGenLib.browser.ui.page import MODULE, PageUI
+from BrainGenLib.errors import BadInput
 from BrainGenLib.session import Session
 
 # It parses the command line of the process and talks on its output; both are ours.
@@ -66,6 +67,9 @@ class BrowserApp(TrameApp):
             host: address to listen on.
             port: to listen on; 0 takes a free one.
             token: as for :func:`BrainGenLib.browser.access.guard`.
+
+        Raises:
+            BadInput: the port is taken, or the address is not of this machine.
         """
         os.environ.update(_TRAME_ENVIRONMENT)
 
@@ -83,6 +87,8 @@ class BrowserApp(TrameApp):
             self.server.start(
                 port=port, host=host, open_browser=False, show_connection_info=False, disable_logging=True
             )
+        except OSError as error:
+            raise BadInput(f"Cannot listen on {host}, port {port}; choose others with --host and --port.") from error
         finally:
             self.session.close()
 

@@ -9,24 +9,22 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from BrainGenLib.case import Case
-from BrainGenLib.export.bids import write_case, write_segmentation
+from BrainGenLib.export.write import write
 from BrainGenLib.scene.export import save_scene
 
 
 def write_bids_zip(cases: dict[str, Case], out: Path) -> None:
-    """Write cases by name as a zip archive: a BIDS derivative, segmentations of real scans beside it.
+    """Write cases by name as a zip archive: a BIDS derivative, segmentations of real scans in folders beside.
 
     It takes seconds, so call it in a thread.
 
     Raises:
         BadInput: the disk is full, ….
     """
-    folder = out.with_suffix("")
+    folder, made = out.with_suffix(""), out.with_name("cases")
     for name, case in cases.items():
-        if case.images:
-            write_case(folder / "braingen", case)
-        else:
-            write_segmentation(folder / "segmentations", name, case)
+        case.save(made / name)
+    write(folder, [made / name for name in cases])
     # The images in it are compressed already.
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from BrainGenLib.cli import browser, inventory, showing, synthesis, training
+from BrainGenLib.cli import browser, inventory, serving, showing, synthesis, training
 
 app = typer.Typer(
     help=__doc__,
@@ -25,3 +25,4 @@ app.command()(inventory.bundles)
 app.command()(inventory.info)
 app.command()(training.prepare)
 app.add_typer(training.app, name="train")
+app.add_typer(serving.app, name="serve")

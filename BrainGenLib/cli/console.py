@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from BrainGenLib.errors import BadInput
@@ -27,6 +29,10 @@ POLL_SECONDS = 0.1
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON lines (events, then results) instead of progress bars.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Let a `braingen serve` work instead; the token is taken from BRAINGEN_TOKEN."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps; `braingen info` lists them.")]
 
@@ -44,9 +50,9 @@ def give_up(failure: Failure, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps({"error": failure.model_dump()}), flush=True)
     else:
-        _screen.print(f"[bold red]Error:[/] {failure.message}", highlight=False, soft_wrap=True)
+        _screen.print(f"[bold red]Error:[/] {escape(failure.message)}", highlight=False, soft_wrap=True)
         if failure.advice:
-            _screen.print(failure.advice, highlight=False, soft_wrap=True)
+            _screen.print(failure.advice, highlight=False, markup=False, soft_wrap=True)
         if failure.traceback:
             _screen.print(failure.traceback, style="dim", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(failure.code, 1))
@@ -73,15 +79,23 @@ class Runner:
     Args:
         as_json: write events as JSON lines instead of drawing a progress bar.
         threads: of the worker, as for :class:`BrainGenLib.jobs.WorkerProcess`.
+        server: URL of a server that works instead.
     """
 
-    def __init__(self, as_json: bool, threads: int | None = None) -> None:
+    def __init__(self, as_json: bool, threads: int | None = None, server: str | None = None) -> None:
         self._json = as_json
         self._threads = threads
+        self._server = server
 
     def __enter__(self) -> Runner:
         self._folder = tempfile.TemporaryDirectory(prefix="braingen-", ignore_cleanup_errors=True)
-        self._worker = WorkerProcess(threads=self._threads)
+        if self._server is None:
+            self._worker = WorkerProcess(threads=self._threads)
+        else:
+            # Not at file scope: most commands need no HTTP.
+            from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
+
+            self._worker = MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
         self._jobs = 0
         return self
 

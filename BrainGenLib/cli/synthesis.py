@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from BrainGenLib import bundles, requests
-from BrainGenLib.cli.console import Device, Json, Runner, emit, guarded, named_values
+from BrainGenLib.cli.console import Device, Json, Runner, Server, emit, guarded, named_values
 from BrainGenLib.errors import BadInput
 
 
@@ -46,6 +46,7 @@ def generate(
     steps: Annotated[int, typer.Option(help="Steps of the label sampler, 2 to 1000.")] = _STEPS,
     bundle: Bundle = "brainspade3d",
     device: Device = "auto",
+    server: Server = None,
     as_json: Json = False,
 ) -> None:
     """Make brains with segmentations from conditions."""
@@ -66,7 +67,7 @@ def generate(
             "steps": steps,
         }
         wanted = [requests.parse({**common, "seed": first + index}) for index in range(count)]
-        _to_dataset(wanted, inputs, out, as_json)
+        _to_dataset(wanted, inputs, out, server, as_json)
 
 
 def render(
@@ -78,6 +79,7 @@ def render(
     seed: Seed = None,
     bundle: Bundle = "brainspade3d",
     device: Device = "auto",
+    server: Server = None,
     as_json: Json = False,
 ) -> None:
     """Make images of a given segmentation, in its own grid."""
@@ -94,7 +96,7 @@ def render(
                 "contrasts": contrast,
             }
         )
-        _to_dataset([request], inputs, out, as_json)
+        _to_dataset([request], inputs, out, server, as_json)
 
 
 def segment(
@@ -102,6 +104,7 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for the label map, brain mask and volumes.")],
     bundle: Bundle = "segmenter",
     device: Device = "auto",
+    server: Server = None,
     as_json: Json = False,
 ) -> None:
     """Label a scan, in its own grid: label map, brain mask, and volumes in mL."""
@@ -112,10 +115,10 @@ def segment(
         request = requests.parse(
             {"verb": "segment", "bundle": bundle, "device": device, "scan": _name_of(inputs, scan)}
         )
-        _check(request, inputs)
+        _check(request, inputs, server)
         stem = scan.name.removesuffix(_suffix(scan))
         bids.check_segmentation_target(out, stem)
-        with Runner(as_json) as runner:
+        with Runner(as_json, server=server) as runner:
             case = runner.run(request, inputs, scan.name)
         files = bids.write_segmentation(out, stem, case)
         emit({"result": [str(path) for path in files]}, "\n".join(map(str, files)), as_json)
@@ -147,12 +150,14 @@ def replay(
             raise typer.Exit(1)
 
 
-def _to_dataset(wanted: list[requests.Request], inputs: Mapping[str, Path], out: Path, as_json: bool) -> None:
+def _to_dataset(
+    wanted: list[requests.Request], inputs: Mapping[str, Path], out: Path, server: str | None, as_json: bool
+) -> None:
     from BrainGenLib.export import bids
 
-    _check(wanted[0], inputs)
+    _check(wanted[0], inputs, server)
     bids.check_target(out, len(wanted))
-    with Runner(as_json) as runner:
+    with Runner(as_json, server=server) as runner:
         for number, request in enumerate(wanted, 1):
             case = runner.run(request, inputs, f"{request.verb} {number}/{len(wanted)}")
             subject = bids.write_case(out, case)
@@ -160,11 +165,13 @@ def _to_dataset(wanted: list[requests.Request], inputs: Mapping[str, Path], out:
             emit({"result": {"subject": str(subject), "seed": request.seed, "files": files}}, str(subject), as_json)
 
 
-def _check(request: requests.Request, inputs: Mapping[str, Path]) -> None:
+def _check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:
     """Say at once what is wrong, before a worker has loaded anything."""
     if missing := [str(path) for path in inputs.values() if not path.is_file()]:
         raise BadInput(f"There is no file {missing[0]}.")
-    requests.check(request, bundles.find(request.bundle).metadata)
+    # A server checks the request itself; it is asked for what it has only once, when it gets the job.
+    if server is None:
+        requests.check(request, bundles.find(request.bundle).metadata)
 
 
 def _named(**files: Path | None) -> dict[str, Path]:

@@ -134,9 +134,7 @@ def check_segmentation_target(out: Path, stem: str) -> None:
 
 
 def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
-    """Write the labels of a scan, in its grid and in template space, the brain mask, and the volumes as a table.
-
-    A case that comes from a scene has no template space, and gets no file of it.
+    """Write the labels of a scan, in its grid and (if there) in template space, the brain mask, and its volumes.
 
     Returns:
         The files.
@@ -148,8 +146,9 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     from BrainGenLib.morphometry import brain_mask
 
     assert case.labels is not None
+    template = case.template
     check_segmentation_target(out, stem)
-    names = [f"{stem}{end}" for end in SEGMENTATION_FILES]
+    names = [f"{stem}{end}" for end in SEGMENTATION_FILES[: None if template else -1]]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".braingen-") as temporary:
@@ -159,10 +158,8 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
             _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case.affine)
             rows = [(name, volume) for name, volume in case.measurements["volumes_ml"].items()]
             _write_table(partial / names[3], ("structure", "volume_ml"), rows)
-            if case.template is not None and case.template.labels is not None:
-                _save(partial / names[4], case.template.labels, case.template.affine)
-            else:
-                names.pop()
+            if template is not None and template.labels is not None:
+                _save(partial / names[4], template.labels, template.affine)
             for name in names:
                 os.replace(partial / name, out / name)
         _write_label_table(out / "dseg.tsv")

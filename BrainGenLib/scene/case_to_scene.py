@@ -9,7 +9,7 @@ from typing import Any
 
 from BrainGenLib.case import Case
 from BrainGenLib.scene.segmentation import add_segmentation
-from BrainGenLib.scene.volumes import add_volume, show_range
+from BrainGenLib.scene.volumes import add_volume
 
 MARK = "SYNTHETIC"
 CASE, CONTRAST = "BrainGen.case", "BrainGen.contrast"
@@ -60,7 +60,6 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
     nodes = CaseNodes({}, None, None, None, 0)
     for contrast, image in case.images.items():
         volume = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
-        show_range(volume, image)
         volume.SetAttribute(CONTRAST, contrast)
         _describe(volume, case, name)
         nodes.volumes[contrast] = volume

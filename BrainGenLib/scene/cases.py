@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from BrainGenLib import anatomy
 from BrainGenLib.case import Case
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
@@ -71,7 +70,7 @@ def remove_case(scene: Any, name: str) -> None:
 
 
 def case_of(scene: Any, name: str) -> Case:
-    """A case as it stands in the scene, with what was edited and the volumes that it has now, e.g. to export it.
+    """A case as it stands in the scene, with what was edited, e.g. to export it.
 
     Raises:
         KeyError: the scene holds no such case.
@@ -79,25 +78,19 @@ def case_of(scene: Any, name: str) -> Case:
     """
     import slicer
 
-    # Not at file scope: it imports scipy.ndimage, which a panel needs for nothing else.
-    from BrainGenLib.morphometry import volumes_ml
-
     nodes = nodes_of(scene, name)
     images = {
-        contrast: np.ascontiguousarray(slicer.util.arrayFromVolume(node).T, np.float32)
+        contrast: np.array(slicer.util.arrayFromVolume(node).T, np.float32)
         for contrast, node in nodes.volumes.items()
     }
     reference = next(iter(nodes.volumes.values()), None)
-    labels, affine, measurements = None, None, {}
+    labels, affine = None, None
     if nodes.segmentation is not None:
         labels, affine = label_map_of(nodes.segmentation, reference)
-        voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
-        measurements = {"volumes_ml": volumes_ml(anatomy.to_classes(labels), voxel_mm3)}
     return Case(
         images,
         labels,
         world_affine(reference) if affine is None else affine,
-        measurements,
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
         synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
     )

@@ -10,10 +10,8 @@ from scipy.linalg import polar
 from BrainGenLib.errors import BadInput
 
 
-def add_volume(
-    scene: Any, volume: np.ndarray, affine: np.ndarray, name: str, kind: str = "vtkMRMLScalarVolumeNode"
-) -> Any:
-    """A volume node with its display node.
+def add_volume(scene: Any, volume: np.ndarray, affine: np.ndarray, name: str) -> Any:
+    """A scalar volume node with its display node, in a grey window from air to the brightest 0.2 % of tissue.
 
     A left-handed grid is stored with its last axis turned round, as Slicer does when it reads a file.
 
@@ -22,7 +20,6 @@ def add_volume(
         volume: (R, A, S) array, float32 or an integer type up to 32 bit.
         affine: 4×4 voxel-to-RAS matrix, mm.
         name: of the node.
-        kind: class of the node.
 
     Raises:
         BadInput: the affine is sheared, which no volume node can hold.
@@ -30,10 +27,16 @@ def add_volume(
     import slicer
 
     volume, affine = right_handed(volume, affine)
-    node = scene.AddNewNodeByClass(kind, name)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
-    node.CreateDefaultDisplayNodes()
+    # Not CreateDefaultDisplayNodes: it would search the whole volume for a window that is known here.
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.SetDefaultColorMap()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(*_window(volume))
+    scene.AddNode(display)
+    node.SetAndObserveDisplayNodeID(display.GetID())
     return node
 
 
@@ -51,15 +54,11 @@ def right_handed(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np
     return volume, affine
 
 
-def show_range(node: Any, volume: np.ndarray) -> None:
-    """Grey window from the darkest to the brightest 0.2 % of what is not air."""
+def _window(volume: np.ndarray) -> tuple[float, float]:
     # Every second voxel tells as much, in an eighth of the time that a front end would stand still.
     volume = volume[::2, ::2, ::2]
     tissue = volume[volume > volume.min()]
-    low, high = min(0.0, float(volume.min())), float(np.quantile(tissue, 0.998)) if tissue.size else 1.0
-    display = node.GetDisplayNode()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high)
+    return min(0.0, float(volume.min())), float(np.quantile(tissue, 0.998)) if tissue.size else 1.0
 
 
 def affine_of(node: Any) -> np.ndarray:

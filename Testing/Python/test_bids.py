@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -9,6 +11,7 @@ import pytest
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
+from BrainGenLib.provenance import hashes
 
 
 @pytest.fixture
@@ -119,6 +122,24 @@ def test_the_labels_of_a_scan_become_files_that_are_not_overwritten(tmp_path, ca
     assert np.array_equal(mask > 0, case.labels > 0)
     with pytest.raises(BadInput, match="exists already"):
         bids.write_segmentation(tmp_path, "scan", case)
+
+
+def test_cases_of_a_scene_are_written_by_a_process_and_say_what_was_edited(tmp_path, case):
+    case.provenance["arrays"] = hashes(case)
+    case.labels[2, 2, 2] = 77
+    case.measurements = {}
+    case.save(tmp_path / "cases" / "a")
+    Case({}, case.labels, case.affine, provenance=case.provenance, synthetic=False).save(tmp_path / "cases" / "scan")
+    command = [sys.executable, "-m", "BrainGenLib.export.write", str(tmp_path / "out"), str(tmp_path / "cases")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert told == [str(tmp_path / "out" / name) for name in ("sub-0001", "scan")]
+    loaded = bids.read_case(tmp_path / "out" / "sub-0001")
+    assert loaded.provenance["edited"] == ["labels"]
+    assert loaded.measurements["volumes_ml"]["white matter hyperintensity"] == pytest.approx(0.004)
+    assert (tmp_path / "out" / "scan" / "scan_volumes.tsv").is_file()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "exists already" in again.stdout
 
 
 def test_another_folder_holds_no_case(tmp_path):

@@ -286,9 +286,9 @@ def test_a_downloaded_case_is_a_dataset_that_nibabel_reads_and_a_scene(front, ge
     write_bids_zip(cases, tmp_path / "case.zip")
     with zipfile.ZipFile(tmp_path / "case.zip") as archive:
         archive.extractall(tmp_path / "out")
-    image = nib.load(tmp_path / "out" / "braingen" / "sub-0001" / "anat" / "sub-0001_T1w.nii.gz")
+    image = nib.load(tmp_path / "out" / "sub-0001" / "anat" / "sub-0001_T1w.nii.gz")
     assert np.abs(image.get_fdata() - cases[generated].images["T1w"]).max() < 1e-3
-    labels = nib.load(tmp_path / "out" / "segmentations" / f"{segmented}_dseg.nii.gz")
+    labels = nib.load(tmp_path / "out" / segmented / f"{segmented}_dseg.nii.gz")
     assert np.array_equal(np.asarray(labels.dataobj), cases[segmented].labels)
     front.do(lambda: write_mrb(cases[generated], generated, tmp_path / "case.mrb"))
     with zipfile.ZipFile(tmp_path / "case.mrb") as archive:

@@ -15,7 +15,7 @@ from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.export import save_scene
 from BrainGenLib.scene.segmentation import label_map_of
-from BrainGenLib.scene.volumes import add_volume, affine_of
+from BrainGenLib.scene.volumes import affine_of
 
 SHAPE = (40, 48, 44)
 PRESENT = {"left hippocampus", "right hippocampus", "brainstem", "white matter hyperintensity", "stroke lesion"}
@@ -168,7 +168,9 @@ def test_edits_come_back(stage, case, nodes):
     reference = nodes.volumes["T1w"]
     painted = np.zeros(SHAPE, np.uint8)
     painted[18:22, 10:14, 10:14] = 1
-    paint = add_volume(stage.scene, painted, case.affine, "Oedema", "vtkMRMLLabelMapVolumeNode")
+    paint = stage.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Oedema")
+    slicer.util.updateVolumeFromArray(paint, painted.T.copy())
+    paint.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine_of(reference)))
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(paint, nodes.segmentation)
     nodes.segmentation.GetSegmentation().GetNthSegment(len(PRESENT)).SetName("Oedema")
     values, _ = label_map_of(nodes.segmentation, reference)

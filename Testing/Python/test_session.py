@@ -1,6 +1,7 @@
 """A session: one warm worker, the newest requests."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -87,6 +88,16 @@ def test_a_worker_that_dies_is_told_of_and_replaced(session):
     last = list(updates(session))[-1]
     assert last.failure.code == "out_of_memory"
     assert "memory" in last.failure.advice
+    session.start([Generate(steps=2)])
+    assert list(updates(session))[-1].result is not None
+
+
+def test_a_removed_folder_is_told_of(session):
+    session.start([Generate(steps=1000)])
+    list(updates(session, until=busy))
+    shutil.rmtree(session._folder, ignore_errors=True)
+    session.cancel()
+    assert "was removed" in list(updates(session))[-1].failure.message
     session.start([Generate(steps=2)])
     assert list(updates(session))[-1].result is not None
 

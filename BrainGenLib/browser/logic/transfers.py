@@ -20,7 +20,7 @@ from BrainGenLib.scene.case_to_scene import CaseNodes
 from BrainGenLib.scene.cases import case_of
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.showing import bounds_of
-from BrainGenLib.scene.volumes import add_volume, show_range
+from BrainGenLib.scene.volumes import add_volume
 
 _CHUNK = 1 << 20
 _TOO_LARGE = f"The files are larger than {MAX_BYTES / 1e9:g} GB together; send fewer."
@@ -91,7 +91,6 @@ class TransfersLogic:
             nodes = CaseNodes({}, node, None, None, 0)
         else:
             node = add_volume(self._scene, item.data, item.affine, item.name)
-            show_range(node, item.data)
             nodes = CaseNodes({"scan": node}, None, None, None, 0)
         self._views.show(nodes, np.asarray(bounds_of(nodes).mean(1)))
         return node.GetName()

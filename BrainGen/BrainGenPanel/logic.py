@@ -1,0 +1,341 @@
+"""What the panel does, also without it: requests to a worker, and their cases into the scene."""
+
+import importlib
+import logging
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from BrainGenPanel import findLibrary
+from BrainGenPanel.engine import EngineSettings
+from BrainGenPanel.parameters import BrainGenParameterNode
+
+POLL_MS = 200
+# Between two nodes that are added, the application draws and answers.
+BREATH_MS = 10
+PREVIEW = "preview"
+# Cases are called after what made them.
+NAMES = {"generate": "sub", "render": "render", "segment": "segmentation"}
+
+
+class BrainGenLogic(ScriptedLoadableModuleLogic):
+    """Runs requests in a worker process and puts their cases into the scene; usable without the panel.
+
+    >>> from BrainGenLib.requests import Generate
+    >>> logic = BrainGenLogic()
+    >>> request = Generate(pathologies={"wmh": 0.3}, contrasts=["T1w", "FLAIR"], seed=7)
+    >>> [nodes] = logic.generate(request, waitForCompletion=True)  # doctest: +SKIP
+
+    Attributes:
+        engine: where models run.
+        onUpdate: called with a :class:`BrainGenLib.session.Update` whenever the running job has news; then the nodes
+            of a finished case are in the scene.
+        onExported: called with (whether it worked, the folders or the reason) at the end of an export.
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        findLibrary()
+        self.engine = EngineSettings()
+        self.onUpdate = None
+        self.onExported = None
+        self._session = None
+        self._adding = None
+        self._update = None
+        self._export = None
+        self._exported = None
+        self._drafting = False
+        self._discard = False
+        self._looked = False
+        self._scanID = None
+        self._made = []
+        self._failure = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", self._onTick)
+
+    def getParameterNode(self):
+        return BrainGenParameterNode(super().getParameterNode())
+
+    # ---- requests
+
+    def generate(self, request, style=None, count=1, waitForCompletion=False):
+        """New cases from conditions.
+
+        Args:
+            request: :class:`BrainGenLib.requests.Generate`.
+            style: volume node whose appearance is taken, or None.
+            count: number of cases, with seeds ``request.seed``, ``request.seed + 1``, …
+            waitForCompletion: return when all cases are in the scene. The application stays responsive.
+
+        Returns:
+            With ``waitForCompletion`` a list of :class:`BrainGenLib.scene.case_to_scene.CaseNodes`, else None.
+
+        Raises:
+            BadInput: a node cannot be used.
+            RuntimeError: with ``waitForCompletion``: the request failed or was cancelled.
+        """
+        requests = [request.model_copy(update={"seed": request.seed + index}) for index in range(count)]
+        return self._run(requests, {"style": style}, waitForCompletion)
+
+    def render(self, segmentation, contrasts, style=None, seed=0, bundle="brainspade3d", waitForCompletion=False):
+        """Images of a segmentation node, as it stands now; see :meth:`generate`.
+
+        Args:
+            segmentation: vtkMRMLSegmentationNode.
+            contrasts: names, such as ``["T1w", "FLAIR"]``.
+            style: volume node whose appearance is taken, or None.
+            seed: of texture and noise.
+            bundle: name of the model.
+            waitForCompletion: as for :meth:`generate`.
+        """
+        from BrainGenLib.requests import Render
+
+        request = Render(
+            bundle=bundle, device=self.engine.device, segmentation="", contrasts=list(contrasts), seed=seed
+        )
+        return self._run([request], {"segmentation": segmentation, "style": style}, waitForCompletion)
+
+    def segment(self, scan, waitForCompletion=False):
+        """The segmentation of a scan; see :meth:`generate`.
+
+        Args:
+            scan: volume node of any contrast, whole head or skull-stripped.
+            waitForCompletion: as for :meth:`generate`.
+        """
+        from BrainGenLib.requests import Segment
+
+        return self._run([Segment(device=self.engine.device, scan="")], {"scan": scan}, waitForCompletion)
+
+    def importLibrary(self) -> None:
+        """Import what a run needs, which takes a moment, so that no run has to wait for it.
+
+        Raises:
+            ImportError: a package is missing.
+        """
+        for name in ("case", "jobs", "requests", "session", "scene.cases", "scene.inputs", "scene.showing"):
+            importlib.import_module(f"BrainGenLib.{name}")
+
+    def newSeed(self) -> int:
+        """A seed that nobody has chosen."""
+        return secrets.randbelow(2**31)
+
+    def places(self) -> tuple:
+        """Sides and lobes that a lesion can be asked for in."""
+        from BrainGenLib.requests import Lobe, Side
+
+        return get_args(Side), get_args(Lobe)
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way, or its case on the way into the scene."""
+        return self._adding is not None or (self._session is not None and self._session.running)
+
+    @property
+    def drafting(self) -> bool:
+        """Whether what runs is a draft, which a click on Generate may replace."""
+        return self.running and self._drafting
+
+    def cancel(self) -> None:
+        """Ask the running job to stop."""
+        if self._session is not None:
+            self._session.cancel()
+
+    def abandon(self) -> None:
+        """Cancel, and let nothing more of it into the scene: it is being closed."""
+        self.cancel()
+        self._adding = None
+        self._discard = True
+
+    def close(self) -> None:
+        """End the worker; the next request starts another one, of the engine that is chosen then."""
+        self._timer.stop()
+        self._adding = None
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    # ---- cases of the scene
+
+    def caseNames(self) -> list:
+        """Names of the cases in the scene."""
+        from BrainGenLib.scene import cases
+
+        return [name for name in cases.case_names(slicer.mrmlScene) if name != PREVIEW]
+
+    def show(self, name: str) -> None:
+        """Show one case alone."""
+        from BrainGenLib.scene import cases, showing
+
+        nodes = cases.nodes_of(slicer.mrmlScene, name)
+        showing.show(slicer.mrmlScene, nodes, point=showing.bounds_of(nodes).mean(1))
+
+    def compare(self, first: str, second: str) -> None:
+        """Show two cases side by side, in views that move together."""
+        from BrainGenLib.scene import cases, showing
+
+        scene = slicer.mrmlScene
+        showing.compare(scene, cases.nodes_of(scene, first), cases.nodes_of(scene, second))
+
+    def delete(self, names) -> None:
+        """Take cases out of the scene."""
+        from BrainGenLib.scene import cases
+
+        for name in names:
+            cases.remove_case(slicer.mrmlScene, name)
+
+    def export(self, names, folder: str, waitForCompletion=False) -> None:
+        """Write cases as they stand in the scene to a BIDS dataset; :attr:`onExported` is told the end.
+
+        Raises:
+            RuntimeError: with ``waitForCompletion``: they cannot be written.
+        """
+        from BrainGenPanel.exporting import Export
+
+        self._export = Export(names, folder)
+        self._timer.start()
+        if waitForCompletion:
+            self._wait(lambda: self._export is None)
+            done, said = self._exported
+            if not done:
+                raise RuntimeError(said)
+
+    @property
+    def exporting(self) -> bool:
+        return self._export is not None
+
+    # ---- the running job
+
+    def _run(self, requests, nodes, waitForCompletion):
+        from BrainGenLib.scene.inputs import write_segmentation, write_volume
+        from BrainGenLib.session import Session
+
+        if self._session is None:
+            self._session = Session(self.engine.launch)
+        with TemporaryDirectory(prefix="braingen-") as folder:
+            files = {}
+            for role, node in nodes.items():
+                if node is None:
+                    continue
+                path = Path(folder) / f"{role}.nii"
+                (write_segmentation if role == "segmentation" else write_volume)(node, path)
+                files[path.name] = path
+            names = {name.removesuffix(".nii"): name for name in files}
+            self._session.start([request.model_copy(update=names) for request in requests], files)
+        draft = getattr(requests[0], "draft", False)
+        # Between two drafts the views stay where the user has put them.
+        self._looked = draft and self._drafting
+        self._drafting, self._discard, self._adding = draft, False, None
+        self._made, self._failure = [], None
+        self._scanID = nodes["scan"].GetID() if "scan" in nodes else None
+        self._timer.start(POLL_MS)
+        if not waitForCompletion:
+            return None
+        self._wait(lambda: not self.running)
+        if self._failure is not None:
+            raise RuntimeError(" ".join(part for part in (self._failure.message, self._failure.advice) if part))
+        return self._made
+
+    def _wait(self, done) -> None:
+        while not done():
+            slicer.app.processEvents()
+            time.sleep(0.005)
+
+    def _onTick(self) -> None:
+        if self._adding is not None:
+            self._addNext()
+        elif self._session is not None and self._session.running:
+            self._look()
+        if self._export is not None:
+            self._exportNext()
+        if not self.running and self._export is None:
+            self._timer.stop()
+
+    def _look(self) -> None:
+        update = self._session.poll()
+        if self._discard:
+            return
+        if update.failure is not None:
+            self._failure = update.failure
+            self._removePreview()
+        folder = update.result or update.preview
+        if folder is not None:
+            self._adding, self._update = self._insert(folder, update), update
+            self._timer.setInterval(BREATH_MS)
+        else:
+            self._tell(update)
+
+    def _addNext(self) -> None:
+        """One step of a case on its way into the scene; an error in it ends the run as a failure of the job would."""
+        try:
+            next(self._adding)
+            return
+        except StopIteration:
+            pass
+        except Exception as error:
+            from BrainGenLib.jobs import Failure
+
+            logging.exception("BrainGen: the case could not be put into the scene")
+            self._failure = Failure(code="failed", message=_("The case could not be shown: {e}.").format(e=error))
+            self._session.cancel()
+            self._removePreview()
+        self._adding = None
+        self._timer.setInterval(POLL_MS)
+        self._tell(replace(self._update, failure=self._failure))
+
+    def _insert(self, folder, update):
+        """Put a preview or result into the scene, pausing wherever the application may go on."""
+        from BrainGenLib.case import Case
+        from BrainGenLib.scene import showing
+        from BrainGenLib.scene.case_to_scene import adding
+
+        case = Case.load(folder)
+        point = None if self._looked else showing.most_to_see(case)
+        yield
+        final = update.result is not None and not self._drafting
+        name = self._nextName(update.request.verb) if final else PREVIEW
+        self._removePreview()
+        nodes = None
+        for nodes in adding(slicer.mrmlScene, case, name):
+            if self._looked or len(nodes.present) == 1:
+                showing.show(slicer.mrmlScene, nodes, point)
+            yield
+        scan = slicer.mrmlScene.GetNodeByID(self._scanID) if self._scanID else None
+        if scan is not None:
+            nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+            slicer.util.setSliceViewerLayers(background=scan)
+        showing.show(slicer.mrmlScene, nodes, point)
+        self._looked = True
+        if final:
+            self._made.append(nodes)
+
+    def _removePreview(self) -> None:
+        from BrainGenLib.scene import cases
+
+        cases.remove_case(slicer.mrmlScene, PREVIEW)
+
+    def _nextName(self, verb: str) -> str:
+        taken = set(self.caseNames())
+        number = 1
+        while f"{NAMES[verb]}-{number:04d}" in taken:
+            number += 1
+        return f"{NAMES[verb]}-{number:04d}"
+
+    def _exportNext(self) -> None:
+        self._exported = self._export.step()
+        if self._exported is not None:
+            self._export = None
+            if self.onExported is not None:
+                self.onExported(*self._exported)
+
+    def _tell(self, update) -> None:
+        if self.onUpdate is not None:
+            self.onUpdate(update)

@@ -1,0 +1,73 @@
+"""The process behind ``braingen serve``."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from pathlib import Path
+
+from BrainGenLib.errors import BadInput
+from BrainGenLib.service import store, tokens
+from BrainGenLib.service.limits import Limits, Traffic
+
+# Transfers that run at the end get so long to finish.
+GRACE_SECONDS = 10
+CONNECTIONS = 500
+
+
+def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        host: address to listen at.
+        port: 0 for any that is free.
+        jobs: folder of the jobs.
+        users: tokens file; None admits programs of this machine only.
+        limits: of each user.
+
+    Raises:
+        BadInput: something is not installed, the address needs tokens or cannot be used, or another server uses the
+            folder.
+    """
+    try:
+        import uvicorn
+
+        from BrainGenLib.service.app import Service, create_app
+        from BrainGenLib.service.runner import Runner
+    except ImportError as error:
+        raise BadInput(
+            f"{error.name} is missing: install what a server needs, pip install 'braingen[serve]'."
+        ) from error
+
+    if users is not None:
+        tokens.read(users)
+    elif not _is_loopback(host):
+        raise BadInput(
+            f"At {host} others can reach the server, so it needs tokens: make one with `braingen serve token NAME "
+            "--tokens FILE` and give --tokens FILE."
+        )
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise BadInput(f"Cannot listen at {host}, port {port}: {error.strerror}.") from error
+    with listener, store.take(jobs):
+        runner = Runner(jobs, limits)
+        service = Service(jobs, users, limits, Traffic(limits.per_minute), runner, lambda: server.should_exit)
+        config = uvicorn.Config(
+            create_app(service),
+            http="h11",
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        logging.getLogger("uvicorn.error").info("Jobs in %s, port %d", jobs, listener.getsockname()[1])
+        server.run(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,179 @@
+"""The host, started once; every test finds it empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slicerhost import Host, start
+
+MODULE = """
+import logging
+from typing import Annotated
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class Tiny(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Tiny")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    import SampleData
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(category="Tiny", sampleName="Tiny1")
+
+
+@parameterNodeWrapper
+class TinyParameterNode:
+    scan: vtkMRMLScalarVolumeNode
+    amount: Annotated[float, WithinRange(0, 10)] = 3.0
+
+
+class TinyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.calls = []
+        self.node = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/Tiny.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.ui.go.connect("clicked(bool)", self.onGo)
+        self.calls.append("setup")
+
+    def enter(self):
+        self.calls.append("enter")
+        self.node = TinyLogic().getParameterNode()
+        self.tag = self.node.connectGui(self.ui)
+        self.addObserver(self.node, vtk.vtkCommand.ModifiedEvent, self.onModified)
+
+    def exit(self):
+        self.calls.append("exit")
+        # After a reload a panel is left that was never entered.
+        if self.node is not None:
+            self.node.disconnectGui(self.tag)
+            self.removeObserver(self.node, vtk.vtkCommand.ModifiedEvent, self.onModified)
+
+    def cleanup(self):
+        self.calls.append("cleanup")
+        self.removeObservers()
+
+    def onModified(self, caller, event):
+        self.calls.append("modified")
+
+    def onGo(self):
+        with slicer.util.tryWithErrorDisplay("It cannot be."):
+            raise ValueError("too small")
+
+
+class TinyLogic(ScriptedLoadableModuleLogic):
+    def getParameterNode(self):
+        return TinyParameterNode(super().getParameterNode())
+
+
+class TinyTest(ScriptedLoadableModuleTest):
+    ran = []
+
+    def test_first(self):
+        self.delayDisplay("first")
+        self.ran.append("first")
+
+    def notOneOfThem(self):
+        raise AssertionError
+"""
+
+PANEL = """<?xml version="1.0" encoding="UTF-8"?>
+<ui version="4.0">
+ <class>Tiny</class>
+ <widget class="qMRMLWidget" name="Tiny">
+  <layout class="QVBoxLayout">
+   <item>
+    <widget class="ctkCollapsibleButton" name="section">
+     <property name="text"><string>Section</string></property>
+     <property name="collapsed"><bool>true</bool></property>
+     <layout class="QFormLayout">
+      <item row="0" column="0"><widget class="QLabel" name="label"/></item>
+      <item row="0" column="1">
+       <widget class="ctkSliderWidget" name="slider">
+        <property name="suffix"><string> mm</string></property>
+        <property name="SlicerParameterName" stdset="0"><string>amount</string></property>
+       </widget>
+      </item>
+     </layout>
+    </widget>
+   </item>
+   <item>
+    <widget class="qMRMLNodeComboBox" name="selector">
+     <property name="nodeTypes"><stringlist><string>vtkMRMLScalarVolumeNode</string></stringlist></property>
+     <property name="noneEnabled"><bool>true</bool></property>
+     <property name="SlicerParameterName" stdset="0"><string>scan</string></property>
+    </widget>
+   </item>
+   <item>
+    <widget class="ctkPathLineEdit" name="path">
+     <property name="filters"><set>ctkPathLineEdit::Dirs|ctkPathLineEdit::Writable</set></property>
+    </widget>
+   </item>
+   <item><widget class="QPushButton" name="go"><property name="text"><string>Go</string></property></widget></item>
+   <item><spacer><property name="orientation"><enum>Qt::Vertical</enum></property></spacer></item>
+  </layout>
+ </widget>
+ <connections>
+  <connection>
+   <sender>Tiny</sender><signal>mrmlSceneChanged(vtkMRMLScene*)</signal>
+   <receiver>selector</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot>
+  </connection>
+  <connection>
+   <sender>section</sender><signal>toggled(bool)</signal><receiver>go</receiver><slot>setEnabled(bool)</slot>
+  </connection>
+ </connections>
+</ui>
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    running = start()
+    running.reset()
+    yield running
+    running.reset()
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """A module of one file and one panel."""
+    file = tmp_path / "Tiny.py"
+    file.write_text(MODULE, "utf-8")
+    panel = tmp_path / "Resources" / "UI" / "Tiny.ui"
+    panel.parent.mkdir(parents=True)
+    panel.write_text(PANEL, "utf-8")
+    return file
+
+
+@pytest.fixture
+def tiny(host: Host, tiny_file: Path) -> Iterator[object]:
+    """The module, loaded; closed again after the test."""
+    module = host.load_module(tiny_file)
+    yield module
+    host.close(module)

@@ -1,0 +1,58 @@
+"""A worker that starts in a moment: it speaks the language of job folders, and its cases are a cube in a cube.
+
+For what a panel must survive, which has nothing to do with models.
+"""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from BrainGenLib.case import Case
+from BrainGenLib.jobs import Event, Failure, Job
+
+STEPS = 5
+STEP_SECONDS = 0.05
+
+
+def cube(seed: int) -> Case:
+    labels = np.zeros((20, 24, 16), np.uint16)
+    labels[4:16, 4:20, 4:12] = 2
+    labels[8:12, 8:12, 6:10] = 77
+    image = (labels > 0) * np.float32(0.5) + np.random.default_rng(seed).random(labels.shape, np.float32) / 4
+    request = {"verb": "generate", "seed": seed, "bundle": "brainspade3d", "contrasts": ["T1w"]}
+    return Case({"T1w": image}, labels, np.diag([8.0, 8.0, 8.0, 1.0]), provenance={"request": request})
+
+
+def run(job: Job) -> None:
+    if job.state.finished:
+        return
+    request = job.request()
+    for step in range(STEPS):
+        if job.cancel_requested:
+            job.fail(Failure(code="cancelled", message="Cancelled."))
+            return
+        job.append(Event(time=time.time(), stage="labels", step=step, of=STEPS, seconds_left=STEPS - step))
+        if step == 2:
+            cube(request.seed).save(job.folder / "previews" / "labels")
+            job.append(Event(time=time.time(), stage="preview", preview="previews/labels"))
+        time.sleep(STEP_SECONDS)
+    cube(request.seed).save(job.folder / "result.part")
+    os.replace(job.folder / "result.part", job.folder / "result")
+
+
+def end_with_parent() -> None:
+    """As the real one: whoever started it is gone."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    for line in sys.stdin:
+        run(Job(Path(line.rstrip("\n"))))

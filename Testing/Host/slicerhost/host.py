@@ -1,0 +1,151 @@
+"""The stand-in Slicer: one per process."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from PySide6.QtCore import QEvent
+from PySide6.QtWidgets import QApplication
+
+from slicerhost import observed, qt_module, sample_data
+from slicerhost.dialogs import dialogs
+from slicerhost.modules import ScriptedModule
+from slicerhost.namespace import fill
+from slicerhost.pulse import pulse
+from slicerhost.references import keep_constants_alive
+from slicerhost.signals import disconnect
+from slicerhost.wrapping import Wrapper
+
+# Between two looks at the event loop; short against the 100 ms that a GUI may take.
+_PAUSE_S = 0.002
+
+
+@functools.cache
+def start() -> Host:
+    """Start Slicer's stand-in, or return the one that runs.
+
+    ``SLICER_SOURCE`` may name a source tree of Slicer, whose own Python files are then used instead of the host's.
+    """
+    return Host(os.environ.get("SLICER_SOURCE"))
+
+
+class Host:
+    """Loads scripted modules, shows them, lets time pass, and keeps what went wrong.
+
+    Attributes:
+        errors: exceptions in slots, connections that do not exist, texts of error dialogs.
+        missing: classes of CTK or Slicer that were shown and have no stand-in.
+        pip_requests: what modules wanted to install.
+        sample_data: what modules registered as sample data.
+        dialogs: what was asked, and what to answer.
+    """
+
+    def __init__(self, slicer_source: str | None) -> None:
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        keep_constants_alive()
+        self._qt = QApplication.instance() or QApplication(["slicerhost"])
+        self.errors, self.missing = observed.errors, observed.missing
+        self.pip_requests: list[str] = []
+        self.sample_data = sample_data.sources
+        self.dialogs = dialogs
+        qt_module.install()
+        sample_data.install()
+        self._application = fill(slicer_source, self._note_requirements)
+
+    @property
+    def longest_block_s(self) -> float:
+        """The longest time that the GUI thread worked without processing events, since the last reset."""
+        return pulse.longest_s
+
+    @property
+    def longest_work_s(self) -> float:
+        """The same in processor time of the GUI thread: no other program makes it longer."""
+        return pulse.longest_work_s
+
+    @property
+    def longest_block_in(self) -> str:
+        """The slot in which that was."""
+        return pulse.longest_in
+
+    def reset_longest_block(self) -> None:
+        """Measure anew."""
+        pulse.reset()
+
+    def load_module(self, path: Path) -> ScriptedModule:
+        """The module of a file, not yet shown."""
+        module = ScriptedModule(Path(path).resolve())
+        self._application.moduleManager().add(module)
+        return module
+
+    def startup_completed(self) -> None:
+        """Say what Slicer says when all modules are loaded."""
+        self._application.startupCompleted.emit()
+
+    def open(self, module: ScriptedModule) -> Any:
+        """Show a module: its panel, set up and entered."""
+        slicer.util.selectModule(module.name)
+        return module.widgetRepresentation().self()
+
+    def close(self, module: ScriptedModule) -> None:
+        """Leave a module and clean it up, as when Slicer ends."""
+        module.leave()
+        self._application.moduleManager().moduleAboutToBeUnloaded.emit(module.name)
+        module.delete()
+        self.process_events()
+
+    def process_events(self, seconds: float = 0.0) -> None:
+        """Let the event loop run for at least one pass."""
+        deadline = time.monotonic() + seconds
+        self._pass()
+        while time.monotonic() < deadline:
+            self._pass()
+
+    def wait_until(self, predicate: Callable[[], bool], timeout: float) -> None:
+        """Let the event loop run until something is so.
+
+        Raises:
+            TimeoutError: it is not so after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not predicate():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Not so after {timeout} s; errors: {self.errors}")
+            self._pass()
+
+    def screenshot(self, shown: Any, path: Path, width: int = 520) -> None:
+        """A picture of a panel or a widget, as high as it wants to be."""
+        frame = (shown if isinstance(shown, Wrapper) else shown.parent).native
+        # A second time, for what wraps its text knows its height only now.
+        for _ in range(2):
+            frame.resize(width, frame.sizeHint().height())
+            self.process_events()
+        if not frame.grab().save(str(path)):
+            raise OSError(f"{path} cannot be written.")
+
+    def reset(self) -> None:
+        """Empty the scene and forget what was kept, and who waits for the start."""
+        disconnect(self._application, "startupCompleted()")
+        for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+            slicer.mrmlScene.RemoveNode(node)  # clearing keeps singletons
+        slicer.mrmlScene.Clear(0)
+        self.process_events()
+        for kept in (self.errors, self.missing, self.pip_requests, self.sample_data):
+            kept.clear()
+        dialogs.reset()
+        pulse.reset()
+
+    def _pass(self) -> None:
+        with pulse.busy("the event loop"):
+            self._qt.processEvents()
+            # These wait for a loop that ends, which none does here.
+            self._qt.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        time.sleep(_PAUSE_S)
+
+    def _note_requirements(self, requirements: Any, *_args: Any, **_options: Any) -> None:
+        self.pip_requests.extend([requirements] if isinstance(requirements, str) else map(str, requirements))

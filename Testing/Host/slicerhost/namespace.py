@@ -1,0 +1,77 @@
+"""What the application adds to the package ``slicer`` of the wheel."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import slicer
+
+from BrainGenLib.scene.bootstrap import headless
+from slicerhost import standins
+from slicerhost.application import Application
+from slicerhost.dialogs import dialogs
+from slicerhost.modules import CoreModule, ScriptedModule
+from slicerhost.wrapping import mirror, wrap
+
+_LOGICS = {
+    "Volumes": "vtkSlicerVolumesLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
+}
+_FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper", "packaging")
+
+
+def fill(source: str | None, pip_install: Callable[..., None]) -> Application:
+    """Complete ``slicer``: scene, application, widgets, and the Python files that the wheel lacks.
+
+    Args:
+        source: source tree of Slicer whose Python files are used, or None for the host's own.
+        pip_install: called in place of pip.
+    """
+    slicer.__dict__["__getattr__"] = _widget_class
+    slicer.qSlicerScriptedLoadableModule = ScriptedModule
+    for name in ("modules", "moduleNames"):
+        setattr(slicer, name, ModuleType(f"slicer.{name}"))
+        sys.modules[f"slicer.{name}"] = getattr(slicer, name)
+    stage = headless()
+    slicer.mrmlScene = stage.scene
+    application = Application(stage.application)
+    slicer.app = wrap(application)
+    _add_core_modules(application)
+
+    folder = Path(__file__).with_name("slicer_files")
+    if source:
+        folder = Path(source) / "Base" / "Python" / "slicer"
+        del sys.modules["slicer.util"]
+    slicer.__path__.insert(0, str(folder))
+    for name in _FILES:
+        setattr(slicer, name, importlib.import_module(f"slicer.{name}"))
+    for name, function in dialogs.display_functions().items():
+        setattr(slicer.util, name, function)
+    slicer.util.pip_install = slicer.packaging.pip_install = pip_install
+    return application
+
+
+def _widget_class(name: str) -> Any:
+    if name.startswith(("qMRML", "qSlicer")):
+        return mirror(standins.native_class(name))
+    raise AttributeError(f"module 'slicer' has no attribute '{name}'")
+
+
+def _add_core_modules(application: Application) -> None:
+    shared = application.applicationLogic()
+    for name, kind in _LOGICS.items():
+        logic = getattr(slicer, kind)()
+        logic.SetMRMLApplicationLogic(shared)
+        # With a scene it would look for Slicer's own lists, which the wheel lacks.
+        if name != "Terminologies":
+            logic.SetMRMLScene(slicer.mrmlScene)
+        shared.SetModuleLogic(name, logic)
+        application.moduleManager().add(CoreModule(name, logic))

@@ -1,0 +1,187 @@
+"""What a panel must survive: nothing lost, nothing leaked, and the panel never frozen."""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import slicer
+
+from BrainGenLib.jobs import WorkerProcess
+from BrainGenLib.requests import Generate
+from BrainGenLib.scene import cases
+from BrainGenLib.session import Session
+
+MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def panel(host, tiny_bundles, monkeypatch):
+    """The panel with a worker that starts in a moment."""
+    module = host.load_module(MODULE)
+    panel = host.open(module)
+    host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    panel.logic._session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
+    yield panel
+    host.close(module)
+    assert host.errors == []
+
+
+def finish(host, panel):
+    host.wait_until(lambda: not panel.logic.running, PATIENCE)
+    host.process_events(0.1)
+
+
+def leftovers():
+    """What this process has in the temporary folder, and its children."""
+    folders = {path.name for path in Path(tempfile.gettempdir()).glob("braingen-*")}
+    return folders, len(psutil.Process().children(recursive=True))
+
+
+def test_a_worker_killed_at_ten_random_moments_is_replaced_each_time(host, panel):
+    rng = random.Random(0)
+    for round_ in range(10):
+        panel.ui.generateButton.click()
+        delay = rng.uniform(0, 0.8)
+        host.process_events(delay)
+        worker = panel.logic._session._worker
+        if worker.alive:
+            os.kill(worker.pid, signal.SIGKILL)
+        finish(host, panel)
+        text = panel.ui.stateLabel.text
+        assert "memory" in text or text == "Done.", f"round {round_}, after {delay:.2f} s: {text}"
+        assert "preview" not in cases.case_names(slicer.mrmlScene)
+    panel.ui.generateButton.click()
+    finish(host, panel)
+    assert panel.ui.stateLabel.text == "Done."
+
+
+def test_a_removed_job_folder_is_a_sentence(host, panel):
+    panel.ui.generateButton.click()
+    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    shutil.rmtree(panel.logic._session._folder)
+    finish(host, panel)
+    assert "removed" in panel.ui.stateLabel.text
+    panel.ui.generateButton.click()
+    finish(host, panel)
+    assert panel.ui.stateLabel.text == "Done."
+
+
+def test_a_full_disk_is_a_sentence(host, panel, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device", "/tmp/request.json")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    panel.ui.generateButton.click()
+    assert "No space left on device" in panel.ui.stateLabel.text
+    assert not panel.logic.running
+    monkeypatch.undo()
+    panel.ui.generateButton.click()
+    finish(host, panel)
+    assert panel.ui.stateLabel.text == "Done."
+
+
+def test_two_panels_at_once_do_not_disturb_each_other(host, panel):
+    other = type(panel.logic)()
+    other._session = Session(panel.logic._session._launch)
+    panel.ui.countSpinBox.setValue(3)
+    panel.ui.generateButton.click()
+    other.generate(Generate(seed=99), count=3)
+    host.wait_until(lambda: not panel.logic.running and not other.running, PATIENCE)
+    host.process_events(0.2)
+    found = cases.case_names(slicer.mrmlScene)
+    assert len(found) == 6
+    seeds = sorted(
+        int(cases.nodes_of(slicer.mrmlScene, name).segmentation.GetAttribute("BrainGen.seed")) for name in found
+    )
+    assert seeds[:3] == [99, 100, 101] or seeds[3:] == [99, 100, 101] or {99, 100, 101} <= set(seeds)
+    other.close()
+
+
+def test_two_hundred_cases_in_one_scene(host, panel):
+    panel.ui.countSpinBox.setValue(100)
+    for _ in range(2):
+        panel.ui.generateButton.click()
+        host.wait_until(lambda: not panel.logic.running, 300)
+    host.process_events(0.2)
+    assert panel.ui.resultsList.count == 200
+    host.reset_longest_block()
+    panel.ui.countSpinBox.setValue(1)
+    panel.ui.generateButton.click()
+    finish(host, panel)
+    assert panel.ui.resultsList.count == 201
+    assert host.longest_work_s < 0.1, host.longest_block_in
+    started = time.monotonic()
+    slicer.mrmlScene.Clear(0)
+    host.process_events(0.2)
+    assert time.monotonic() - started < 10
+    assert panel.ui.resultsList.count == 0
+
+
+def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles):
+    before = leftovers()
+    module = host.load_module(MODULE)
+    panel = host.open(module)
+    host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    panel.logic._session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
+    panel.ui.countSpinBox.setValue(100)
+    panel.ui.generateButton.click()
+    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    host.close(module)
+    assert leftovers() == before
+    assert host.errors == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "value", "sentence"),
+    [
+        ("python", "/no/such/python", "Choose the Python"),
+        ("server", "gpu.example.org", "Enter the address"),
+        ("server", "http://127.0.0.1:9", "127.0.0.1:9"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, sentence):
+    panel.ui.engineSelector.setCurrentIndex(panel.ui.engineSelector.findData(engine))
+    if engine == "python":
+        panel.ui.pythonPath.setCurrentPath(value)
+    else:
+        panel.ui.serverEdit.setText(value)
+        panel.onServerChanged()
+    host.wait_until(lambda: sentence in panel.ui.stateLabel.text, PATIENCE)
+    assert not panel.ui.generateButton.enabled
+    panel.ui.engineSelector.setCurrentIndex(panel.ui.engineSelector.findData("here"))
+    host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
+
+
+def test_missing_packages_are_named_asked_for_and_never_fetched_behind_ones_back(host, panel, monkeypatch):
+    import importlib.metadata
+
+    version = importlib.metadata.version
+
+    def without_monai(name):
+        if name == "monai":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_monai)
+    panel.updateEngine()
+    assert "monai" in panel.ui.stateLabel.text
+    assert panel.ui.installButton.isVisible()
+    assert not panel.ui.generateButton.enabled
+    assert host.pip_requests == []
+    host.dialogs.answer = False
+    panel.ui.installButton.click()
+    assert host.pip_requests == []
+    assert "monai" in host.dialogs.questions[-1]
+    host.errors.clear()  # Declining is shown as an error dialog.
+    host.dialogs.answer = True
+    panel.ui.installButton.click()
+    assert host.pip_requests == ["--no-deps", "monai<2,>=1.5"]

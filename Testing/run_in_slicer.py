@@ -1,0 +1,120 @@
+"""The panel in the real Slicer, clicked: the check that cannot be made without it.
+
+    Slicer --testing --no-splash --python-script Testing/run_in_slicer.py
+
+The module must be known to Slicer (installed, or ``BrainGen/`` under Edit › Application Settings › Modules), and its
+packages installed (open it once and press Install). Prints one line for each check, saves ``braingen-in-slicer.png``
+to the folder of the scene's temporary files, and ends Slicer with status 0 if all held.
+"""
+
+import os
+import time
+import traceback
+
+import qt
+import slicer
+
+PATIENCE_S = 600
+# A timer that fires late by more than this means that the application stood still.
+BLOCK_MS = 100
+
+
+class Heartbeat:
+    """The longest time between two beats of a 10 ms timer."""
+
+    def __init__(self) -> None:
+        self.longest_ms = 0.0
+        self._last = time.perf_counter()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(10)
+        self._timer.connect("timeout()", self.beat)
+        self._timer.start()
+
+    def beat(self) -> None:
+        now = time.perf_counter()
+        self.longest_ms = max(self.longest_ms, 1000 * (now - self._last))
+        self._last = now
+
+
+def waitUntil(done, what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError(f"Not in time: {what}")
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+def check(condition, what: str) -> None:
+    print(f"{'ok    ' if condition else 'FAILED'} {what}", flush=True)
+    if not condition:
+        raise AssertionError(what)
+
+
+def names(panel) -> list:
+    return [panel.ui.resultsList.item(row).text() for row in range(panel.ui.resultsList.count)]
+
+
+def run() -> None:
+    slicer.util.selectModule("BrainGen")
+    panel = slicer.modules.BrainGenWidget
+    waitUntil(lambda: panel.ui.generateButton.enabled, "the engine answers")
+    check(len(panel._rows) > 0, "sliders are made from the bundle")
+
+    row = next(row for row in panel._rows if row.isPathology)
+    row.slider.setValue(0.3)
+    heartbeat = Heartbeat()
+    panel.ui.generateButton.click()
+    check(panel.ui.generateButton.text == "Cancel", "Generate has become Cancel")
+    waitUntil(lambda: panel.ui.progressBar.value > 0, "progress")
+    waitUntil(lambda: not panel.logic.running, "a case")
+    waitUntil(lambda: names(panel) == ["sub-0001"], "the case is listed")
+    print(f"       longest time without events: {heartbeat.longest_ms:.0f} ms (target {BLOCK_MS})", flush=True)
+
+    from BrainGenLib.scene import cases
+
+    nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")
+    segmentation = nodes.segmentation.GetSegmentation()
+    check(segmentation.GetNumberOfSegments() > 20, "the segmentation has its structures")
+    check(
+        row.condition.label
+        in [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())],
+        "and the lesion that was asked for",
+    )
+
+    segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName(row.condition.label))
+    panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    panel.ui.renderButton.click()
+    waitUntil(lambda: not panel.logic.running, "a rendered image")
+    waitUntil(lambda: "render-0001" in names(panel), "the rendered image is listed")
+    check(True, "the edited segmentation was rendered")
+
+    for index in range(panel.ui.resultsList.count):
+        panel.ui.resultsList.item(index).setSelected(True)
+    panel.ui.compareButton.click()
+    slicer.app.processEvents()
+    path = os.path.join(slicer.app.temporaryPath, "braingen-in-slicer.png")
+    slicer.util.mainWindow().grab().save(path)
+    print(f"       picture: {path}", flush=True)
+
+    panel.ui.generateButton.click()
+    waitUntil(lambda: panel.ui.progressBar.value > 0, "progress")
+    panel.ui.generateButton.click()
+    waitUntil(lambda: not panel.logic.running, "the end of a cancelled run")
+    check("ancel" in panel.ui.stateLabel.text, "a run can be cancelled")
+
+    panel.ui.generateButton.click()
+    waitUntil(lambda: panel.ui.progressBar.value > 0, "progress")
+    slicer.mrmlScene.Clear(0)
+    waitUntil(lambda: not panel.logic.running, "the end of a run whose scene was closed")
+    check(cases.case_names(slicer.mrmlScene) == [], "a closed scene stays empty")
+
+
+try:
+    run()
+except Exception:
+    traceback.print_exc()
+    slicer.util.exit(1)
+else:
+    print("All checks passed.", flush=True)
+    slicer.util.exit(0)
