@@ -35,7 +35,7 @@ class GenerateLogic:
         self._offer()
 
     def generate(self) -> None:
-        """Run what is asked for, or cancel what runs."""
+        """Run what is asked for, with a new seed unless it is to be kept."""
         data = self._typed.data
         if not data.keep_seed and not data.live:
             self.new_seed()
