@@ -151,6 +151,10 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     def abandon(self) -> None:
         """Cancel, and let nothing more of it into the scene: it is being closed."""
+        if self._session is not None:
+            from BrainGenLib.scene import cases
+
+            cases.release_all(slicer.mrmlScene)
         self.cancel()
         self._adding = None
         self._discard = True

@@ -38,36 +38,37 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
 
     present = np.flatnonzero(np.bincount(labels.ravel(order="K")))
     anatomy.to_classes(present)
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
     image = _oriented_image(labels, affine)
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    node.GetSegmentation().SetSourceRepresentationName(binary)
-    display = node.GetDisplayNode()
-    display.SetVisibility2DFill(False)
-    for label in anatomy.labels()[1:]:
-        if label.value not in present:
-            continue
-        # All segments share one image, each its own value: Slicer's importer cuts one out for each, in half a second.
+    shown = [label for label in anatomy.labels()[1:] if label.value in present]
+    # Filled before a scene watches it, and all segments share one image, each its own value: Slicer's importer cuts
+    # one out for each, in half a second.
+    segmentation = slicer.vtkSegmentation()
+    segmentation.SetSourceRepresentationName(binary)
+    for label in shown:
         segment = slicer.vtkSegment()
         segment.SetName(label.name)
         segment.SetColor([channel / 255 for channel in label.color])
         segment.SetLabelValue(label.value)
         segment.AddRepresentation(binary, image)
         segment.SetTag(segment.GetTerminologyEntryTagName(), terminology.entry(label))
-        segment_id = node.GetSegmentation().GenerateUniqueSegmentID(label.name)
-        node.GetSegmentation().AddSegment(segment, segment_id)
-        shared_name = label.name.removeprefix("left ").removeprefix("right ")
-        opacity = _OPACITY_3D.get(shared_name, 1.0)
-        display.SetSegmentOpacity3D(segment_id, opacity)
-        display.SetSegmentVisibility3D(segment_id, opacity > 0)
+        segmentation.AddSegment(segment, label.name)
+    segmentation.SetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
+        slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
+    )
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetAndObserveSegmentation(segmentation)
+    node.CreateDefaultDisplayNodes()
     if reference is not None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    else:
-        node.GetSegmentation().SetConversionParameter(
-            slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
-            slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
-        )
+    display = node.GetDisplayNode()
+    with slicer.util.NodeModify(display):
+        display.SetVisibility2DFill(False)
+        for label in shown:
+            opacity = _OPACITY_3D.get(label.name.removeprefix("left ").removeprefix("right "), 1.0)
+            display.SetSegmentOpacity3D(label.name, opacity)
+            display.SetSegmentVisibility3D(label.name, opacity > 0)
     return node
 
 
