@@ -20,7 +20,7 @@ from BrainGenLib import anatomy, bundles, devices, morphometry, provenance, requ
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput, OutOfMemory
-from BrainGenLib.inputs import Volume, read_scan, read_segmentation
+from BrainGenLib.inputs import Volume, read_scan, read_segmentation, without_holes
 from BrainGenLib.methods import brainspade, brainspade3d, segmentation, soft_tissue
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
@@ -168,6 +168,7 @@ def _render(work: _Work) -> Case:
     bundle = work.bundle(request.bundle)
     requests.check(request, bundle.metadata)
     segmentation_ = read_segmentation(work.inputs / request.segmentation)
+    segmentation_.data = without_holes(segmentation_.data)
     renderer = work.open(brainspade.Renderer, bundle)
     style = _style(work, renderer)
     fine = _at_1mm(segmentation_, "label")

@@ -69,6 +69,24 @@ def read_segmentation(path: Path) -> Volume:
         raise BadInput(f"{path.name}: {error}") from error
 
 
+def without_holes(classes: np.ndarray) -> np.ndarray:
+    """A class map in which what is enclosed by labels is labelled, each voxel as the nearest one.
+
+    Where somebody erased a lesion there is nothing; rendered as such it would be air in the middle of a brain.
+    """
+    # Not at file scope: only rendering needs it.
+    from scipy import ndimage
+
+    labelled = classes > 0
+    holes = ndimage.binary_fill_holes(labelled) & ~labelled
+    if not holes.any():
+        return classes
+    nearest = ndimage.distance_transform_edt(~labelled, return_distances=False, return_indices=True)
+    filled = classes.copy()
+    filled[holes] = classes[tuple(axis[holes] for axis in nearest)]
+    return filled
+
+
 def _read(path: Path) -> Volume:
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")

@@ -108,6 +108,17 @@ def test_lesions_without_a_brain_around_them_cannot_be_rendered(engine, tiny_bun
         engine.run(Render(segmentation=name), tmp_path)
 
 
+def test_an_erased_lesion_is_rendered_as_what_surrounds_it(engine, tiny_bundles, tmp_path):
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[4:36, 4:36, 4:36] = 2
+    whole = write(tmp_path / "whole.nii", labels, np.eye(4))
+    labels[16:20, 16:20, 16:20] = 0
+    erased = write(tmp_path / "erased.nii", labels, np.eye(4))
+    cases = [engine.run(Render(segmentation=name, seed=1), tmp_path) for name in (whole, erased)]
+    assert np.array_equal(cases[0].labels, cases[1].labels)
+    assert np.array_equal(cases[0].images["T1w"], cases[1].images["T1w"])
+
+
 def test_render_answers_in_the_grid_of_the_segmentation(engine, tiny_bundles, tmp_path, oblique):
     labels = np.zeros((50, 40, 24), np.uint16)
     labels[10:40, 8:32, 5:20], labels[20:30, 15:25, 8:16] = 3, 77
