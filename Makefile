@@ -32,5 +32,5 @@ clean:
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[dev,scene]'
+	$(BIN)/pip install --quiet --editable '.[dev,scene,app]'
 	touch $@

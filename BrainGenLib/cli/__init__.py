@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from BrainGenLib.cli import inventory, serving, showing, synthesis, training
+from BrainGenLib.cli import browser, inventory, serving, showing, synthesis, training
 
 app = typer.Typer(
     help=__doc__,
@@ -20,6 +20,7 @@ app.command()(synthesis.render)
 app.command()(synthesis.segment)
 app.command()(synthesis.replay)
 app.command()(showing.scene)
+app.command()(browser.app)
 app.command()(inventory.bundles)
 app.command()(inventory.info)
 app.command()(training.prepare)

@@ -83,20 +83,32 @@ def _threed(stage: Headless, view: Any, pixels: int, mark: str) -> np.ndarray:
     return _pixels(window, _show(stage, factory, names, renderer, view))
 
 
-def _window(pixels: int) -> tuple[Any, Any]:
+def render_window() -> Any:
+    """A window that draws without a display, as all later ones of this process then do.
+
+    Raises:
+        BadInput: the machine has no library for it.
+    """
     import vtk
 
     if sys.platform == "linux":
-        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # needs no display
-    renderer = vtk.vtkRenderer()
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
     window = vtk.vtkRenderWindow()
     # VTK's last resort, with which it crashes where OSMesa is not installed.
     if window.GetClassName() == "vtkOSOpenGLRenderWindow" and not _loads("libOSMesa.so.8", "libOSMesa.so.6"):
         raise BadInput(
-            "A screenshot needs a library that draws without a display; "
+            "Drawing needs a library that works without a display; "
             "install one, e.g. `apt-get install libegl1 libgl1-mesa-dri`."
         )
     window.SetOffScreenRendering(True)
+    return window
+
+
+def _window(pixels: int) -> tuple[Any, Any]:
+    import vtk
+
+    renderer = vtk.vtkRenderer()
+    window = render_window()
     window.SetMultiSamples(0)  # slow without a graphics card; slices are averaged and surfaces filtered instead
     window.SetSize(pixels, pixels)
     window.AddRenderer(renderer)

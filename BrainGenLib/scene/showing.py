@@ -36,20 +36,27 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
         _fit_all(scene, nodes, views, point)
 
 
-def compare(scene: Any, first: CaseNodes, second: CaseNodes, contrast: str | None = None) -> None:
+def compare(
+    scene: Any,
+    first: CaseNodes,
+    second: CaseNodes,
+    contrast: str | None = None,
+    rows: Sequence[Sequence[str]] = ROWS,
+) -> None:
     """Show two cases in a row of slice views each; the views of a plane move together.
 
     Args:
         scene: vtkMRMLScene with a layout node.
         first, second: of the cases.
         contrast: of the images, where a case has it.
+        rows: the views of each case, where a front end names them otherwise than Slicer.
     """
     import slicer
 
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
     show(scene, first, contrast=contrast)
-    for nodes, views in zip((first, second), ROWS, strict=True):
+    for nodes, views in zip((first, second), rows, strict=True):
         _show_in(scene, nodes, views, contrast)
         _fit_all(scene, nodes, views, bounds_of(first).mean(1))
         if nodes.segmentation is not None:

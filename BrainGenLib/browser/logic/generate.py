@@ -1,0 +1,75 @@
+"""Generate: the rows of the bundle's conditions, and the requests that they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib import requests
+from BrainGenLib.browser.conditions import generate_request, places, rows
+from BrainGenLib.browser.logic.engine import EngineLogic
+from BrainGenLib.browser.logic.inputs import InputFiles
+from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.state import EngineState, GenerateState
+from BrainGenLib.errors import BadInput
+
+SECTION = "generate"
+DEBOUNCE_SECONDS = 0.3
+_MAX_CASES = 100
+
+
+class GenerateLogic:
+    def __init__(self, server: Any, scene: Any, engine: EngineLogic, run: RunLogic) -> None:
+        self._engine, self._scene, self._run = engine, scene, run
+        self._typed: TypedState[GenerateState] = TypedState(server.state, GenerateState)
+        self._waiting: asyncio.TimerHandle | None = None
+        data, name = self._typed.data, self._typed.name
+        data.sides, data.lobes = places("side"), places("lobe")
+        chosen = TypedState(server.state, EngineState)
+        chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
+        moved = (name.pathologies, name.anatomy, name.contrasts, name.style, name.seed, name.live)
+        self._typed.bind_changes({moved: lambda *_: self._moved()})
+        self._offer()
+
+    def generate(self) -> None:
+        """Run what is asked for, with a new seed unless it is to be kept."""
+        data = self._typed.data
+        if not data.keep_seed and not data.live:
+            self.new_seed()
+        self._start()
+
+    def new_seed(self) -> None:
+        """Draw another seed."""
+        self._typed.data.seed = random.randrange(1, 10**6)
+
+    def _offer(self) -> None:
+        metadata, data = self._engine.metadata, self._typed.data
+        data.pathologies, data.anatomy = rows(metadata, "pathology"), rows(metadata, "anatomy")
+        data.known_contrasts, data.contrasts = metadata.contrasts, metadata.contrasts[:1]
+
+    def _moved(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._typed.data.live:
+            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, self._start)
+
+    def _start(self) -> None:
+        state = self._typed.get_dataclass()
+        with InputFiles(self._scene) as files:
+            try:
+                style = files.volume(state.style) if state.style else None
+                count = 1 if state.live else max(1, min(int(state.count), _MAX_CASES))
+                asked = [
+                    generate_request(
+                        state, self._engine.metadata.name, self._engine.device, int(state.seed) + number, style
+                    )
+                    for number in range(count)
+                ]
+                requests.check(asked[0], self._engine.metadata)
+                self._run.start(SECTION, asked, files.paths)
+            except BadInput as error:
+                self._run.refuse(error)

@@ -1,0 +1,101 @@
+"""Render from segmentation: segments erased and restored, and an image of what is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib import requests
+from BrainGenLib.browser.logic.engine import EngineLogic
+from BrainGenLib.browser.logic.inputs import InputFiles
+from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.logic.views import ViewsLogic
+from BrainGenLib.browser.state import GenerateState, RenderState, SceneState, SegmentRow
+from BrainGenLib.errors import BadInput
+from BrainGenLib.requests import Render
+from BrainGenLib.scene.erasing import Erased, erase_segment, restore_segment
+
+SECTION = "render"
+
+
+class RenderLogic:
+    def __init__(self, server: Any, scene: Any, engine: EngineLogic, run: RunLogic, views: ViewsLogic) -> None:
+        self._scene, self._engine, self._run, self._views = scene, engine, run, views
+        self._typed: TypedState[RenderState] = TypedState(server.state, RenderState)
+        self._generate: TypedState[GenerateState] = TypedState(server.state, GenerateState)
+        self._erased: dict[str, list[Erased]] = {}
+        nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
+        nodes.bind_changes({nodes.name.segmentations: self._keep_choice})
+        self._typed.bind_changes({self._typed.name.segmentation: lambda *_: self._list()})
+        self._typed.data.contrasts = self._engine.metadata.contrasts[:1]
+
+    def render(self) -> None:
+        """Run what is asked for."""
+        state = self._typed.get_dataclass()
+        with InputFiles(self._scene) as files:
+            try:
+                request = requests.parse(
+                    {
+                        "verb": "render",
+                        "bundle": self._engine.metadata.name,
+                        "device": self._engine.device,
+                        "segmentation": files.segmentation(state.segmentation),
+                        "contrasts": state.contrasts,
+                        "style": files.volume(state.style) if state.style else None,
+                        "seed": int(self._generate.data.seed),
+                    }
+                )
+                assert isinstance(request, Render)
+                requests.check(request, self._engine.metadata)
+                self._run.start(SECTION, [request], files.paths)
+            except BadInput as error:
+                self._run.refuse(error)
+
+    def erase(self, segment_id: str) -> None:
+        """Take a segment out; what surrounds it grows over it."""
+        node = self._node()
+        if node is not None and node.GetSegmentation().GetSegment(segment_id) is not None:
+            self._erased.setdefault(node.GetID(), []).append(erase_segment(node, segment_id))
+            self._edited(node)
+
+    def restore(self, segment_id: str) -> None:
+        """Put a segment back."""
+        node = self._node()
+        gone = self._erased.get(node.GetID(), []) if node is not None else []
+        for erased in [item for item in gone if item.id == segment_id]:
+            gone.remove(erased)
+            restore_segment(node, erased)
+            self._edited(node)
+
+    def _edited(self, node: Any) -> None:
+        self._views.draw_surfaces(node)
+        self._list()
+
+    def _node(self) -> Any | None:
+        return self._scene.GetNodeByID(self._typed.data.segmentation or "")
+
+    def _keep_choice(self, segmentations: list) -> None:
+        known = [choice.value for choice in segmentations]
+        for left in set(self._erased) - set(known):
+            del self._erased[left]
+        if self._typed.data.segmentation not in known:
+            self._typed.data.segmentation = known[-1] if known else ""
+            self._list()
+
+    def _list(self) -> None:
+        node = self._node()
+        if node is None:
+            self._typed.data.segments, self._typed.data.erased = [], []
+            return
+        segmentation = node.GetSegmentation()
+        # Lesions are the last of the table, and what people erase.
+        ids = reversed(segmentation.GetSegmentIDs())
+        self._typed.data.segments = [_row(name, segmentation.GetSegment(name)) for name in ids]
+        self._typed.data.erased = [_row(item.id, item.segment) for item in self._erased.get(node.GetID(), [])]
+
+
+def _row(name: str, segment: Any) -> SegmentRow:
+    return SegmentRow(
+        name, segment.GetName(), "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in segment.GetColor()))
+    )

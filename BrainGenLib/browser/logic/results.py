@@ -1,0 +1,59 @@
+"""Results: the cases of the scene, shown, compared and deleted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
+from BrainGenLib.browser.state import CaseRow, ResultsState
+from BrainGenLib.scene.case_to_scene import MARK, CaseNodes
+from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
+from BrainGenLib.scene.showing import bounds_of
+
+
+class ResultsLogic:
+    def __init__(self, server: Any, scene: Any, run: RunLogic, views: ViewsLogic) -> None:
+        self._scene, self._views = scene, views
+        self._typed: TypedState[ResultsState] = TypedState(server.state, ResultsState)
+        run.on_case = self._arrived
+
+    def show(self, name: str, contrast: str | None = None) -> None:
+        """Show a case: all of it, or where the slices stand in another contrast."""
+        nodes = nodes_of(self._scene, name)
+        self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
+
+    async def compare(self) -> None:
+        """Show the two chosen cases side by side."""
+        first, second = (nodes_of(self._scene, name) for name in self._chosen()[:2])
+        await self._views.compare(first, second)
+
+    def delete(self) -> None:
+        """Take the chosen cases out of the scene."""
+        for name in self._chosen():
+            remove_case(self._scene, name)
+        self._list({})
+        self._views.refresh()
+
+    def _chosen(self) -> list[str]:
+        return [row.name for row in self._typed.data.cases if row.chosen]
+
+    def _arrived(self, name: str) -> None:
+        self._list({row.name: row.chosen for row in self._typed.data.cases})
+
+    def _list(self, chosen: dict[str, bool]) -> None:
+        names = [name for name in case_names(self._scene) if name != PREVIEW]
+        self._typed.data.cases = [_row(name, nodes_of(self._scene, name), chosen.get(name, False)) for name in names]
+
+
+def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
+    """A case with the gist of its request."""
+    request = json.loads(nodes.provenance.GetText()).get("request", {}) if nodes.provenance is not None else {}
+    parts = [f"{pathology} {load:.2f}" for pathology, load in request.get("pathologies", {}).items()]
+    if request.get("verb") == "generate":
+        parts.append(f"seed {request['seed']}")
+    synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK
+    return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)

@@ -1,0 +1,123 @@
+"""Which cases the views show, and what is written over them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib.browser.stage import FOUR_UP, ROWS, TWO_ROWS, Stage
+from BrainGenLib.browser.state import Choice, SceneState, ViewsState
+from BrainGenLib.browser.surfaces import adding_surfaces
+from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
+from BrainGenLib.scene.showing import compare, show
+
+# A new arrangement reaches the browser, which answers with the sizes of its views.
+_RESIZE_SECONDS = 3.0
+_CAMERA = np.array([-0.72, 0.60, 0.34])
+_CAMERA_MM = 430.0
+PREVIEW = "preview"
+
+
+class ViewsLogic:
+    def __init__(self, server: Any, stage: Stage) -> None:
+        self._server, self._stage = server, stage
+        self._views: TypedState[ViewsState] = TypedState(server.state, ViewsState)
+        self._scene: TypedState[SceneState] = TypedState(server.state, SceneState)
+        self._surfaces: asyncio.Task | None = None
+        self._views.bind_changes({self._views.name.outlines: lambda *_: self._outline()})
+        self.four_up()
+
+    def four_up(self) -> None:
+        """Slicer's arrangement of three slices and a 3D view."""
+        import slicer
+
+        self._stage.arrangement.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        self._arrange(FOUR_UP)
+
+    def show(self, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
+        """Show a case; the arguments are those of :func:`BrainGenLib.scene.showing.show`."""
+        if self._views.data.layout != FOUR_UP:
+            self.four_up()
+        show(self._stage.scene, nodes, point, contrast)
+        if nodes.segmentation is not None:
+            if point is not None:
+                self._look_at(nodes.segmentation)
+            self.draw_surfaces(nodes.segmentation)
+        self._outline()
+        self.refresh()
+
+    async def compare(self, first: CaseNodes, second: CaseNodes) -> None:
+        """Show two cases in a row of views each, which move together."""
+        views = self._stage.app.view_manager
+        compare(self._stage.scene, first, second, rows=ROWS)
+        self._arrange(TWO_ROWS)
+        self.refresh()
+        self._server.state.flush()
+        before = [view.get_view_node().GetDimensions() for view in views.get_slice_views()]
+        end = asyncio.get_running_loop().time() + _RESIZE_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.1)
+            if before != [view.get_view_node().GetDimensions() for view in views.get_slice_views()]:
+                break
+        await asyncio.sleep(0.2)
+        # Once more, for the sizes that the views have now.
+        if self._views.data.layout == TWO_ROWS and first.segmentation is not None:
+            compare(self._stage.scene, first, second, rows=ROWS)
+            self._server.state.flush()
+
+    def draw_surfaces(self, segmentation: Any) -> None:
+        """Build the surfaces that the 3D view still lacks, a little at a time."""
+        if self._surfaces is not None:
+            self._surfaces.cancel()
+        self._surfaces = asyncio.get_running_loop().create_task(self._build(segmentation))
+
+    def refresh(self) -> None:
+        """Bring lists of nodes and captions up to date with the scene."""
+        self._scene.data.volumes = self._choices("vtkMRMLScalarVolumeNode")
+        self._scene.data.segmentations = self._choices("vtkMRMLSegmentationNode")
+        marks, synthetic = {}, {}
+        for view in self._stage.app.view_manager.get_slice_views():
+            node = self._stage.scene.GetNodeByID(view.get_background_volume_id() or "")
+            name = view.get_singleton_tag()
+            marks[name] = node.GetName().removesuffix(f" {MARK}") if node is not None else ""
+            synthetic[name] = node is not None and node.GetAttribute("BrainGen.synthetic") == MARK
+        solid = [node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()]
+        for view in self._stage.app.view_manager.get_threed_views():
+            marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)
+            synthetic[view.get_singleton_tag()] = any(node.GetAttribute("BrainGen.synthetic") for node in solid)
+        self._views.data.marks, self._views.data.synthetic = marks, synthetic
+
+    def _outline(self) -> None:
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            node.GetDisplayNode().SetVisibility2DOutline(self._views.data.outlines)
+
+    def _arrange(self, layout: str) -> None:
+        self._stage.layouts.set_layout(layout)
+        self._views.data.layout = layout
+
+    async def _build(self, segmentation: Any) -> None:
+        for _ in adding_surfaces(segmentation):
+            await asyncio.sleep(0.01)
+
+    def _look_at(self, segmentation: Any) -> None:
+        bounds = np.zeros(6)
+        segmentation.GetRASBounds(bounds)
+        centre = bounds.reshape(3, 2).mean(1)
+        for view in self._stage.app.view_manager.get_threed_views():
+            camera = view.get_camera_node()
+            camera.SetFocalPoint(*centre)
+            camera.SetPosition(*(centre + _CAMERA / np.linalg.norm(_CAMERA) * _CAMERA_MM))
+            camera.SetViewUp(0, 0, 1)
+            camera.ResetClippingRange()
+
+    def _choices(self, kind: str) -> list[Choice]:
+        return [
+            Choice(node.GetName(), node.GetID()) for node in self._nodes(kind) if node.GetAttribute(CASE) != PREVIEW
+        ]
+
+    def _nodes(self, kind: str) -> list[Any]:
+        scene = self._stage.scene
+        return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]

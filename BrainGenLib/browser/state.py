@@ -1,0 +1,146 @@
+"""What the page shows and the user has chosen: one dataclass for each section, mirrored in every open browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Choice:
+    """An entry of a list to choose from."""
+
+    title: str
+    value: str
+
+
+@dataclass
+class ConditionRow:
+    """A slider: a condition of the bundle and what is asked of it.
+
+    ``given`` is False where the model is to draw the value. Empty ``side`` and ``lobe`` mean anywhere.
+    """
+
+    name: str
+    label: str
+    unit: str
+    hint: str
+    minimum: float
+    maximum: float
+    step: float
+    value: float
+    millilitres: float
+    locatable: bool
+    given: bool
+    side: str = ""
+    lobe: str = ""
+
+
+@dataclass
+class SegmentRow:
+    """A segment in the list of those that can be erased."""
+
+    id: str
+    name: str
+    color: str
+
+
+@dataclass
+class CaseRow:
+    """A case of the scene."""
+
+    name: str
+    summary: str
+    contrasts: list[str]
+    synthetic: bool
+    chosen: bool = False
+
+
+@dataclass
+class EngineState:
+    """Where models run, and which."""
+
+    devices: list[Choice] = field(default_factory=list)
+    device: str = "auto"
+    bundles: list[Choice] = field(default_factory=list)
+    bundle: str = ""
+    title: str = ""
+    description: str = ""
+    limits: list[str] = field(default_factory=list)
+    licence: str = ""
+    card: str = ""
+    card_open: bool = False
+
+
+@dataclass
+class RunState:
+    """The run under way, or how the last one ended. ``section`` names who runs; it is empty when nothing does."""
+
+    section: str = ""
+    stage: str = ""
+    percent: float = 0.0
+    left: str = ""
+    ended: str = ""
+    failure: str = ""
+    advice: str = ""
+    details: str = ""
+
+
+@dataclass
+class SceneState:
+    """What there is to choose from in the scene."""
+
+    volumes: list[Choice] = field(default_factory=list)
+    segmentations: list[Choice] = field(default_factory=list)
+
+
+@dataclass
+class GenerateState:
+    pathologies: list[ConditionRow] = field(default_factory=list)
+    anatomy: list[ConditionRow] = field(default_factory=list)
+    sides: list[Choice] = field(default_factory=list)
+    lobes: list[Choice] = field(default_factory=list)
+    known_contrasts: list[str] = field(default_factory=list)
+    contrasts: list[str] = field(default_factory=list)
+    style: str = ""
+    seed: int = 1
+    keep_seed: bool = False
+    count: int = 1
+    live: bool = False
+
+
+@dataclass
+class RenderState:
+    segmentation: str = ""
+    segments: list[SegmentRow] = field(default_factory=list)
+    erased: list[SegmentRow] = field(default_factory=list)
+    contrasts: list[str] = field(default_factory=list)
+    style: str = ""
+
+
+@dataclass
+class SegmentState:
+    bundles: list[Choice] = field(default_factory=list)
+    bundle: str = ""
+    scan: str = ""
+
+
+@dataclass
+class ResultsState:
+    cases: list[CaseRow] = field(default_factory=list)
+
+
+@dataclass
+class UploadState:
+    busy: bool = False
+    message: str = ""
+    failure: str = ""
+
+
+@dataclass
+class ViewsState:
+    """``marks`` says for each view what it shows, ``synthetic`` which of them show something made up."""
+
+    layout: str = ""
+    outlines: bool = True
+    marks: dict[str, str] = field(default_factory=dict)
+    synthetic: dict[str, bool] = field(default_factory=dict)

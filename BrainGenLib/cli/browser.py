@@ -1,0 +1,31 @@
+"""``braingen app``: the panel as a web page."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from BrainGenLib.cli.console import guarded
+from BrainGenLib.errors import BadInput
+
+
+def app(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the worker; all if not given.")] = None,
+) -> None:
+    """Serve the panel as a web page, with Slicer's views; needs `pip install braingen[app]`."""
+    with guarded(as_json=False):
+        if find_spec("trame_slicer") is None:
+            raise BadInput("The browser app needs trame-slicer; install it with `pip install 'braingen[app]'`.")
+        from BrainGenLib.browser.access import is_loopback, new_token
+        from BrainGenLib.browser.app import BrowserApp
+        from BrainGenLib.jobs import WorkerProcess
+        from BrainGenLib.session import Session
+
+        session = Session(lambda: WorkerProcess(threads=threads))
+        BrowserApp("braingen", session).serve(host, port, None if is_loopback(host) else new_token())

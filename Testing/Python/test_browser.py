@@ -1,0 +1,307 @@
+"""The browser app without a browser: what its sections do with state, scene and jobs."""
+
+import asyncio
+import time
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from trame.app import get_server
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib import bundles
+from BrainGenLib.browser.app import BrowserApp
+from BrainGenLib.browser.archives import write_bids_zip, write_mrb
+from BrainGenLib.browser.conditions import generate_request
+from BrainGenLib.browser.logic.views import PREVIEW
+from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
+from BrainGenLib.browser.state import (
+    EngineState,
+    GenerateState,
+    RenderState,
+    ResultsState,
+    RunState,
+    SceneState,
+    SegmentState,
+    ViewsState,
+)
+from BrainGenLib.errors import BadInput
+from BrainGenLib.scene.cases import case_names, case_of, nodes_of
+from BrainGenLib.session import Session
+
+PATIENCE = 120.0
+LESION = "wmh"
+
+
+class Front:
+    """The app with a loop of its own, and its typed states."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.session = Session()
+        self.app = self.do(self._build)
+        state = self.app.server.state
+        self.engine, self.generate, self.render, self.segment, self.results, self.run, self.scene, self.views = (
+            TypedState(state, kind).data
+            for kind in (
+                EngineState,
+                GenerateState,
+                RenderState,
+                SegmentState,
+                ResultsState,
+                RunState,
+                SceneState,
+                ViewsState,
+            )
+        )
+        state.ready()
+
+    async def _build(self):
+        return BrowserApp(get_server("test-browser", client_type="vue3"), self.session)
+
+    def do(self, action):
+        """Call an action, as a click would, and let the state settle."""
+
+        async def act():
+            result = action()
+            if asyncio.iscoroutine(result):
+                result = await result
+            return result
+
+        result = self.loop.run_until_complete(act())
+        if hasattr(self, "app"):
+            self.loop.run_until_complete(self._flush())
+        return result
+
+    async def _flush(self):
+        self.app.server.state.flush()
+
+    def until(self, condition):
+        """Let the loop run until a condition holds."""
+
+        async def wait():
+            end = time.monotonic() + PATIENCE
+            while not condition():
+                assert time.monotonic() < end, f"not in time: {self.run.stage} {self.run.failure}"
+                await asyncio.sleep(0.02)
+
+        self.loop.run_until_complete(wait())
+
+    def finish(self):
+        """Let the loop run until nothing runs any more."""
+        self.until(lambda: not self.run.section)
+
+    def ask(self, name, value):
+        """Move the slider of a pathology."""
+        rows = self.generate.pathologies
+        next(row for row in rows if row.name == name).value = value
+        self.generate.pathologies = rows
+
+    def case(self, name):
+        return case_of(self.app.scene, name)
+
+
+@pytest.fixture(scope="module")
+def front(tiny_folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        front = Front()
+        yield front
+        front.session.close()
+
+
+@pytest.fixture(scope="module")
+def generated(front):
+    """Name of a case with lesions and two contrasts that the app has made."""
+    front.ask(LESION, 0.5)
+    front.generate.contrasts = ["T1w", "FLAIR"]
+    front.do(front.app.generate.generate)
+    assert front.run.section == "generate"
+    seen = set()
+    front.until(lambda: seen.update(case_names(front.app.scene)) or not front.run.section)
+    assert not front.run.failure
+    name = front.results.cases[-1].name
+    assert seen >= {PREVIEW, name}
+    return name
+
+
+def lesion_voxels(case):
+    return np.count_nonzero(case.labels == 77)
+
+
+def test_every_condition_of_the_bundle_has_a_row_and_every_contrast_a_box(front):
+    metadata = bundles.find("brainspade3d").metadata
+    rows = [*front.generate.pathologies, *front.generate.anatomy]
+    assert [row.name for row in rows] == [condition.name for condition in metadata.conditions]
+    assert [row.locatable for row in rows] == [condition.locatable for condition in metadata.conditions]
+    assert [(row.minimum, row.maximum) for row in rows] == [(c.minimum, c.maximum) for c in metadata.conditions]
+    assert front.generate.known_contrasts == metadata.contrasts
+    assert front.engine.title.startswith(metadata.title)
+    assert front.engine.licence == metadata.license
+
+
+def test_no_condition_is_named_in_the_code():
+    names = [condition.name for condition in bundles.find("brainspade3d").metadata.conditions]
+    folder = Path(bundles.__file__).parent / "browser"
+    code = "\n".join(path.read_text("utf-8") for path in folder.rglob("*") if path.suffix in (".py", ".js"))
+    assert [name for name in names if f'"{name}"' in code or f"'{name}'" in code] == []
+
+
+def test_rows_become_a_request(front):
+    state = TypedState(front.app.server.state, GenerateState).get_dataclass()
+    for row in state.pathologies:
+        row.value = 0.25 if row.name == LESION else 0
+        row.side = "left"
+    ventricles = state.anatomy[0]
+    ventricles.given, ventricles.value = True, 40.0
+    state.contrasts = ["FLAIR"]
+    request = generate_request(state, "brainspade3d", "cpu", 5, None)
+    assert request.pathologies == {LESION: 0.25}
+    assert (request.locations[LESION].side, request.locations[LESION].lobe) == ("left", None)
+    assert request.anatomy == {ventricles.name: 40.0}
+    assert (request.seed, request.contrasts, request.draft) == (5, ["FLAIR"], False)
+    state.contrasts = []
+    with pytest.raises(BadInput, match="contrasts"):
+        generate_request(state, "brainspade3d", "cpu", 5, None)
+
+
+def test_a_generated_case_stands_in_scene_views_and_list_and_its_preview_is_gone(front, generated):
+    names = case_names(front.app.scene)
+    assert generated in names
+    assert PREVIEW not in names
+    assert front.views.layout == FOUR_UP
+    assert front.views.marks["Red"] == f"{generated} T1w"
+    assert set(front.views.synthetic.values()) >= {True}
+    assert front.run.ended.startswith("Done in")
+    row = next(row for row in front.results.cases if row.name == generated)
+    assert f"{LESION} 0.50" in row.summary
+    assert row.synthetic
+    assert len(front.scene.volumes) == 2
+    case = front.case(generated)
+    assert set(case.images) == {"T1w", "FLAIR"}
+    assert lesion_voxels(case) > 0
+    segmentation = nodes_of(front.app.scene, generated).segmentation.GetSegmentation()
+    front.until(lambda: segmentation.ContainsRepresentation("Closed surface"))
+
+
+def test_an_erased_segment_gives_way_to_its_surroundings_and_comes_back_as_it_was(front, generated):
+    front.do(lambda: None)
+    before = front.case(generated).labels
+    front.render.segmentation = nodes_of(front.app.scene, generated).segmentation.GetID()
+    front.do(lambda: None)
+    lesion = next(row for row in front.render.segments if "hyperintensity" in row.name)
+    front.do(lambda: front.app.render.erase(lesion.id))
+    after = front.case(generated).labels
+    assert lesion.id not in [row.id for row in front.render.segments]
+    assert [row.id for row in front.render.erased] == [lesion.id]
+    assert not (after == 77).any()
+    assert np.array_equal(after > 0, before > 0)
+    assert np.array_equal(after[before != 77], before[before != 77])
+
+    front.render.contrasts = ["T1w"]
+    front.do(front.app.render.render)
+    assert front.run.section == "render"
+    front.finish()
+    assert not front.run.failure
+    rendered = front.case(front.results.cases[-1].name)
+    original = front.case(generated).images["T1w"]
+    assert np.abs(rendered.images["T1w"] - original)[before == 77].mean() > 0.001
+
+    front.render.segmentation = nodes_of(front.app.scene, generated).segmentation.GetID()
+    front.do(lambda: None)
+    front.do(lambda: front.app.render.restore(lesion.id))
+    assert front.render.erased == []
+    assert np.array_equal(front.case(generated).labels, before)
+
+
+def test_a_scan_of_the_scene_is_segmented_and_nothing_in_it_is_synthetic(front, generated):
+    front.segment.scan = next(choice.value for choice in front.scene.volumes if generated in choice.title)
+    front.do(front.app.segment.segment)
+    front.finish()
+    assert not front.run.failure
+    row = front.results.cases[-1]
+    assert row.name.startswith("segment")
+    assert not row.synthetic
+
+
+def test_cancel_ends_the_run_and_the_button_is_itself_again(front):
+    front.generate.count = 20
+    front.do(front.app.generate.generate)
+    before = len(front.results.cases)
+    front.until(lambda: front.run.percent > 0)
+    front.do(front.app.run.cancel)
+    front.finish()
+    front.generate.count = 1
+    assert front.run.ended == "Cancelled."
+    assert not front.run.failure
+    assert len(front.results.cases) <= before + 1
+
+
+def test_a_failure_shows_its_sentence(front):
+    front.engine.device = "cuda:7"
+    front.do(front.app.generate.generate)
+    front.finish()
+    front.engine.device = "auto"
+    assert "There is no device 'cuda:7'" in front.run.failure
+    contrasts, front.generate.contrasts = front.generate.contrasts, []
+    front.do(front.app.generate.generate)
+    front.generate.contrasts = contrasts
+    assert front.run.section == ""
+    assert "contrasts" in front.run.failure
+
+
+def test_a_moved_slider_makes_a_draft_and_a_later_move_supersedes_it(front):
+    cases = len(front.results.cases)
+    front.generate.live = True
+    front.do(lambda: front.ask(LESION, 0.2))
+    front.until(lambda: front.run.section == "generate")
+    front.do(lambda: front.ask(LESION, 0.8))
+    shown = lambda: PREVIEW in case_names(front.app.scene) and front.case(PREVIEW).provenance["request"]  # noqa: E731
+    front.until(lambda: shown() and shown()["pathologies"] == {LESION: 0.8} and not front.run.section)
+    assert shown()["draft"]
+    assert len(front.results.cases) == cases
+    front.generate.live = False
+    front.do(lambda: None)
+
+
+def test_two_cases_are_compared_in_rows_and_one_alone_is_shown_again(front, generated):
+    rows = front.results.cases
+    for row in rows:
+        row.chosen = row.name in [case.name for case in rows if case.synthetic][:2]
+    front.results.cases = rows
+    front.do(front.app.results.compare)
+    assert front.views.layout == TWO_ROWS
+    assert front.views.marks["Red"] != front.views.marks["RedPlus"]
+    front.do(lambda: front.app.results.show(generated))
+    assert front.views.layout == FOUR_UP
+
+
+def test_a_downloaded_case_is_a_dataset_that_nibabel_reads_and_a_scene(front, generated, tmp_path):
+    segmented = next(row.name for row in front.results.cases if not row.synthetic)
+    cases = {name: front.case(name) for name in (generated, segmented)}
+    write_bids_zip(cases, tmp_path / "case.zip")
+    with zipfile.ZipFile(tmp_path / "case.zip") as archive:
+        archive.extractall(tmp_path / "out")
+    image = nib.load(tmp_path / "out" / "sub-0001" / "anat" / "sub-0001_T1w.nii.gz")
+    assert np.abs(image.get_fdata() - cases[generated].images["T1w"]).max() < 1e-3
+    labels = nib.load(tmp_path / "out" / segmented / f"{segmented}_dseg.nii.gz")
+    assert np.array_equal(np.asarray(labels.dataobj), cases[segmented].labels)
+    front.do(lambda: write_mrb(cases[generated], generated, tmp_path / "case.mrb"))
+    with zipfile.ZipFile(tmp_path / "case.mrb") as archive:
+        assert any(name.endswith(".mrml") for name in archive.namelist())
+
+
+def test_deleted_cases_leave_scene_lists_and_captions(front):
+    rows = front.results.cases
+    for row in rows:
+        row.chosen = True
+    front.results.cases = rows
+    front.do(front.app.results.delete)
+    assert front.results.cases == []
+    assert [name for name in case_names(front.app.scene) if name != PREVIEW] == []
+    assert front.scene.volumes == []
+    assert front.render.segments == []

@@ -1,0 +1,171 @@
+"""Who may use the browser app, and what it takes from them."""
+
+import asyncio
+import zipfile
+
+import aiohttp
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from BrainGenLib.browser import uploading
+from BrainGenLib.browser.access import COOKIE, guard, is_loopback, new_token
+from BrainGenLib.browser.uploading import receive
+from BrainGenLib.errors import BadInput
+
+TOKEN = "the-token"
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+def visit(token, requests):
+    """Status of each request (method, path, headers, cookies) to an app behind the guard."""
+
+    async def socket(request):
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        await answer.close()
+        return answer
+
+    async def page(_request):
+        return web.Response(text="page")
+
+    async def talk():
+        app = web.Application(middlewares=[guard(token)])
+        app.add_routes([web.get("/", page), web.get("/ws", socket), web.post("/upload", page)])
+        found = []
+        async with TestServer(app) as server:
+            for method, path, headers, cookies in requests:
+                async with aiohttp.ClientSession(cookies=cookies) as session:
+                    headers = {
+                        key: value.replace("HOST", f"{server.host}:{server.port}") for key, value in headers.items()
+                    }
+                    if path == "/ws":
+                        headers |= {
+                            "Connection": "Upgrade",
+                            "Upgrade": "websocket",
+                            "Sec-WebSocket-Version": "13",
+                            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                        }
+                    url = server.make_url(path)
+                    async with session.request(method, url, headers=headers, allow_redirects=False) as answer:
+                        found.append((answer.status, answer.headers.get("Location"), answer.cookies))
+        return found
+
+    return asyncio.run(talk())
+
+
+def test_without_the_token_nothing_is_given_or_taken():
+    cookie = {COOKIE: "another"}
+    requests = [("GET", "/", {}, None), ("GET", "/ws", {}, None), ("POST", "/upload", {}, cookie)]
+    requests += [("GET", "/?token=wrong", {}, None), ("GET", "/?token=", {}, {COOKIE: ""})]
+    assert [status for status, *_ in visit(TOKEN, requests)] == [403] * 5
+
+
+def test_the_token_in_the_url_becomes_a_cookie_and_leaves_the_address_bar():
+    ((status, location, cookies),) = visit(TOKEN, [("GET", f"/?token={TOKEN}&a=1", {}, None)])
+    assert (status, location) == (302, "/?a=1")
+    assert cookies[COOKIE].value == TOKEN
+    assert cookies[COOKIE]["httponly"]
+    assert cookies[COOKIE]["samesite"] == "Strict"
+
+
+def test_the_cookie_opens_page_websocket_and_upload():
+    cookie = {COOKIE: TOKEN}
+    requests = [("GET", "/", {}, cookie), ("GET", "/ws", {}, cookie), ("POST", "/upload", {}, cookie)]
+    assert [status for status, *_ in visit(TOKEN, requests)] == [200, 101, 200]
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_another_web_site_may_not_use_the_app_from_the_users_browser(token):
+    cookie = {COOKIE: TOKEN}
+    foreign, own = {"Origin": "http://evil.example"}, {"Origin": "http://HOST"}
+    requests = [("GET", "/ws", foreign, cookie), ("POST", "/upload", foreign, cookie), ("GET", "/ws", own, cookie)]
+    assert [status for status, *_ in visit(token, requests)] == [403, 403, 101]
+
+
+def test_on_loopback_a_foreign_name_for_this_machine_is_refused():
+    requests = [("GET", "/", {}, None), ("GET", "/", {"Host": "evil.example"}, None)]
+    requests.append(("GET", "/", {"Host": "localhost:80"}, None))
+    assert [status for status, *_ in visit(None, requests)] == [200, 403, 200]
+
+
+def test_what_others_cannot_reach_is_known():
+    assert all(map(is_loopback, ("127.0.0.1", "127.0.0.2", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.7", "server.example", "")))
+    assert len({new_token() for _ in range(5)}) == 5
+
+
+def scan(shape=(8, 9, 10)):
+    return np.random.default_rng(0).random(shape).astype(np.float32)
+
+
+def test_nifti_and_nrrd_are_received_where_they_lie(tmp_path):
+    nib.save(nib.Nifti1Image(scan(), AFFINE), tmp_path / "a.nii.gz")
+    sitk.WriteImage(sitk.GetImageFromArray(scan()), str(tmp_path / "b.nrrd"))
+    first, second = receive(tmp_path, "scan")
+    assert (first.name, second.name) == ("a", "b")
+    assert np.array_equal(first.data, scan())
+    assert np.allclose(first.affine, AFFINE)
+    assert not first.labels
+
+
+def test_a_segmentation_is_received_with_its_values(tmp_path):
+    labels = np.zeros((8, 9, 10), np.uint8)
+    labels[2:5] = 77
+    nib.save(nib.Nifti1Image(labels, AFFINE), tmp_path / "a.nii")
+    (found,) = receive(tmp_path, "segmentation")
+    assert found.labels
+    assert np.array_equal(found.data, labels)
+
+
+def dicom(folder, slices=6):
+    """A series of MR slices."""
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    volume = (1000 * scan((12, 14, slices))).astype(np.int16)
+    for number in range(slices):
+        image = sitk.GetImageFromArray(volume[:, :, number].T[None])
+        image.SetSpacing([2.0, 2.0, 3.0])
+        tags = {"0008|0060": "MR", "0020|000e": "1.2.3.4", "0020|000d": "1.2.3", "0020|0013": str(number)}
+        tags |= {"0008|0018": f"1.2.3.4.{number + 1}", "0020|0032": f"0\\0\\{3 * number}"}
+        tags |= {"0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "3"}
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"slice{number}.dcm"))
+        writer.Execute(image)
+    return volume
+
+
+def test_a_dicom_series_is_received_as_files_and_as_an_archive_with_folders(tmp_path):
+    files, packed = tmp_path / "files", tmp_path / "packed"
+    files.mkdir()
+    packed.mkdir()
+    volume = dicom(files)
+    with zipfile.ZipFile(packed / "series.zip", "w") as archive:
+        for path in files.iterdir():
+            archive.write(path, f"../../study/{path.name}")
+    for folder in (files, packed):
+        (found,) = receive(folder, "scan")
+        assert np.array_equal(found.data, volume)
+        assert np.allclose(np.abs(np.diag(found.affine)), [2, 2, 3, 1])
+    assert not (tmp_path.parent / "study").exists()
+
+
+def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(BadInput, match="None of the files can be used"):
+        receive(tmp_path, "scan")
+    (tmp_path / "a.nii").write_text("no image")
+    with pytest.raises(BadInput, match=r"a\.nii cannot be read"):
+        receive(tmp_path, "scan")
+    (tmp_path / "b.zip").write_text("no archive")
+    with pytest.raises(BadInput, match="no readable zip"):
+        receive(tmp_path, "scan")
+    monkeypatch.setattr(uploading, "MAX_BYTES", 10)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("a.nii", b"0" * 100)
+    with pytest.raises(BadInput, match="send one series"):
+        receive(tmp_path, "scan")

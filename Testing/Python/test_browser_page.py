@@ -1,0 +1,188 @@
+"""The browser app end to end: a server process, tiny bundles, and what a user of Chromium sees."""
+
+import asyncio
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import aiohttp
+import nibabel as nib
+import numpy as np
+import pytest
+from chromium import PATIENCE, chromium
+
+from BrainGenLib.browser.access import COOKIE
+
+LESION = "wmh"
+# What the server says when it ends: whether machine learning was in its process.
+_PROGRAM = """
+import sys
+from BrainGenLib.cli import app
+try:
+    app(sys.argv[1:])
+finally:
+    print("torch imported:", "torch" in sys.modules, flush=True)
+"""
+
+
+@pytest.fixture
+def server(tiny_folder, tmp_path):
+    """Process and address of ``braingen app`` on a free port."""
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"BRAINGEN_BUNDLES": str(tiny_folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    with (tmp_path / "app.log").open("w") as log:
+        process = subprocess.Popen(
+            # An address that others could reach: all that follows goes through the token.
+            [sys.executable, "-c", _PROGRAM, "app", "--host", "0.0.0.0", "--port", "0", "--threads", "1"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            text=True,
+        )
+    try:
+        line = next((line for line in process.stdout if "runs at" in line), "")
+        assert line, (tmp_path / "app.log").read_text()
+        yield process, re.sub("//[^:]+:", "//127.0.0.1:", line.split()[-1])
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def views(page):
+    """Pictures of the three slice views and the 3D view, by name, without what is written over them."""
+    found = {}
+    shot = await page.picture()
+    boxes = await page.evaluate(
+        "[...document.querySelectorAll('.layout-grid-item')].map(e => { const r = e.getBoundingClientRect();"
+        "return [e.innerText, r.left, r.top, r.right, r.bottom]; })"
+    )
+    for text, *edges in boxes:
+        left, top, right, bottom = map(round, edges)
+        found[text.split()[0]] = shot[top + 40 : bottom - 70, left + 30 : right - 10]
+    return found
+
+
+async def settled(page, seen):
+    """Wait until a condition on the pictures of the views holds; returns them."""
+    for _ in range(int(PATIENCE / 0.3)):
+        pictures = await views(page)
+        if seen(pictures):
+            return pictures
+        await asyncio.sleep(0.3)
+    await page.picture("/tmp/braingen-page.png")
+    raise AssertionError("the views do not show it; the page is in /tmp/braingen-page.png")
+
+
+def bright(picture):
+    """Share of grey pixels that are not black."""
+    low, high = picture.min(-1).astype(int), picture.max(-1).astype(int)
+    return ((low > 60) & (high - low < 25)).mean()
+
+
+def coloured(picture):
+    """Share of pixels of outlines."""
+    return (np.ptp(picture.astype(int), -1) > 60).mean()
+
+
+async def done(page):
+    """Wait for the run to end."""
+    await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
+
+
+async def walk(address):
+    """What a user does; the names in the comments are those of the panel."""
+    async with chromium() as page:
+        await page.go(address)
+        # Generate: a pathology and a second contrast.
+        await page.press(f".braingen-slider-{LESION} .v-slider-thumb", "End")
+        await page.evaluate("document.querySelectorAll('#braingen-contrasts input')[1].click()")
+        await page.click("#braingen-generate")
+        await page.until("!!document.querySelector('#braingen-cancel-generate')")
+        await page.until("!!document.querySelector('#braingen-progress')")
+        await page.until("document.querySelector('#braingen-state').innerText.includes('s left')")
+        await done(page)
+        await page.until("document.querySelector('#braingen-cases').innerText.includes('generate-01')")
+        # The slider's last place was known when the run began.
+        await page.until(f"document.querySelector('#braingen-cases').innerText.includes('{LESION} 1.00')")
+        slices = ("Axial", "Coronal", "Sagittal")
+        first = await settled(
+            page, lambda seen: all(bright(seen[name]) > 0.03 and coloured(seen[name]) > 0.002 for name in slices)
+        )
+        marks = "[...document.querySelectorAll('.braingen-synthetic')].map(e => e.innerText)"
+        assert await page.evaluate(marks) == ["SYNTHETIC"] * 4
+        await settled(page, lambda seen: np.ptp(seen["3D"].astype(int), (0, 1)).max() > 120)
+
+        # Render from segmentation: the lesion erased.
+        await page.evaluate(
+            "[...document.querySelectorAll('.v-expansion-panel-title')]"
+            ".find(e => e.innerText.startsWith('Render')).click()"
+        )
+        await page.click("[title='Erase white matter hyperintensity']")
+        await page.until("!!document.querySelector(\"[title='Restore white matter hyperintensity']\")")
+        await settled(page, lambda seen: not np.array_equal(seen["Axial"], first["Axial"]))
+        await page.click("#braingen-render")
+        await page.until("!!document.querySelector('#braingen-cancel-render')")
+        await done(page)
+        await page.until("document.querySelector('#braingen-cases').innerText.includes('render-01')")
+
+        # A file of the user.
+        form = "const form = new FormData(); form.append('file', new Blob(['no image']), 'a.nii');"
+        await page.evaluate(
+            f"(async () => {{ {form} await fetch('upload?kind=scan', {{method: 'POST', body: form}}) }})()"
+        )
+        await page.until("document.body.innerText.includes('a.nii cannot be read')")
+
+        # Cancel.
+        await page.click("#braingen-generate")
+        await page.click("#braingen-cancel-generate")
+        await page.until("document.querySelector('#braingen-state').innerText.includes('Cancelled')", 2 * PATIENCE)
+
+        assert page.problems == []
+    return await downloads(*address.split("/index.html?token="))
+
+
+async def downloads(server, token):
+    """The two cases as zip archives; and nothing for who does not bring the token."""
+    async with aiohttp.ClientSession() as stranger:
+        for path in ("index.html", "ws", "download?case=generate-01", "braingen/upload.js"):
+            async with stranger.get(f"{server}/{path}") as answer:
+                assert answer.status == 403
+        async with stranger.post(f"{server}/upload", data=b"") as answer:
+            assert answer.status == 403
+    parts = {}
+    async with aiohttp.ClientSession(cookies={COOKIE: token}) as visitor:
+        for name in ("generate-01", "render-01"):
+            async with visitor.get(f"{server}/download?format=bids&case={name}") as answer:
+                assert answer.status == 200
+                parts[name] = await answer.read()
+        async with visitor.get(f"{server}/download?case=nothing") as answer:
+            assert answer.status == 404
+    return parts
+
+
+def images(data, folder):
+    """The images of a downloaded dataset with one case, as nibabel reads them."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.extractall(folder)
+    return {path.name[9:-7]: nib.load(path).get_fdata() for path in folder.rglob("*.nii.gz")}
+
+
+def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path):
+    process, address = server
+    parts = asyncio.run(walk(address))
+    generated = images(parts["generate-01"], tmp_path / "generated")
+    rendered = images(parts["render-01"], tmp_path / "rendered")
+    assert set(generated) == {"T1w", "FLAIR", "dseg"}
+    # It was erased in the segmentation of the first case; the second was made from what was left.
+    assert not (generated["dseg"] == 77).any()
+    assert not (rendered["dseg"] == 77).any()
+    assert np.abs(generated["T1w"] - rendered["T1w"]).max() > 0.01
+
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=PATIENCE)
+    assert "torch imported: False" in rest
