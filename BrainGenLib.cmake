@@ -4,9 +4,39 @@
 set(BRAINGENLIB_SCRIPTS
   BrainGenLib/__init__.py
   BrainGenLib/anatomy.py
+  BrainGenLib/browser/__init__.py
+  BrainGenLib/browser/access.py
+  BrainGenLib/browser/app.py
+  BrainGenLib/browser/archives.py
+  BrainGenLib/browser/conditions.py
+  BrainGenLib/browser/logic/__init__.py
+  BrainGenLib/browser/logic/engine.py
+  BrainGenLib/browser/logic/generate.py
+  BrainGenLib/browser/logic/inputs.py
+  BrainGenLib/browser/logic/render.py
+  BrainGenLib/browser/logic/results.py
+  BrainGenLib/browser/logic/run.py
+  BrainGenLib/browser/logic/segment.py
+  BrainGenLib/browser/logic/transfers.py
+  BrainGenLib/browser/logic/views.py
+  BrainGenLib/browser/stage.py
+  BrainGenLib/browser/state.py
+  BrainGenLib/browser/surfaces.py
+  BrainGenLib/browser/ui/__init__.py
+  BrainGenLib/browser/ui/engine.py
+  BrainGenLib/browser/ui/generate.py
+  BrainGenLib/browser/ui/page.py
+  BrainGenLib/browser/ui/parts.py
+  BrainGenLib/browser/ui/progress.py
+  BrainGenLib/browser/ui/render.py
+  BrainGenLib/browser/ui/results.py
+  BrainGenLib/browser/ui/segment.py
+  BrainGenLib/browser/ui/view.py
+  BrainGenLib/browser/uploading.py
   BrainGenLib/bundles.py
   BrainGenLib/case.py
   BrainGenLib/cli/__init__.py
+  BrainGenLib/cli/browser.py
   BrainGenLib/cli/console.py
   BrainGenLib/cli/inventory.py
   BrainGenLib/cli/serving.py
@@ -62,6 +92,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/bootstrap.py
   BrainGenLib/scene/case_to_scene.py
   BrainGenLib/scene/cases.py
+  BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py
   BrainGenLib/scene/screenshot.py
@@ -119,6 +150,8 @@ set(BRAINGENLIB_SCRIPTS
 
 set(BRAINGENLIB_RESOURCES
   BrainGenLib/anatomy.csv
+  BrainGenLib/browser/static/style.css
+  BrainGenLib/browser/static/upload.js
   Resources/Bundles/brainspade3d/LICENSE
   Resources/Bundles/brainspade3d/configs/metadata.json
   Resources/Bundles/brainspade3d/docs/README.md
