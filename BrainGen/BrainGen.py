@@ -55,6 +55,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._contrastBoxes = {}
         self._renderContrastBoxes = {}
         self._showing = False
+        self._installed = False
         self._probe = None
 
     def setup(self) -> None:
@@ -166,6 +167,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+            self.chooseDefaults()
             self.showChoices()
         self.updateButtons()
 
@@ -217,6 +219,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for widget in (self.ui.serverLabel, self.ui.serverEdit, self.ui.tokenLabel, self.ui.tokenEdit):
             widget.setVisible(settings.kind == engine.SERVER)
         missing = self.missingPackages()
+        self._installed = not missing
         self.ui.installButton.setVisible(bool(missing))
         self._bundles = {}
         if missing:
@@ -307,11 +310,14 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 boxes[contrast] = qt.QCheckBox(contrast)
                 boxes[contrast].connect("toggled(bool)", self.onContrast)
                 holder.layout().addWidget(boxes[contrast])
+        self.chooseDefaults()
         self.showChoices()
         self.updateButtons()
 
     def chooseDefaults(self) -> None:
         """Contrasts that the bundle does not know are forgotten, and one is chosen where there is none."""
+        if self.metadata is None:
+            return
         node, known = self._parameterNode, self.metadata.contrasts
         for parameter in ("contrasts", "renderContrasts"):
             chosen = list(getattr(node, parameter))
@@ -322,8 +328,6 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def showChoices(self) -> None:
         """What the parameter node holds, in the widgets that are made by name."""
         node = self._parameterNode
-        if self.metadata is not None:
-            self.chooseDefaults()
         asked = {**node.pathologies, **node.anatomy}
         sides, lobes = dict(node.sides), dict(node.lobes)
         self._showing = True
@@ -482,7 +486,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.updateButtons()
 
     def updateResults(self) -> None:
-        if self.missingPackages():
+        if not self._installed:
             return
         selected = self.selectedCases()
         names = self.logic.caseNames()

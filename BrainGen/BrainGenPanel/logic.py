@@ -302,11 +302,13 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         from BrainGenLib.scene.case_to_scene import adding
 
         case = Case.load(folder)
+        yield
         point = None if self._looked else showing.most_to_see(case)
         yield
         final = update.result is not None and not self._drafting
         name = self._nextName(update.request.verb) if final else PREVIEW
         self._removePreview()
+        yield
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
             if self._looked or len(nodes.present) == 1:

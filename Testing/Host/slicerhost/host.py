@@ -141,6 +141,7 @@ class Host:
         pulse.reset()
 
     def _pass(self) -> None:
+        keep_constants_alive()
         with pulse.busy("the event loop"):
             self._qt.processEvents()
             # These wait for a loop that ends, which none does here.

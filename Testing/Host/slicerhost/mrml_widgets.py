@@ -78,7 +78,8 @@ class qMRMLNodeComboBox(QWidget):
         self._addEnabled = self._removeEnabled = self._showChildNodeTypes = self._selectNodeUponCreation = True
         self._baseName, self._noneDisplay = "", "None"
         self._current = ""
-        self._observed: list[tuple[Any, int]] = []
+        self._observed: dict[Any, list[int]] = {}
+        self._filled: Any = None
         self._combo_box = QComboBox()
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -127,9 +128,12 @@ class qMRMLNodeComboBox(QWidget):
     def _nodes(self) -> list[Any]:
         if not self._scene:
             return []
-        nodes = self._scene.GetNodes()
-        every = [nodes.GetItemAsObject(index) for index in range(nodes.GetNumberOfItems())]
-        return [node for node in every if self._offers(node)]
+        every = []
+        for kind in dict.fromkeys(self._nodeTypes):
+            nodes = self._scene.GetNodesByClass(kind)
+            nodes.UnRegister(None)
+            every += [nodes.GetItemAsObject(index) for index in range(nodes.GetNumberOfItems())]
+        return list(dict.fromkeys(node for node in every if self._offers(node)))
 
     def _offers(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self._showHidden:
@@ -140,27 +144,35 @@ class qMRMLNodeComboBox(QWidget):
 
     def _follow(self, *_args: Any) -> None:
         """Show the nodes that there are now, and observe the scene and them."""
-        _unobserve(self._observed)
-        if not self._scene or self._scene.IsBatchProcessing():
-            nodes = []
-        else:
-            nodes = self._nodes()
-        if self._scene:
-            for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent"):
-                self._observe(self._scene, getattr(self._scene, event))
-        for node in nodes:
-            self._observe(node, vtk.vtkCommand.ModifiedEvent, self._rename)
+        nodes = [] if not self._scene or self._scene.IsBatchProcessing() else self._nodes()
+        # Only what is new or gone: a scene of hundreds of nodes tells of each that is added.
+        wanted = {*([self._scene] if self._scene else []), *nodes}
+        for subject in self._observed.keys() - wanted:
+            _unobserve({subject: self._observed.pop(subject)})
+        for subject in wanted - self._observed.keys():
+            if subject is self._scene:
+                events, called = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent"), self._follow
+                tags = [subject.AddObserver(getattr(subject, event), called) for event in events]
+            else:
+                tags = [subject.AddObserver(vtk.vtkCommand.ModifiedEvent, self._rename)]
+            self._observed[subject] = tags
         self._fill(nodes)
         if self._current not in [node.GetID() for node in nodes]:
             self._choose("")
 
     def _fill(self, nodes: list[Any]) -> None:
+        entries = [(node.GetName(), node.GetID()) for node in nodes]
+        actions = (self._noneEnabled, self._noneDisplay, self._addEnabled, self._removeEnabled, self._baseName)
+        state = (entries, self._current, actions, list(self._nodeTypes))
+        if state == self._filled:
+            return
+        self._filled = state
         self._combo_box.blockSignals(True)
         self._combo_box.clear()
         if self._noneEnabled:
             self._combo_box.addItem(self._noneDisplay, "")
-        for node in nodes:
-            self._combo_box.addItem(node.GetName(), node.GetID())
+        for name, identifier in entries:
+            self._combo_box.addItem(name, identifier)
         if self._addEnabled and self._nodeTypes and self._scene:
             tag = self._baseName or self._scene.GetTagByClassName(self._nodeTypes[0]) or self._nodeTypes[0]
             self._combo_box.addItem(f"Create new {tag}", self.addNode)
@@ -180,15 +192,14 @@ class qMRMLNodeComboBox(QWidget):
             self.currentNodeIDChanged.emit(identifier)
 
     def _activate(self, index: int) -> None:
+        # The box shows what was clicked, which may be an action.
+        self._filled = None
         chosen = self._combo_box.itemData(index)
         if callable(chosen):
             chosen()
         else:
             self._choose(chosen)
             self.nodeActivated.emit(self.currentNode())
-
-    def _observe(self, subject: Any, event: Any, called: Callable[..., None] | None = None) -> None:
-        self._observed.append((subject, subject.AddObserver(event, called or self._follow)))
 
     def _get_current_id(self) -> str:
         return self._current
@@ -207,7 +218,8 @@ class qMRMLNodeComboBox(QWidget):
     noneDisplay = stored(str, "noneDisplay", _follow)
 
 
-def _unobserve(observed: list[tuple[Any, int]]) -> None:
+def _unobserve(observed: dict[Any, list[int]]) -> None:
     while observed:
-        subject, tag = observed.pop()
-        subject.RemoveObserver(tag)
+        subject, tags = observed.popitem()
+        for tag in tags:
+            subject.RemoveObserver(tag)

@@ -9,12 +9,14 @@ _MANY = 1_000_000
 
 
 def keep_constants_alive() -> None:
-    """Hold so many references to None and True that PySide6 cannot use them up.
+    """Hold so many references to None and True that PySide6 cannot use them up; to be called now and then.
 
     It gives back one of True with every emit and one of None with every slot call without having taken it; at zero
     Python ends with a fatal error. Since 3.12 Python no longer counts them.
     """
-    if sys.version_info < (3, 12):
-        kept = [constant for constant in (None, True, False) for _ in range(_MANY)]
-        # Never freed, also not when Python ends.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    if sys.version_info >= (3, 12):
+        return
+    for constant in (None, True, False):
+        if sys.getrefcount(constant) < _MANY:
+            # Never freed, also not when Python ends.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object([constant] * _MANY))
