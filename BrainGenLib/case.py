@@ -71,8 +71,11 @@ class Case:
         if not (folder / "case.json").is_file():
             raise BadInput(f"{folder} is not a case folder: it holds no case.json.")
         data = json.loads((folder / "case.json").read_text("utf-8"))
-        images = {name: read_array(folder / f"{name}.nii").astype(np.float32) for name in data["contrasts"]}
-        labels = read_array(folder / "labels.nii").astype(np.uint16) if data["has_labels"] else None
+        # Mapped, not read: a front end that adds one array at a time to its scene waits for one at a time.
+        images = {
+            name: read_array(folder / f"{name}.nii").astype(np.float32, copy=False) for name in data["contrasts"]
+        }
+        labels = read_array(folder / "labels.nii").astype(np.uint16, copy=False) if data["has_labels"] else None
         return cls(
             images,
             labels,

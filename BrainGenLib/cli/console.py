@@ -125,8 +125,8 @@ class Runner:
 
         assert job.result is not None
         case = Case.load(job.result)
-        # A thousand cases would fill the disk.
-        shutil.rmtree(job.folder)
+        # A thousand cases would fill the disk. Windows keeps files that are mapped until the end.
+        shutil.rmtree(job.folder, ignore_errors=True)
         return case
 
     def _events(self, job: Job) -> Iterator[Event]:

@@ -36,7 +36,10 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
     """
     import slicer
 
-    present = np.flatnonzero(np.bincount(labels.ravel(order="K")))
+    # Slice by slice: counting turns what it counts into 64 bit integers, which for a whole volume takes a while.
+    bins = int(labels.max()) + 1
+    counts = sum(np.bincount(labels[:, :, k].ravel(order="K"), minlength=bins) for k in range(labels.shape[2]))
+    present = np.flatnonzero(counts)
     anatomy.to_classes(present)
     image = _oriented_image(labels, affine)
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
@@ -159,7 +162,7 @@ def _oriented_image(labels: np.ndarray, affine: np.ndarray) -> Any:
     labels, affine = right_handed(labels, affine)
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(labels.shape)
-    scalars = numpy_to_vtk(labels.astype(np.uint16).ravel(order="F"), deep=True)
+    scalars = numpy_to_vtk(labels.astype(np.uint16, copy=False).ravel(order="F"), deep=True)
     image.GetPointData().SetScalars(scalars)
     image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(affine))
     return image
