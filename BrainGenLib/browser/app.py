@@ -33,13 +33,16 @@ class BrowserApp(TrameApp):
 
     Args:
         server: of trame, or its name.
-        session: where requests run; its worker may be on another machine.
+        session: where requests run.
+        address: of the server that the session's worker speaks with; empty if it computes itself.
+        token: for that server.
 
     Raises:
         BadInput: no bundle can generate, or nothing can draw.
+        ConnectionError: the server cannot be asked, or says no.
     """
 
-    def __init__(self, server: Any, session: Session) -> None:
+    def __init__(self, server: Any, session: Session, address: str = "", token: str = "") -> None:
         import trame_slicer.module
 
         super().__init__(server)
@@ -49,7 +52,7 @@ class BrowserApp(TrameApp):
         self.server.state.trame__title = "BrainGen"
         stage = Stage(self.server)
         self.scene = stage.scene
-        self.engine = EngineLogic(self.server)
+        self.engine = EngineLogic(self.server, address, token)
         self.views = ViewsLogic(self.server, stage)
         self.run = RunLogic(self.server, self.scene, self.views, session)
         self.generate = GenerateLogic(self.server, self.scene, self.engine, self.run)

@@ -59,6 +59,7 @@ class CaseRow:
 class EngineState:
     """Where models run, and which."""
 
+    where: str = ""
     devices: list[Choice] = field(default_factory=list)
     device: str = "auto"
     bundles: list[Choice] = field(default_factory=list)

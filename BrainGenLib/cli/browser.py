@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from BrainGenLib.cli.console import guarded
+from BrainGenLib.cli.console import Server, guarded
 from BrainGenLib.errors import BadInput
 
 
@@ -17,6 +18,7 @@ def app(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the worker; all if not given.")] = None,
+    server: Server = None,
 ) -> None:
     """Serve the panel as a web page, with Slicer's views; needs `pip install braingen[app]`."""
     with guarded(as_json=False):
@@ -25,7 +27,10 @@ def app(
         from BrainGenLib.browser.access import is_loopback, new_token
         from BrainGenLib.browser.app import BrowserApp
         from BrainGenLib.jobs import WorkerProcess
+        from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
         from BrainGenLib.session import Session
 
-        session = Session(lambda: WorkerProcess(threads=threads))
-        BrowserApp("braingen", session).serve(host, port, None if is_loopback(host) else new_token())
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        session = Session(lambda: MirrorProcess(server, token) if server else WorkerProcess(threads=threads))
+        page = BrowserApp("braingen", session, server or "", token)
+        page.serve(host, port, None if is_loopback(host) else new_token())

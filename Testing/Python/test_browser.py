@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from serving import serving
 from trame.app import get_server
 from trame_server.utils.typed_state import TypedState
 
@@ -15,6 +16,7 @@ from BrainGenLib import bundles
 from BrainGenLib.browser.app import BrowserApp
 from BrainGenLib.browser.archives import write_bids_zip, write_mrb
 from BrainGenLib.browser.conditions import generate_request
+from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.views import PREVIEW
 from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
 from BrainGenLib.browser.state import (
@@ -131,6 +133,27 @@ def generated(front):
 
 def lesion_voxels(case):
     return np.count_nonzero(case.labels == 77)
+
+
+def test_the_devices_of_this_machine_are_offered(front):
+    front.do(front.app.engine.find_devices)
+    assert [choice.value for choice in front.engine.devices] == ["auto", "cpu"]
+    assert "GB free" in front.engine.devices[1].title
+    assert front.engine.where == "this machine"
+
+
+def test_a_server_says_what_it_has_and_chooses_its_device(front, tiny_bundles, tmp_path):
+    async def build():
+        return EngineLogic(get_server("test-browser-remote", client_type="vue3"), url)
+
+    with serving(tmp_path / "jobs") as url:
+        engine = front.loop.run_until_complete(build())
+        assert engine.metadata.contrasts == bundles.find("brainspade3d").metadata.contrasts
+        assert [choice.value for choice in engine.bundles_that("segment")] == ["segmenter"]
+        front.loop.run_until_complete(engine.find_devices())
+        assert engine.device == "auto"
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1"):
+        front.loop.run_until_complete(build())
 
 
 def test_every_condition_of_the_bundle_has_a_row_and_every_contrast_a_box(front):

@@ -1,4 +1,4 @@
-"""Engine: the devices of this machine, the installed bundles, and what the chosen one says of itself."""
+"""Engine: where models run, what there is, and what the chosen bundle says of itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,31 @@ from BrainGenLib.errors import BadInput
 
 
 class EngineLogic:
-    """Raises BadInput if no bundle can generate."""
+    """What a session's worker can do.
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    Args:
+        server: of trame.
+        address: of the server that computes; empty for this machine.
+        token: for that server.
+
+    Raises:
+        BadInput: no bundle can generate.
+        ConnectionError: the server cannot be asked, or says no.
+    """
+
+    def __init__(self, server: Any, address: str = "", token: str = "") -> None:
+        self._server, self._address = server, address
         self._typed: TypedState[EngineState] = TypedState(server.state, EngineState)
-        able = bundles_that("generate")
+        if address:
+            from BrainGenLib.service.remote import remote_bundles
+
+            self._known = {metadata.name: metadata for metadata in remote_bundles(address, token)}
+        else:
+            self._known = {name: bundle.metadata for name, bundle in bundles.available().items()}
+        able = self.bundles_that("generate")
         if not able:
-            raise BadInput("No installed bundle can generate; `braingen bundles` lists what there is.")
+            raise BadInput("No bundle can generate; `braingen bundles` lists what is installed.")
+        self._typed.data.where = address or "this machine"
         self._typed.data.devices = [Choice("automatic", "auto")]
         self._typed.data.bundles = able
         self._typed.data.bundle = able[0].value
@@ -39,15 +56,25 @@ class EngineLogic:
     @property
     def metadata(self) -> Metadata:
         """Of the chosen bundle."""
-        return bundles.find(self._typed.data.bundle).metadata
+        return self._known[self._typed.data.bundle]
+
+    def bundles_that(self, verb: str) -> list[Choice]:
+        """Those that know a verb."""
+        return [
+            Choice(f"{metadata.title} {metadata.version}", name)
+            for name, metadata in self._known.items()
+            if verb in metadata.verbs
+        ]
 
     async def find_devices(self) -> None:
-        """Fill the list of devices; another process asks, because asking imports torch."""
+        """Fill the list of devices; another process asks, because asking imports torch. A server chooses its own."""
+        if self._address:
+            return
         root = str(Path(bundles.__file__).parents[1])
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "BrainGenLib.devices"),
+            *("-m", "BrainGenLib.probe"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
@@ -56,24 +83,15 @@ class EngineLogic:
         if process.returncode == 0:
             found = [
                 Choice(f"{item['name']}: {item['title']}, {item['free']:.0f} GB free", item["name"])
-                for item in json.loads(answer)
+                for item in json.loads(answer).get("devices", [])
             ]
             self._typed.data.devices = [Choice("automatic", "auto"), *found]
             self._server.state.flush()
 
     def _introduce(self) -> None:
-        bundle = bundles.find(self._typed.data.bundle)
-        metadata, data = bundle.metadata, self._typed.data
+        metadata, data = self.metadata, self._typed.data
         data.title = f"{metadata.title} {metadata.version}"
         data.description, data.limits, data.licence = metadata.description, metadata.limits, metadata.license
-        card = bundle.folder / "docs" / "README.md"
+        # A server tells what a bundle is, not its card.
+        card = Path() if self._address else bundles.find(metadata.name).folder / "docs" / "README.md"
         data.card = card.read_text("utf-8") if card.is_file() else ""
-
-
-def bundles_that(verb: str) -> list[Choice]:
-    """The installed bundles that know a verb."""
-    return [
-        Choice(f"{bundle.metadata.title} {bundle.metadata.version}", name)
-        for name, bundle in bundles.available().items()
-        if verb in bundle.metadata.verbs
-    ]

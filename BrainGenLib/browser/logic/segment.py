@@ -7,7 +7,7 @@ from typing import Any
 from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib import requests
-from BrainGenLib.browser.logic.engine import EngineLogic, bundles_that
+from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.state import SceneState, SegmentState
@@ -20,7 +20,7 @@ class SegmentLogic:
     def __init__(self, server: Any, scene: Any, engine: EngineLogic, run: RunLogic) -> None:
         self._scene, self._engine, self._run = scene, engine, run
         self._typed: TypedState[SegmentState] = TypedState(server.state, SegmentState)
-        self._typed.data.bundles = bundles_that("segment")
+        self._typed.data.bundles = engine.bundles_that("segment")
         self._typed.data.bundle = next((choice.value for choice in self._typed.data.bundles), "")
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
         nodes.bind_changes({nodes.name.volumes: self._keep_choice})

@@ -18,6 +18,9 @@ class EngineUI:
         name = typed.name
         with Section("Engine", "engine").body:
             with html.Div(classes="braingen-row", style="grid-template-columns: 118px 1fr;"):
+                html.Label("Computed by")
+                html.Span(f"{{{{ {name.where} }}}}")
+            with html.Div(classes="braingen-row", style="grid-template-columns: 118px 1fr;"):
                 html.Label("Device")
                 choose(name.device, name.devices)
             with html.Div(
