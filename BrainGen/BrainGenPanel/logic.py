@@ -306,9 +306,10 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         point = None if self._looked else showing.most_to_see(case)
         yield
         final = update.result is not None and not self._drafting
-        name = self._nextName(update.request.verb) if final else PREVIEW
         self._removePreview()
         yield
+        # No pause from here to the first node: another panel must not take the same name.
+        name = self._nextName(update.request.verb) if final else PREVIEW
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
             if self._looked or len(nodes.present) == 1:

@@ -1,15 +1,18 @@
-"""Engines other than Slicer's own Python."""
+"""Engines other than Slicer's own Python, and the end of the one that runs."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 import slicer
 from serving import serving
 
 from BrainGenLib.jobs import WorkerProcess
 from BrainGenLib.scene import cases
+from BrainGenLib.session import Session
 
 MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
 PATIENCE = 60.0
@@ -84,3 +87,23 @@ def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, senten
     assert not panel.ui.generateButton.enabled
     choose(panel, "here")
     host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
+
+
+def leftovers():
+    """What is in the temporary folder, and the processes that this one has started."""
+    folders = {path.name for path in Path(tempfile.gettempdir()).glob("braingen-*")}
+    return folders | {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles):
+    before = leftovers()
+    module = host.load_module(MODULE)
+    panel = host.open(module)
+    host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
+    panel.logic._session = Session(quick_worker)
+    panel.ui.countSpinBox.setValue(100)
+    panel.ui.generateButton.click()
+    host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    host.close(module)
+    assert leftovers() <= before
+    assert host.errors == []
