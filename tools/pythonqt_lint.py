@@ -240,6 +240,8 @@ def _connections(tree: ast.AST) -> Iterator[ast.Call]:
 
 def _packages_beside(file: Path) -> set[str]:
     """The module's own packages, which are installed with it: beside the file, or around it."""
+    if not file.is_file():
+        return set()
     folder = file.parent.parent if (file.parent / "__init__.py").is_file() else file.parent
     return {package.parent.name for package in folder.glob("*/__init__.py")}
 

@@ -109,5 +109,5 @@ def test_the_command_prints_findings_and_fails(tmp_path):
 
 
 def test_the_module_keeps_the_rules():
-    findings = [finding for file in MODULES for finding in pythonqt_lint.check(file.read_text("utf-8"), file.name)]
+    findings = [finding for file in MODULES for finding in pythonqt_lint.check(file.read_text("utf-8"), str(file))]
     assert findings == []

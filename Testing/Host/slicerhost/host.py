@@ -90,6 +90,7 @@ class Host:
     def open(self, module: ScriptedModule) -> Any:
         """Show a module: its panel, set up and entered."""
         slicer.util.selectModule(module.name)
+        self.process_events()
         return module.widgetRepresentation().self()
 
     def close(self, module: ScriptedModule) -> None:
