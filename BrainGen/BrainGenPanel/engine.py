@@ -65,6 +65,14 @@ class EngineSettings:
         """Ask the engine what it has."""
         return Probe(self._interpreter(), [self.server] if self.kind == SERVER else [], self._environment())
 
+    def modelCard(self, bundle: str) -> str:
+        """Address of a bundle's model card, with its data and its limits in full; empty where a server has it."""
+        from BrainGenLib import bundles
+
+        found = bundles.available().get(bundle) if self.kind != SERVER else None
+        card = found.folder / "docs" / "README.md" if found is not None else None
+        return card.as_uri() if card is not None and card.is_file() else ""
+
     def _interpreter(self) -> str:
         # In the application the latter is PythonSlicer.
         return self.python if self.kind == PYTHON else sys.executable

@@ -6,6 +6,7 @@ without its dependencies, which would bring another torch. SimpleITK is Slicer's
 
 import importlib
 import importlib.metadata
+import importlib.util
 
 import slicer
 from slicer.i18n import tr as _
@@ -51,8 +52,10 @@ def install(requirements: list) -> None:
     if "torch" in names:
         installTorch()
     plain = [str(need) for need in requirements if need.name not in ("torch", "monai")]
-    if plain and hasattr(slicer, "packaging"):
-        slicer.packaging.pip_ensure(plain, prompt_install=False, requester="BrainGen")
+    if plain and importlib.util.find_spec("slicer.packaging") is not None:
+        from slicer.packaging import pip_ensure
+
+        pip_ensure(plain, prompt_install=False, requester="BrainGen")
     elif plain:  # Slicer before 5.11
         slicer.util.pip_install(plain)
     for need in requirements:

@@ -97,6 +97,8 @@ def test_sliders_and_boxes_are_those_of_the_bundle(panel):
         assert (slider.minimum, slider.maximum) == pytest.approx((condition.minimum, condition.maximum))
     assert list(panel._contrastBoxes) == metadata.contrasts
     assert metadata.license in panel.ui.bundleCard.text
+    card = bundles.find("brainspade3d").folder / "docs" / "README.md"
+    assert card.as_uri() in panel.ui.bundleCard.text
     assert panel.ui.deviceSelector.findData("cpu") > 0
     files = [MODULE, *MODULE.parent.glob("BrainGenPanel/*.py"), MODULE.parent / "Resources/UI/BrainGen.ui"]
     lines = [line for path in files for line in path.read_text("utf-8").splitlines() if ">>>" not in line]
@@ -330,11 +332,10 @@ def test_a_script_gets_nodes(host, panel):
         panel.logic.render(first.segmentation, ["CT"], waitForCompletion=True)
 
 
-def test_the_scripting_example_of_a_person_without_the_panel(host, module, panel):
-    logic = type(panel.logic)()
-    [nodes] = logic.generate(Generate(contrasts=["T1w"], seed=3), waitForCompletion=True)
-    assert nodes.volumes["T1w"].GetName().endswith("SYNTHETIC")
-    logic.close()
+def test_the_self_test_of_the_module_passes(host, module, panel):
+    """With a logic of its own, as a person has who never opens the panel."""
+    module.python.BrainGenTest().runTest()
+    assert panel.logic.caseNames() == ["sub-0001", "render-0001", "segmentation-0001"]
 
 
 def test_a_picture_of_the_panel(host, panel, tmp_path):
