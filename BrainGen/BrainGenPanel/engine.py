@@ -71,7 +71,7 @@ class EngineSettings:
 
         found = bundles.available().get(bundle) if self.kind != SERVER else None
         card = found.folder / "docs" / "README.md" if found is not None else None
-        return card.as_uri() if card is not None and card.is_file() else ""
+        return card.resolve().as_uri() if card is not None and card.is_file() else ""
 
     def _interpreter(self) -> str:
         # In the application the latter is PythonSlicer.
