@@ -8,6 +8,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -74,11 +75,17 @@ def run(job: Job, engine: Engine, timeline: Timeline, abandoned: Callable[[], bo
     except Cancelled:
         # An abandoned job stays unfinished, so that it can be submitted again.
         if job.cancel_requested:
-            job.fail(Failure(code="cancelled", message="Cancelled."))
+            _fail(job, Failure(code="cancelled", message="Cancelled."))
     # A job must end with a sentence whatever happens in it: the watcher shows nothing else.
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        job.fail(_failure(error))
+        _fail(job, _failure(error))
+
+
+def _fail(job: Job, failure: Failure) -> None:
+    # Where somebody removed the folder nobody waits for a sentence, and other jobs do.
+    with suppress(FileNotFoundError):
+        job.fail(failure)
 
 
 def _failure(error: Exception) -> Failure:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import slicer
+from quick_worker import cube
 from slicerhost import start
 
 from BrainGenLib.jobs import WorkerProcess
 from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases
+from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.session import Session
 
 MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
@@ -69,11 +71,13 @@ def test_a_worker_killed_at_ten_random_moments_is_replaced_each_time(host, panel
 
 
 def test_a_removed_job_folder_is_a_sentence(host, panel):
+    panel.ui.countSpinBox.setValue(50)
     panel.ui.generateButton.click()
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
     shutil.rmtree(panel.logic._session._folder)
     finish(host, panel)
     assert "removed" in panel.ui.stateLabel.text
+    panel.ui.countSpinBox.setValue(1)
     panel.ui.generateButton.click()
     finish(host, panel)
     assert panel.ui.stateLabel.text == "Done."
@@ -109,10 +113,11 @@ def test_two_panels_at_once_do_not_disturb_each_other(host, panel):
 
 
 def test_two_hundred_cases_in_one_scene(host, panel):
-    panel.ui.countSpinBox.setValue(100)
-    for _ in range(2):
-        panel.ui.generateButton.click()
-        host.wait_until(lambda: not panel.logic.running, 300)
+    for number in range(1, 191):
+        add_case(slicer.mrmlScene, cube(number), f"sub-{number:04d}")
+    panel.ui.countSpinBox.setValue(10)
+    panel.ui.generateButton.click()
+    host.wait_until(lambda: not panel.logic.running, PATIENCE)
     host.process_events(0.2)
     assert panel.ui.resultsList.count == 200
     host.reset_longest_block()

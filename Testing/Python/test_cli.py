@@ -211,7 +211,10 @@ def test_every_failure_has_its_exit_code_and_its_sentence(braingen, tmp_path, mo
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_cancels_and_leaves_nothing(tiny_bundles, tmp_path):
     command = [*MAIN, "generate", "--steps", "1000", "--out", str(tmp_path / "out"), "--json"]
+    # Programs that run in the background are started deaf to it.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"]["stage"] == "labels":

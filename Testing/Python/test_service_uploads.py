@@ -254,7 +254,10 @@ def post(url, content, kind="multipart/form-data; boundary=b"):
 
 
 def is_clean(folder):
-    return sorted(path.name for path in folder.rglob("*")) == [".incoming", ".removed", "lock"]
+    try:
+        return sorted(path.name for path in folder.rglob("*")) == [".incoming", ".removed", "lock"]
+    except FileNotFoundError:  # it is being cleaned at this moment
+        return False
 
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
