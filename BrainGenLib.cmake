@@ -85,6 +85,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/networks/spade_renderer.py
   BrainGenLib/networks/style_encoder.py
   BrainGenLib/probe.py
+  BrainGenLib/processes.py
   BrainGenLib/provenance.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py

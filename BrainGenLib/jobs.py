@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from BrainGenLib import requests
+from BrainGenLib import processes, requests
 from BrainGenLib.errors import BadInput
 
 
@@ -73,6 +73,7 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._read = 0
+        self._appended = False
 
     @classmethod
     def create(cls, folder: Path, request: requests.Request, inputs: Mapping[str, Path] | None = None) -> Job:
@@ -167,9 +168,15 @@ class Job:
         return (self.folder / "cancel").exists()
 
     def append(self, event: Event) -> None:
-        """Add an event (the worker does)."""
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(event.model_dump_json() + "\n")
+        """Add an event (the worker does).
+
+        Raises:
+            FileNotFoundError: somebody removed the events. Begun anew, a watcher would go on reading in their middle.
+        """
+        with (self.folder / "events.jsonl").open("r+b" if self._appended else "ab") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(event.model_dump_json().encode() + b"\n")
+        self._appended = True
 
     def fail(self, failure: Failure) -> None:
         """Finish the job without a result."""
@@ -204,9 +211,6 @@ class WorkerProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         environment = dict(os.environ if environment is None else environment)
-        # The checkout need not be installed: the worker imports the library from where this file lies.
-        paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         # glibc returns large blocks to the system and asks for them again at every layer; page faults then cost a
         # fifth of the time. Elsewhere these names mean nothing.
         environment.setdefault("MALLOC_MMAP_MAX_", "0")
@@ -215,14 +219,15 @@ class WorkerProcess:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
         handle, name = tempfile.mkstemp(prefix="braingen-worker-", suffix=".log")
         self._log = Path(name)
-        self._process = subprocess.Popen(
-            [python, "-m", module, *arguments],
+        self._process = processes.start(
+            module,
+            arguments,
+            python=python,
+            environment=environment,
             stdin=subprocess.PIPE,
             stdout=handle,
             stderr=handle,
-            env=environment,
             text=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         os.close(handle)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Side = Literal["left", "right"]
 Lobe = Literal["frontal", "parietal", "temporal", "occipital", "central", "cerebellum", "brainstem"]
+SIDES: tuple[str, ...] = get_args(Side)
+LOBES: tuple[str, ...] = get_args(Lobe)
 
 
 class Location(BaseModel):

@@ -98,18 +98,17 @@ class Probe:
     """A process that asks an engine what it has, so that nobody waits for PyTorch or a network."""
 
     def __init__(self, python: str, arguments: list, environment: dict) -> None:
-        import BrainGenLib
+        from BrainGenLib import processes
 
-        root = os.path.dirname(os.path.abspath(next(iter(BrainGenLib.__path__))))
-        paths = [root, environment.get("PYTHONPATH", "")]
         try:
-            self._process = subprocess.Popen(
-                [python, "-m", "BrainGenLib.probe", *arguments],
+            self._process = processes.start(
+                "BrainGenLib.probe",
+                arguments,
+                python=python,
+                environment=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**environment, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             self._process = None

@@ -1,9 +1,7 @@
 """Cases of the scene as a BIDS dataset, written by a process: compressing takes seconds."""
 
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -31,6 +29,7 @@ class Export:
         Returns:
             None while there is more to do; then (True, folders that were written) or (False, why not).
         """
+        from BrainGenLib import processes
         from BrainGenLib.errors import BadInput
         from BrainGenLib.scene import cases
 
@@ -45,7 +44,12 @@ class Export:
                 self._case = name, cases.case_of(slicer.mrmlScene, name)
                 return None
             if self._process is None:
-                self._process = self._launch()
+                self._process = processes.start(
+                    "BrainGenLib.export.write",
+                    [self._folder, str(self._temporary)],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
         except (BadInput, KeyError, OSError) as error:
             return self._end(False, str(error))
         if self._process.poll() is None:
@@ -53,18 +57,13 @@ class Export:
         said = self._process.stdout.read().decode(errors="replace").strip()
         return self._end(self._process.returncode == 0, said)
 
-    def _launch(self):
-        import BrainGenLib
-
-        paths = [os.path.dirname(BrainGenLib.__path__[0]), os.environ.get("PYTHONPATH", "")]
-        return subprocess.Popen(
-            [sys.executable, "-m", "BrainGenLib.export.write", self._folder, str(self._temporary)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-
     def _end(self, done: bool, said: str):
         shutil.rmtree(self._temporary, ignore_errors=True)
         return done, said
+
+    def stop(self) -> None:
+        """Leave off; subjects that are complete stay."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._end(False, "")

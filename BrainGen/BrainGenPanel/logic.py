@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 import qt
 import slicer
@@ -130,9 +129,9 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     def places(self) -> tuple:
         """Sides and lobes that a lesion can be asked for in."""
-        from BrainGenLib.requests import Lobe, Side
+        from BrainGenLib.requests import LOBES, SIDES
 
-        return get_args(Side), get_args(Lobe)
+        return SIDES, LOBES
 
     @property
     def running(self) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from BrainGenLib.browser.state import Choice, ConditionRow, GenerateState
 from BrainGenLib.bundles import Condition, Metadata
-from BrainGenLib.requests import Generate, Location
+from BrainGenLib.requests import Generate
 
 _STEPS = 100
 
@@ -16,10 +14,9 @@ def rows(metadata: Metadata, kind: str) -> list[ConditionRow]:
     return [_row(condition) for condition in metadata.conditions if condition.kind == kind]
 
 
-def places(field: str) -> list[Choice]:
-    """The names that ``side`` or ``lobe`` of a location may have, with one for anywhere."""
-    literal = get_args(Location.model_fields[field].annotation)[0]
-    return [Choice("anywhere", ""), *(Choice(name, name) for name in get_args(literal))]
+def places(names: tuple[str, ...]) -> list[Choice]:
+    """The names of :data:`BrainGenLib.requests.SIDES` or ``LOBES``, with one for anywhere."""
+    return [Choice("anywhere", ""), *(Choice(name, name) for name in names)]
 
 
 def generate_request(state: GenerateState, bundle: str, device: str, seed: int, style: str | None) -> Generate:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,4 +56,5 @@ def end_with_parent() -> None:
 if __name__ == "__main__":
     threading.Thread(target=end_with_parent, daemon=True).start()
     for line in sys.stdin:
-        run(Job(Path(line.rstrip("\n"))))
+        with suppress(FileNotFoundError):  # somebody removed the job
+            run(Job(Path(line.rstrip("\n"))))

@@ -65,6 +65,15 @@ def test_events_are_read_once_and_only_whole_lines(tmp_path):
     assert job.state is State.RUNNING
 
 
+def test_removed_events_are_not_begun_anew(tmp_path):
+    job = Job.create(tmp_path / "job", Generate())
+    job.append(event(0))
+    (job.folder / "events.jsonl").unlink()
+    with pytest.raises(FileNotFoundError):
+        job.append(event(1))
+    assert not (job.folder / "events.jsonl").exists()
+
+
 def test_cancelling_is_a_file(tmp_path):
     job = Job.create(tmp_path / "job", Generate())
     Job(job.folder).cancel()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import bundles
+from BrainGenLib import bundles, processes
 from BrainGenLib.browser.state import Choice, EngineState
 from BrainGenLib.bundles import Metadata
 from BrainGenLib.errors import BadInput
@@ -70,16 +69,8 @@ class EngineLogic:
         """Fill the list of devices; another process asks, because asking imports torch. A server chooses its own."""
         if self._address:
             return
-        root = str(Path(bundles.__file__).parents[1])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "BrainGenLib.probe"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        answer, _ = await process.communicate()
+        process = processes.start("BrainGenLib.probe", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        answer, _ = await asyncio.to_thread(process.communicate)
         if process.returncode == 0:
             found = [
                 Choice(f"{item['name']}: {item['title']}, {item['free']:.0f} GB free", item["name"])

@@ -27,7 +27,7 @@ class GenerateLogic:
         self._typed: TypedState[GenerateState] = TypedState(server.state, GenerateState)
         self._waiting: asyncio.TimerHandle | None = None
         data, name = self._typed.data, self._typed.name
-        data.sides, data.lobes = places("side"), places("lobe")
+        data.sides, data.lobes = places(requests.SIDES), places(requests.LOBES)
         chosen = TypedState(server.state, EngineState)
         chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
         moved = (name.pathologies, name.anatomy, name.contrasts, name.style, name.seed, name.live)
