@@ -16,6 +16,8 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import nn
 
+from BrainGenLib.networks.gaussian import posterior_mean
+
 
 class GaussianPrior(nn.Module):
     """E[z | α·z + σ·ε] for z of low-rank-plus-diagonal covariance.
@@ -43,8 +45,7 @@ class GaussianPrior(nn.Module):
             anatomy: standardised anatomy conditions (N, conditions).
             known: 1 where the condition was given, 0 where not (N, conditions).
         """
-        M, d = self.modes, self.remainder
-        count, given = len(M), self.conditions
+        count, given = len(self.modes), self.conditions
         estimates = []
         for y, a, s, condition, is_known in zip(x, alpha, sigma, anatomy, known, strict=True):
             # The prior of the coefficients: a given condition is certain, all others are standard normal.
@@ -52,16 +53,7 @@ class GaussianPrior(nn.Module):
             mean[:given] = condition * is_known
             variance = torch.ones(count, device=x.device)
             variance[:given] = 1 - is_known
-            noise = a**2 * d + s**2
-            residual = y - a * (mean @ M)
-            weighted = M / noise
-            scale = variance.sqrt()
-            # Posterior of the coefficients (Woodbury); scaling both sides by √variance admits variance 0.
-            precision = torch.eye(count, device=x.device) + a**2 * scale[:, None] * (weighted @ M.T) * scale
-            shift = scale * torch.linalg.solve(precision, scale * (a * (weighted @ residual)))
-            explained = shift @ M
-            remainder = (a * d / noise) * (residual - a * explained)
-            estimates.append(mean @ M + explained + remainder)
+            estimates.append(posterior_mean(y, a, s, self.modes, self.remainder, mean, variance))
         return torch.stack(estimates)
 
 

@@ -7,19 +7,17 @@ place, and z nearly a Gaussian field of one power spectrum. The denoiser of such
 built in; a U-Net, whose output starts at zero, adds what is not Gaussian: sheets of cortex, blades of white matter.
 
 The U-Net is small and, unlike the other networks here, works on single voxels at its first level: a sheet of one or
-two voxels looks the same wherever it lies in a block, which a network on blocks has to learn eight times. As in the
-renderer, channels are normalised per voxel, so that boxes teach what whole brains need.
+two voxels looks the same wherever it lies in a block, which a network on blocks has to learn eight times.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from BrainGenLib.networks.noise_unet import UNet
 
 CONDITIONS = 9
 """Signal; blurred shares of fluid, cortex, white matter; blurred brain; brain; other structures; level of the blur;
@@ -48,61 +46,6 @@ def features(given: torch.Tensor) -> torch.Tensor:
 
 
 FEATURES = 27
-
-
-class Residual(nn.Module):
-    """Two 3×3×3 convolutions beside a skip; features normalised per voxel, and modulated by the noise level."""
-
-    def __init__(self, inputs: int, outputs: int, code: int) -> None:
-        super().__init__()
-        self.first = nn.Conv3d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
-        self.film = nn.Linear(code, 2 * outputs)
-        self.skip = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        for parameter in (*self.second.parameters(), *self.film.parameters()):
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        h = self.first(x)
-        h = h * torch.rsqrt(h.square().mean(1, keepdim=True) + 1e-4)
-        scale, shift = self.film(code)[:, :, None, None, None].chunk(2, 1)
-        return self.skip(x) + self.second(F.silu(h * (1 + scale) + shift))
-
-
-class UNet(nn.Module):
-    """Residual blocks at full, half, quarter … resolution, one on the way down and one on the way up each.
-
-    Args:
-        inputs, outputs: channels of input and output.
-        channels: of the levels.
-    """
-
-    frequencies: torch.Tensor
-
-    def __init__(self, inputs: int, outputs: int, channels: Sequence[int], code: int = 64) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", math.pi * torch.exp2(torch.arange(8) / 2), persistent=False)
-        self.code = nn.Sequential(nn.Linear(16, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
-        self.first = nn.Conv3d(inputs, channels[0], 3, padding=1)
-        widths = [channels[0], *channels]
-        self.down = nn.ModuleList(Residual(i, o, code) for i, o in itertools.pairwise(widths))
-        rising = list(reversed(channels))
-        self.up = nn.ModuleList(Residual(below + own, own, code) for below, own in itertools.pairwise(rising))
-        self.last = nn.Conv3d(channels[0], outputs, 3, padding=1)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        waves = sigma[:, None] * self.frequencies
-        code = self.code(torch.cat([waves.sin(), waves.cos()], 1).to(x.dtype))
-        x = self.first(x)
-        skips: list[torch.Tensor] = []
-        for level, block in enumerate(self.down):
-            x = block(F.avg_pool3d(x, 2) if level else x, code)
-            skips.append(x)
-        for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1), code)
-        return self.last(x)
 
 
 class FieldDenoiser(nn.Module):

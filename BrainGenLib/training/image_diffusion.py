@@ -1,0 +1,394 @@
+"""Recipe: diffusion of image latents, conditioned on contrast, person, volumes and loads (bundle ``brain-ldm``).
+
+Scans and painted images, varied, are encoded once. A Gaussian model of each contrast is fitted in closed form, and
+the U-Net learns the rest: v-prediction, min-SNR weights, moving average, conditions dropped for guidance. The recipe
+``image-broad`` trains the same on painted images alone: what this one starts from, and what fine-tuning with Latent
+Drifting is compared on (its situation is a broad model and few scans).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder
+from BrainGenLib.networks.image_diffusion import ImageDenoiser
+from BrainGenLib.spaces import GRID_2MM
+from BrainGenLib.training import image_autoencoder
+from BrainGenLib.training.field_diffusion import slices
+from BrainGenLib.training.image_material import (
+    CONDITIONS,
+    PERSON,
+    ImageMaterial,
+    Picture,
+    augmented,
+    tensor_of,
+    vector,
+)
+from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
+from BrainGenLib.training.sources import CONTRASTS
+
+GRID = tuple(n // STRIDE for n in GRID_2MM.shape)
+# Varied copies of the scans of a contrast together, and painted images, to encode; batch, steps.
+SCANS = {"gpu": 3000, "cpu": 450}
+PAINTED = {"gpu": 6000, "cpu": 800}
+BATCH = {"gpu": 32, "cpu": 4}
+STEPS = {"gpu": 30_000, "cpu": 4000}
+DECAY = {"gpu": 0.999, "cpu": 0.998}
+RATE = 5e-4
+PIECE = 50
+REAL = 0.75
+"""Share of scans in a batch, unless all is painted."""
+DROPOUT = 0.15
+SMOOTH = (*PERSON, "painted")
+"""Conditions that the Gaussian model knows."""
+COMPONENTS = 4
+LEFT = 0.1
+"""Share of the variance outside of the modes that the Gaussian model draws independently in each cell; see REMAINDER
+in :mod:`BrainGenLib.training.label_diffusion`."""
+WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
+    ("T1w", {"age": 25.0}),
+    ("T1w", {"age": 80.0}),
+    ("T2w", {}),
+    ("FLAIR", {"wmh": 20.0}),
+    ("PDw", {}),
+    ("T1ce", {}),
+)
+"""What the mosaic of samples shows."""
+
+
+@dataclass
+class Latents:
+    """Encoded images: ``z`` (n, C, …) float16, number of the contrast, conditions and which are known (n, K), whether
+    painted, share of brain in each cell (n, …) float16."""
+
+    z: np.ndarray
+    contrast: np.ndarray
+    conditions: np.ndarray
+    known: np.ndarray
+    painted: np.ndarray
+    brain: np.ndarray
+
+
+def train(
+    cache: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    steps: int | None = None,
+    broad: bool = False,
+) -> None:
+    """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``.
+
+    The run folders ``image-autoencoder`` and, unless ``broad``, ``image-broad`` must lie beside ``out``.
+    """
+    where = pick_device(device)
+    size = size_for(where)
+    total = steps or STEPS[size]
+    coder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), out.parent / "image-autoencoder").to(where)
+    material = ImageMaterial(cache)
+    latents = encode_all(material, coder, out.parent / "image-latents", size, where)
+    if broad:
+        latents = part(latents, latents.painted)
+    denoiser = denoiser_for(latents)
+    z, conditions = fit(denoiser, latents)
+    if not broad and not (out / "state.pt").is_file():
+        start = torch.load(out.parent / "image-broad" / "state.pt", map_location="cpu", weights_only=True)
+        average = {k.removeprefix("module."): v for k, v in start["averages"]["network"].items()}
+        denoiser.unet.load_state_dict({k[5:]: v for k, v in average.items() if k.startswith("unet.")})
+    denoiser.to(where)
+    z, conditions = z.to(where), conditions.to(where)
+    contrast, known = torch.from_numpy(latents.contrast).to(where), torch.from_numpy(latents.known).to(where)
+    schedule = schedules.cosine()
+    optimizer = torch.optim.AdamW(denoiser.unet.parameters(), lr=RATE, weight_decay=1e-4)
+    run = Run(
+        out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
+    )
+    facts = describe(material, latents)
+    (out / "facts.json").write_text(json.dumps(facts, indent=1))
+    weights = torch.from_numpy(chances(latents))
+    watch = Watch(material, facts, broad)
+    for step in run.steps(total):
+        generator = torch.Generator().manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - step / total)
+        pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
+        times = torch.randint(len(schedule), (len(pick),), generator=generator).to(where)
+        noise = torch.randn(z[pick].shape, generator=generator).to(where) * denoiser.inside
+        told = known[pick] * kept(len(pick), generator).to(where)
+        x = schedule.noised(z[pick], noise, times)
+        alpha, sigma = schedule.alpha.to(where)[times], schedule.sigma.to(where)[times]
+        with autocast(where):
+            velocity = denoiser(x, alpha, sigma, contrast[pick], conditions[pick], told)
+        error = (velocity.float() - schedule.velocity(z[pick], noise, times)).square()
+        per_case = error.flatten(1).sum(1) / denoiser.spread.numel()
+        loss = (schedule.min_snr_weight(times) * per_case).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
+        optimizer.step()
+        run.update_averages()
+        run.log(error=per_case.mean().detach(), loss=loss.detach())
+        if (step + 1) % 1000 == 0:
+            run.record(**watch.look(coder, cast(ImageDenoiser, run.average("network")), run, where))
+
+
+def encode_all(
+    material: ImageMaterial, coder: ImageAutoencoder, out: Path, size: str, where: torch.device
+) -> Latents:
+    """Latents of varied scans and of painted images, written in pieces to ``out``; those that exist are kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    by_contrast = image_autoencoder.contrasts(material.scans)
+    numbered = [
+        (name, number)
+        for name in by_contrast
+        for number in range(max(SCANS[size] // len(by_contrast), 2 * len(by_contrast[name])))
+    ]
+    numbered += [("painted", number) for number in range(PAINTED[size])]
+    for first in range(0, len(numbered), PIECE):
+        path = out / f"latents-{first:05d}.npz"
+        if path.is_file():
+            continue
+        rows = []
+        for name, number in numbered[first : first + PIECE]:
+            if name == "painted":
+                picture = material.painted(10**6 + number, where)
+            else:
+                scans, rng = by_contrast[name], np.random.default_rng(number)
+                picture = augmented(scans[number % len(scans)], rng, torch.Generator().manual_seed(number))
+            rows.append(encode(picture, coder, material.bank.maximum, where))
+        temporary = path.with_suffix(".part.npz")
+        columns = {field.name: np.stack([row[field.name] for row in rows]) for field in fields(Latents)}
+        np.savez(temporary, **columns)  # type: ignore[arg-type]
+        temporary.rename(path)
+        print(f"encoded {first + len(rows)} of {len(numbered)}", flush=True)
+    pieces = [np.load(path) for path in sorted(out.glob("latents-?????.npz"))]
+    return Latents(*(np.concatenate([piece[field.name] for piece in pieces]) for field in fields(Latents)))
+
+
+@torch.no_grad()
+def encode(
+    picture: Picture, coder: ImageAutoencoder, maximum: dict[str, float], where: torch.device
+) -> dict[str, Any]:
+    """One row of :class:`Latents`."""
+    image = tensor_of([picture]).to(where)
+    values, known = vector(picture, maximum)
+    return {
+        "z": coder.encode(image)[0].cpu().numpy().astype(np.float16),
+        "contrast": np.int64(CONTRASTS.index(picture.contrast)),
+        "conditions": values,
+        "known": known,
+        "painted": picture.painted,
+        "brain": torch.nn.functional.avg_pool3d((image > 0).float(), STRIDE)[0, 0].cpu().numpy().astype(np.float16),
+    }
+
+
+def part(latents: Latents, rows: np.ndarray) -> Latents:
+    """Some of them."""
+    return Latents(*(getattr(latents, field.name)[rows] for field in fields(Latents)))
+
+
+def denoiser_for(latents: Latents) -> ImageDenoiser:
+    """One whose cells are those that hold some brain in some image."""
+    brain = torch.from_numpy(latents.brain.max(0)).float()[None, None]
+    cells, half_cells = (
+        (torch.nn.functional.avg_pool3d(brain, side) > 0.02).flatten().nonzero()[:, 0] for side in (1, 2)
+    )
+    denoiser = ImageDenoiser(**arguments(len(cells), len(half_cells)))
+    denoiser.index.copy_(cells)
+    denoiser.half_index.copy_(half_cells)
+    return denoiser
+
+
+def arguments(cells: int, half_cells: int) -> dict[str, Any]:
+    """Arguments of the denoiser."""
+    return {
+        "latent": image_autoencoder.ARGS["latent"],
+        "grid": GRID,
+        "cells": cells,
+        "half_cells": half_cells,
+        "contrasts": len(CONTRASTS),
+        "directions": len(SMOOTH),
+        "conditions": len(CONDITIONS),
+        "components": COMPONENTS,
+    }
+
+
+def fit(denoiser: ImageDenoiser, latents: Latents) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit means, spreads and the Gaussian model of every contrast into ``denoiser``.
+
+    Returns:
+        Standard latents (n, C, …) and standard conditions (n, K).
+    """
+    conditions, known = torch.from_numpy(latents.conditions), torch.from_numpy(latents.known)
+    for i in range(len(PERSON)):
+        told = conditions[known[:, i] > 0, i]
+        denoiser.centre[i], denoiser.scale[i] = told.mean(), told.std()
+    standard = denoiser.standard(conditions) * known
+    contrast = torch.from_numpy(latents.contrast)
+    real = torch.from_numpy(~latents.painted)
+    code = torch.from_numpy(latents.z).flatten(2)[..., denoiser.index.long()].float()
+    for c in range(len(CONTRASTS)):
+        own = contrast == c
+        # The mean of scans; painted images differ from it by a direction of their own.
+        denoiser.mean[c] = code[own & real if (own & real).any() else own].mean(0)
+    about = torch.zeros(denoiser.spread.shape)
+    for c in range(len(CONTRASTS)):
+        about += (code[contrast == c] - denoiser.mean[c]).square().sum(0)
+    denoiser.spread.copy_((about / len(code)).sqrt().clamp_min(0.02))
+    z = denoiser.standardise(torch.from_numpy(latents.z).float(), contrast)
+    for c in range(len(CONTRASTS)):
+        fit_modes(denoiser, c, z[contrast == c], standard[contrast == c, : len(SMOOTH)])
+    return z, standard
+
+
+def fit_modes(denoiser: ImageDenoiser, contrast: int, z: torch.Tensor, conditions: torch.Tensor) -> None:
+    """Modes of one contrast: regression on the conditions first, principal components of what is left next."""
+    coarse = torch.nn.functional.avg_pool3d(z, 2).flatten(2)[..., denoiser.half_index.long()]
+    vectors = coarse.flatten(1)
+    # A little ridge: of some contrasts no scan is painted, or every patient is of one age.
+    gram = conditions.T @ conditions + 1e-2 * len(conditions) * torch.eye(conditions.shape[1])
+    slopes = torch.linalg.solve(gram, conditions.T @ vectors)
+    _, s, v = torch.svd_lowrank(vectors - conditions @ slopes, q=COMPONENTS, niter=4)
+    modes = torch.cat([slopes, v.T * (s / len(vectors) ** 0.5)[:, None]])
+    # Fewer images than modes leave some of them zero.
+    denoiser.modes[contrast, : len(modes)] = modes.unflatten(1, coarse.shape[1:])
+    fine = denoiser.modes_of(contrast)
+    coefficients = torch.linalg.lstsq(fine.T, z.flatten(1).T).solution
+    left = (z.flatten(1) - coefficients.T @ fine).view_as(z).square().sum((0, 2, 3, 4)) / len(z) / len(denoiser.index)
+    denoiser.remainder[contrast] = LEFT * left.clamp_min(0.02)
+
+
+def chances(latents: Latents) -> np.ndarray:
+    """How often each image comes: scans of rare contrasts more often than they are, painted ones the rest."""
+    weights = np.zeros(len(latents.contrast))
+    real = ~latents.painted
+    for c in np.unique(latents.contrast[real]):
+        own = real & (latents.contrast == c)
+        weights[own] = own.sum() ** -0.5
+    if real.any():
+        weights[real] *= REAL / weights[real].sum()
+        weights[latents.painted] = (1 - REAL) / max(latents.painted.sum(), 1)
+    else:
+        weights[:] = 1
+    return weights
+
+
+def kept(count: int, generator: torch.Generator) -> torch.Tensor:
+    """1 where a condition is told (n, K): each of the person's is dropped by itself, the loads together."""
+    keep = (torch.rand(count, len(CONDITIONS), generator=generator) > DROPOUT).float()
+    first = len(SMOOTH)
+    keep[:, len(PERSON) : first] = 1
+    keep[:, first:] = keep[:, first : first + 1]
+    return keep
+
+
+def describe(material: ImageMaterial, latents: Latents) -> dict[str, Any]:
+    """What the bundle says of its conditions, and for which contrasts the scans support them."""
+    supported: dict[str, dict[str, Any]] = {}
+    for name in CONDITIONS:
+        if name == "painted":
+            continue
+        values: dict[str, list[float]] = {}
+        for scan in material.scans:
+            if scan.conditions.get(name, 0.0) > 0 or (name in PERSON and name in scan.conditions):
+                values.setdefault(scan.contrast, []).append(scan.conditions[name])
+        supported[name] = {
+            "scans": {contrast: len(found) for contrast, found in values.items()},
+            "range": np.percentile(
+                sum(values.values(), [0.0] if name not in PERSON else []), (1, 25, 50, 75, 99)
+            ).tolist()
+            if values
+            else [],
+        }
+    return {"millilitres": material.bank.maximum, "conditions": supported}
+
+
+@torch.no_grad()
+def draw(
+    denoiser: ImageDenoiser,
+    contrast: int,
+    asked: dict[str, float],
+    maximum: dict[str, float],
+    seed: int,
+    where: torch.device,
+    painted: bool = False,
+    steps: int = 15,
+) -> torch.Tensor:
+    """A latent (1, C, …) in standard units; ``asked`` is in the units of :class:`Picture`."""
+    picture = Picture(np.zeros(0), CONTRASTS[contrast], asked, painted, None, "")
+    values, known = (torch.from_numpy(part)[None].to(where) for part in vector(picture, maximum))
+    schedule, number = schedules.cosine(), torch.tensor([contrast], device=where)
+    standard = denoiser.standard(values) * known
+
+    def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = schedule.alpha.to(x)[times], schedule.sigma.to(x)[times]
+        return denoiser(x, alpha, sigma, number, standard, known)
+
+    shape = (1, denoiser.spread.shape[0], *denoiser.grid)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(where) * denoiser.inside
+    return sample_dpmpp_2m(velocity_denoiser(velocity), x, schedule.trailing(steps))
+
+
+class Watch:
+    """Looks at samples during training: a mosaic, and whether they come closer to a scan than scans do."""
+
+    def __init__(self, material: ImageMaterial, facts: dict[str, Any], painted: bool) -> None:
+        self._painted = painted
+        self._maximum = facts["millilitres"]
+        scans = [scan for scan in material.scans if scan.contrast == "T1w"]
+        self._scans = torch.cat([_coarse(tensor_of([scan])) for scan in scans])
+        self._cases = [scan.case for scan in scans]
+
+    @torch.no_grad()
+    def look(
+        self, coder: ImageAutoencoder, denoiser: ImageDenoiser, run: Run, where: torch.device
+    ) -> dict[str, float]:
+        """Largest correlation of T1w samples with a scan, and of scans with another; the mosaic goes to the run."""
+        columns = []
+        background = coder.encode(torch.zeros(1, 1, *GRID_2MM.shape, device=where))[0]
+        samples = []
+        for number, (contrast, asked) in enumerate(
+            [
+                ("T1w", {"age": 25.0}),
+                ("T1w", {"age": 80.0}),
+                ("T2w", {}),
+                ("FLAIR", {"wmh": 20.0}),
+                ("PDw", {}),
+                ("T1ce", {}),
+            ]
+        ):
+            index = CONTRASTS.index(contrast)
+            z = draw(denoiser, index, asked, self._maximum, number, where, self._painted)
+            code = denoiser.restore(z, torch.tensor([index], device=where), background)
+            image = coder.decode(code).clamp(0, 1)
+            columns.append(slices(image[0, 0]))
+            if contrast == "T1w":
+                samples.append(image.cpu())
+        run.picture("samples", np.concatenate(columns, 1))
+        near = [float(_correlation(_coarse(sample), self._scans).max()) for sample in samples]
+        between = []
+        for i in range(0, len(self._scans), 10):
+            others = torch.tensor([case != self._cases[i] for case in self._cases])
+            between.append(float(_correlation(self._scans[i : i + 1], self._scans[others]).max()))
+        return {"nearest": float(np.mean(near)), "nearest_of_scans": float(np.mean(between))}
+
+
+def _coarse(image: torch.Tensor) -> torch.Tensor:
+    """What is compared: the image at 4 mm, (N, voxels)."""
+    return torch.nn.functional.avg_pool3d(image, 2).flatten(1)
+
+
+def _correlation(one: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Of one row with every other, beyond the mean of the others."""
+    mean = others.mean(0)
+    a, b = one - mean, others - mean
+    return (b @ a[0]) / (b.norm(dim=1) * a.norm()).clamp_min(1e-6)
