@@ -46,8 +46,10 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/devices.py
   BrainGenLib/diffusion/__init__.py
   BrainGenLib/diffusion/guidance.py
+  BrainGenLib/diffusion/rectified_flow.py
   BrainGenLib/diffusion/samplers.py
   BrainGenLib/diffusion/schedules.py
+  BrainGenLib/downloads.py
   BrainGenLib/engine.py
   BrainGenLib/errors.py
   BrainGenLib/evaluation/__init__.py
@@ -71,9 +73,12 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/brainspade.py
   BrainGenLib/methods/brainspade3d.py
   BrainGenLib/methods/folds.py
+  BrainGenLib/methods/image_model.py
   BrainGenLib/methods/intensity_model.py
   BrainGenLib/methods/label_cleaning.py
+  BrainGenLib/methods/latent_diffusion.py
   BrainGenLib/methods/lesion_loads.py
+  BrainGenLib/methods/maisi.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
   BrainGenLib/morphometry.py
@@ -87,6 +92,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/probe.py
   BrainGenLib/processes.py
   BrainGenLib/provenance.py
+  BrainGenLib/public_bundles.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
   BrainGenLib/scene/__init__.py
@@ -166,6 +172,9 @@ set(BRAINGENLIB_RESOURCES
   Resources/Bundles/segmenter/configs/metadata.json
   Resources/Bundles/segmenter/docs/README.md
   Resources/Bundles/segmenter/models/segmenter.safetensors
+  Resources/PublicBundles/brats-ldm.json
+  Resources/PublicBundles/nv-generate-mr-brain.json
+  Resources/PublicBundles/ukb-brain-ldm.json
   Resources/Templates/LICENSE-MNI152.txt
   Resources/Templates/LICENSE-lobes.txt
   Resources/Templates/lobes.csv

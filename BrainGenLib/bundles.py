@@ -10,19 +10,25 @@ import hashlib
 import importlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from BrainGenLib.errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 # Metadata comes from files that a user may have downloaded: only these modules may be asked to build a network.
-NETWORK_MODULES = ("BrainGenLib.networks.", "monai.networks.nets.")
+NETWORK_MODULES = ("BrainGenLib.networks.", "monai.networks.nets.", "monai.apps.generation.maisi.networks.")
+
+# Arguments that only an NVIDIA card can honour. They change the arithmetic, not the weights.
+_CUDA_ONLY = ("use_flash_attention", "norm_float16")
+
+_BLOCK = 2**24  # bytes
 
 
 class Condition(BaseModel):
@@ -48,6 +54,18 @@ class Network(BaseModel):
     args: dict[str, Any] = {}
     sha256: str = ""
 
+    def build(self, device: str = "cpu") -> nn.Module:
+        """The network with weights as its class makes them, for a device but not yet on it.
+
+        Raises:
+            BadInput: ``target`` is no network of BrainGen or MONAI.
+        """
+        if not self.target.startswith(NETWORK_MODULES):
+            raise BadInput(f"{self.target} is not a network of BrainGen or MONAI.")
+        module_name, _, class_name = self.target.rpartition(".")
+        plain = {} if device.startswith("cuda") else dict.fromkeys(set(_CUDA_ONLY) & set(self.args), False)
+        return getattr(importlib.import_module(module_name), class_name)(**self.args | plain)
+
 
 class Metadata(BaseModel):
     """What a bundle says of itself."""
@@ -57,6 +75,9 @@ class Metadata(BaseModel):
     title: str
     description: str
     verbs: list[str]
+    family: Literal["", "latent-diffusion", "rectified-flow"] = Field(
+        default="", description="of a model that draws images without labels: what runs it"
+    )
     conditions: list[Condition] = []
     contrasts: list[str] = []
     grid: str = "MNI152 RAS"
@@ -95,7 +116,8 @@ class Bundle:
         """Hash over metadata and weights: what provenance records."""
         digest = hashlib.sha256((self.folder / "configs" / "metadata.json").read_bytes())
         for name in sorted(self.metadata.networks):
-            digest.update(self.weights(name).read_bytes())
+            for block in _blocks(self.weights(name)):
+                digest.update(block)
         return digest.hexdigest()
 
     def verify(self) -> None:
@@ -112,14 +134,14 @@ class Bundle:
                 raise BadInput(f"Bundle {self.name}: {path} does not match its checksum; install the bundle again.")
 
     def load(self, network: str, device: str = "cpu") -> nn.Module:
-        """Build a network and load its weights, float32, in eval mode."""
+        """Build a network and load its weights, float32, in eval mode.
+
+        Raises:
+            BadInput: it is no network of BrainGen or MONAI.
+        """
         from safetensors.torch import load_file
 
-        spec = self.metadata.networks[network]
-        if not spec.target.startswith(NETWORK_MODULES):
-            raise BadInput(f"Bundle {self.name} asks for {spec.target}, which is not a network of BrainGen or MONAI.")
-        module_name, _, class_name = spec.target.rpartition(".")
-        module = getattr(importlib.import_module(module_name), class_name)(**spec.args)
+        module = self.metadata.networks[network].build(device)
         module.load_state_dict(
             {
                 key: value.float() if value.is_floating_point() else value
@@ -131,12 +153,27 @@ class Bundle:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file by an algorithm that hashlib knows."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    # Public weights have gigabytes: they must not be read as a whole.
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def user_folder() -> Path:
+    """Where bundles go that a user installs."""
+    return Path.home() / ".braingen" / "bundles"
 
 
 def search_path() -> list[Path]:
@@ -145,7 +182,7 @@ def search_path() -> list[Path]:
     folders = [Path(part) for part in os.environ.get("BRAINGEN_BUNDLES", "").split(os.pathsep) if part]
     return [
         *folders,
-        Path.home() / ".braingen" / "bundles",
+        user_folder(),
         here.parent / "Resources" / "Bundles",
         here / "_resources" / "Bundles",
     ]
@@ -174,19 +211,30 @@ def find(name: str) -> Bundle:
 
 
 def save(folder: Path, metadata: Metadata, networks: dict[str, nn.Module], card: str, licence: str) -> Bundle:
-    """Write a bundle: weights as fp16 safetensors, checksums, model card. Existing networks not named here stay."""
+    """Write a bundle with weights in half precision. Existing networks not named here stay."""
     import torch
+
+    weights = {
+        name: {
+            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
+            for key, value in network.state_dict().items()
+        }
+        for name, network in networks.items()
+    }
+    return write(folder, metadata, weights, card, licence)
+
+
+def write(
+    folder: Path, metadata: Metadata, weights: Mapping[str, Mapping[str, Tensor]], card: str, licence: str
+) -> Bundle:
+    """Write a bundle: weights per network as they are, checksums, model card."""
     from safetensors.torch import save_file
 
     for part in ("configs", "models", "docs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for name, network in networks.items():
-        tensors = {
-            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
-            for key, value in network.state_dict().items()
-        }
+    for name, tensors in weights.items():
         path = folder / "models" / f"{name}.safetensors"
-        save_file(tensors, path.with_suffix(".part"))
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path.with_suffix(".part"))
         path.with_suffix(".part").chmod(0o644)  # safetensors writes for the owner alone
         os.replace(path.with_suffix(".part"), path)
         metadata.networks[name].sha256 = file_sha256(path)

@@ -21,15 +21,27 @@ from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.inputs import Volume, read_scan, read_segmentation, without_holes
-from BrainGenLib.methods import brainspade, brainspade3d, segmentation, soft_tissue
+from BrainGenLib.methods import brainspade, brainspade3d, image_model, segmentation, soft_tissue
+from BrainGenLib.methods.image_model import ImageModel
+from BrainGenLib.methods.latent_diffusion import LatentDiffusion
+from BrainGenLib.methods.maisi import Maisi
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
 
+# By the family that a bundle names.
+_IMAGE_MODELS: dict[str, type[ImageModel]] = {"latent-diffusion": LatentDiffusion, "rectified-flow": Maisi}
+
 
 def stages(request: Request) -> list[str]:
-    """The stages that :meth:`Engine.run` reports for a request, in order."""
+    """The stages that :meth:`Engine.run` reports for a request, in order.
+
+    Raises:
+        BadInput: there is no such bundle.
+    """
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
+    if bundles.find(request.bundle).metadata.family:
+        return ["loading", "image"]
     if isinstance(request, Generate) and request.draft:
         return ["loading", "labels"]
     style = ["style"] if request.style else []
@@ -54,8 +66,8 @@ class Engine:
             report: told of progress and previews.
 
         Returns:
-            The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM), on the grid of the given file for
-            ``render`` and ``segment``.
+            The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM; from a model that draws images without
+            labels, on its own grid), on the grid of the given file for ``render`` and ``segment``.
 
         Raises:
             BadInput: the request or a file cannot be used.
@@ -134,6 +146,9 @@ def _generate(work: _Work) -> Case:
     request: Generate = work.request
     bundle = work.bundle(request.bundle)
     requests.check(request, bundle.metadata)
+    if family := bundle.metadata.family:
+        model = work.open(_IMAGE_MODELS[family], bundle)
+        return image_model.draw(model, request, bundle.metadata, work.stage("image"))
     label_model = work.open(brainspade3d.LabelModel, bundle)
     if request.draft:
         sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))

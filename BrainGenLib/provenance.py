@@ -28,6 +28,7 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
 
     return {
         "synthetic": case.synthetic,
+        "skull_stripped": case.measurements.get("skull_stripped", True),
         "request": request.model_dump(mode="json"),
         "inputs": {name: file_sha256(inputs / name) for name in inputs_of(request)},
         "bundles": {bundle.name: {"version": bundle.metadata.version, "sha256": bundle.sha256} for bundle in bundles},

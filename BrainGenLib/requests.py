@@ -39,8 +39,9 @@ class Generate(_Request):
     """A new case from conditions.
 
     ``pathologies`` are loads in the unit of the bundle's condition (0-1), ``anatomy`` are values of its anatomy
-    conditions (``ventricles``, ``brain``), None or absent is drawn from the training distribution. ``style`` names a
-    reference volume in ``inputs``. ``draft`` asks for labels of 2 mm only, without folds: what moving sliders show.
+    conditions (``ventricles``, ``brain``); what is absent is drawn from the training distribution, or is the bundle's
+    default where the model draws images without labels. ``style`` names a reference volume in ``inputs``. ``draft``
+    asks for labels of 2 mm only, without folds: what moving sliders show. ``steps`` None is what suits the model.
     """
 
     verb: Literal["generate"] = "generate"
@@ -51,7 +52,7 @@ class Generate(_Request):
     contrasts: list[str] = Field(default=["T1w"], min_length=1)
     style: str | None = None
     guidance: float = Field(default=2.0, ge=0, le=10)
-    steps: int = Field(default=10, ge=2, le=1000)
+    steps: int | None = Field(default=None, ge=2, le=1000)
     draft: bool = False
 
 
@@ -114,7 +115,8 @@ def check(request: Request, bundle: Metadata) -> None:
 
     Raises:
         BadInput: the bundle does not know the verb, a contrast or a condition (the message lists those it knows), a
-            value is out of range, or a place is asked for a lesion that has none.
+            value is out of range, a place is asked for a lesion that has none, or labels or more than one image are
+            asked of a model that draws one image.
     """
     if request.verb not in bundle.verbs:
         raise BadInput(f"Bundle {bundle.name} cannot {request.verb}; it can: {', '.join(bundle.verbs)}.")
@@ -127,6 +129,8 @@ def check(request: Request, bundle: Metadata) -> None:
     if len(set(request.contrasts)) < len(request.contrasts):
         raise BadInput(f"A contrast is asked for twice ({', '.join(request.contrasts)}); name each once.")
     if isinstance(request, Generate):
+        if bundle.family:
+            _check_image_only(request, bundle.name)
         pathologies = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
         anatomy = {condition.name: condition for condition in bundle.conditions if condition.kind == "anatomy"}
         _check_values("pathology", request.pathologies, pathologies, bundle.name)
@@ -140,6 +144,15 @@ def check(request: Request, bundle: Metadata) -> None:
                     f"Bundle {bundle.name} cannot place {name!r} by side or lobe; it can place: "
                     f"{', '.join(able) or 'none'}."
                 )
+
+
+def _check_image_only(request: Generate, bundle: str) -> None:
+    if len(request.contrasts) > 1:
+        raise BadInput(f"Bundle {bundle} draws another head for every contrast; ask for one contrast at a time.")
+    if request.draft:
+        raise BadInput(f"Bundle {bundle} makes no labels, so it has no draft; ask for the image.")
+    if request.style is not None:
+        raise BadInput(f"Bundle {bundle} cannot take the look of a scan; leave the style out.")
 
 
 def _check_values(kind: str, values: dict[str, float], known: dict[str, Condition], bundle: str) -> None:

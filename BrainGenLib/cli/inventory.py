@@ -1,25 +1,42 @@
-"""``braingen bundles`` and ``braingen info``: what is installed, and on what it would run."""
+"""``braingen bundles`` and ``braingen info``: what is installed, what can be, and on what it would run."""
 
 from __future__ import annotations
 
 import platform
+import shutil
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
-from BrainGenLib import __version__
+from BrainGenLib import __version__, public_bundles
 from BrainGenLib import bundles as library
 from BrainGenLib.cli.console import Json, emit, guarded
+from BrainGenLib.errors import BadInput
+
+app = typer.Typer(help="List the installed models, or install a public one.", invoke_without_command=True)
 
 
-def bundles(as_json: Json = False) -> None:
+@app.callback()
+def bundles(context: typer.Context, as_json: Json = False) -> None:
     """List the installed models: what they can do and which conditions they understand."""
+    if context.invoked_subcommand is not None:
+        return
     with guarded(as_json):
         table = Table("bundle", "version", "can", "contrasts", "conditions", "MB")
-        for bundle in library.available().values():
+        installed = library.available()
+        for bundle in installed.values():
             bundle.verify()
             data = bundle.metadata
             if as_json:
@@ -30,6 +47,69 @@ def bundles(as_json: Json = False) -> None:
             table.add_row(data.name, data.version, *lists, f"{megabytes:.1f}")
         if not as_json:
             Console().print(table)
+            for entry in public_bundles.available().values():
+                if entry.name not in installed:
+                    print(f"braingen bundles install {entry.name}: {entry.metadata.title}, {entry.megabytes:.0f} MB")
+
+
+@app.command()
+def install(
+    name: Annotated[str, typer.Argument(help="Public bundle; `braingen bundles` lists them.")],
+    given: Annotated[
+        list[Path],
+        typer.Option(
+            "--from",
+            help="Published file, or a folder with it, instead of a download (again for more).",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read its licence and accept it: do not ask.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Install a model that others have published, once its licence is accepted."""
+    with guarded(as_json):
+        entry, root = public_bundles.find(name), library.user_folder()
+        public_bundles.check_free(entry, root)
+        sources = public_bundles.located(entry, given) if given else None
+        if not accept_licence:
+            _ask(entry, as_json)
+        downloads = root / ".downloads" / name
+        if sources is None:
+            with _bar(as_json) as bar:
+                task = bar.add_task(f"Downloading {name}", total=None)
+                sources = public_bundles.downloaded(
+                    entry, downloads, lambda done, size: bar.update(task, completed=done, total=size or None)
+                )
+        bundle = public_bundles.install(entry, sources, root)
+        shutil.rmtree(downloads, ignore_errors=True)
+        emit({"result": str(bundle.folder)}, str(bundle.folder), as_json)
+
+
+def _ask(entry: public_bundles.PublicBundle, as_json: bool) -> None:
+    """Show the licence and ask.
+
+    Raises:
+        BadInput: nobody accepts it.
+    """
+    data = entry.metadata
+    if as_json:
+        raise BadInput(f"{data.title} has its own licence ({entry.licence.url}); read it, then add --accept-licence.")
+    typer.echo(f"{data.title}, {entry.megabytes:.0f} MB, {entry.page}", err=True)
+    typer.echo(f"Licence: {data.license}, {entry.licence.url}\n{entry.licence.terms}", err=True)
+    try:
+        accepted = typer.confirm("Do you accept this licence?", err=True)
+    except typer.Abort:
+        accepted = False
+    if not accepted:
+        raise BadInput("The licence was not accepted; nothing was installed.")
+
+
+def _bar(as_json: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=as_json)
 
 
 def info(

@@ -28,7 +28,7 @@ Contrasts = Annotated[
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
 Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.")]
-_GUIDANCE, _STEPS = (requests.Generate.model_fields[name].default for name in ("guidance", "steps"))
+_GUIDANCE = requests.Generate.model_fields["guidance"].default
 
 
 def generate(
@@ -43,7 +43,9 @@ def generate(
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
     seed: Seed = None,
     guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = _GUIDANCE,
-    steps: Annotated[int, typer.Option(help="Steps of the label sampler, 2 to 1000.")] = _STEPS,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler, 2 to 1000.", show_default="what suits the model")
+    ] = None,
     bundle: Bundle = "brainspade3d",
     device: Device = "auto",
     server: Server = None,

@@ -16,7 +16,7 @@ import torch
 class Step(NamedTuple):
     """One point of a trajectory: the time that the network is told, and the two coefficients there."""
 
-    time: int
+    time: float
     alpha: float
     sigma: float
 

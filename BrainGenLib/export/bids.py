@@ -106,14 +106,16 @@ def read_case(folder: Path) -> Case:
     if (folder / "case.json").is_file():
         return Case.load(folder)
     prefix = folder / "anat" / folder.resolve().name
-    sidecar = prefix.with_name(f"{prefix.name}_dseg.json")
-    if not sidecar.is_file():
+    # Those of the images say the same as that of the labels, which a case need not have.
+    sidecars = sorted(prefix.parent.glob(f"{prefix.name}_*.json"), key=lambda path: "_dseg" not in path.name)
+    if not sidecars:
         raise BadInput(f"{folder} holds no case: give a case folder, a job folder or a sub-… folder of BrainGen.")
-    record = json.loads(sidecar.read_text("utf-8"))["BrainGen"]
+    record = json.loads(sidecars[0].read_text("utf-8"))["BrainGen"]
     contrasts = record["provenance"]["request"]["contrasts"]
+    labels = _image_path(prefix, "dseg")
     return Case(
         images={name: read_array(_image_path(prefix, name)).astype(np.float32) for name in contrasts},
-        labels=read_array(_image_path(prefix, "dseg")).astype(np.uint16),
+        labels=read_array(labels).astype(np.uint16) if labels.is_file() else None,
         affine=np.array(record["affine"]),
         measurements=record["measurements"],
         provenance=record["provenance"],
@@ -201,7 +203,9 @@ def _write_subject(anat: Path, name: str, case: Case) -> None:
         # int16 halves the file at a precision (1.5e-5) below any noise.
         _save(path, np.round(np.clip(volume, 0, 1) * 32767).astype(np.int16), case.affine, slope=1 / 32767)
         sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen; no person was scanned.")
-        _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar | {"SkullStripped": True})
+        # The images of the label-driven models never have a skull; the others say.
+        sidecar["SkullStripped"] = case.provenance.get("skull_stripped", True)
+        _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     if case.labels is not None:
         path = _image_path(anat / name, "dseg")
         _save(path, case.labels, case.affine)
@@ -278,7 +282,8 @@ def _add_participant(path: Path, name: str, case: Case) -> None:
     }
     for condition, label in anatomy.lesions().items():
         row[f"{condition}_load"] = request.get("pathologies", {}).get(condition, "n/a")
-        row[f"{condition}_ml"] = case.measurements["volumes_ml"].get(label.name, 0)
+        volumes = case.measurements.get("volumes_ml")
+        row[f"{condition}_ml"] = "n/a" if volumes is None else volumes.get(label.name, 0)
     fresh = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(_columns()), delimiter="\t", lineterminator="\n")

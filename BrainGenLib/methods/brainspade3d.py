@@ -42,6 +42,9 @@ from BrainGenLib.spaces import GRID_1MM, GRID_2MM
 ANATOMY = ("ventricles", "brain")
 """Anatomy conditions, mL in template space: lateral ventricles of both sides; brain without fluid."""
 
+STEPS = 10
+"""Of the label sampler, if the request leaves them open."""
+
 
 @dataclass
 class Detail:
@@ -242,22 +245,23 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
     )
 
-    stages = request.steps + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
+    count = request.steps or STEPS
+    stages = count + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
 
     def fold_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("folds", request.steps + 1 + index, stages)
+        report.step("folds", count + 1 + index, stages)
 
     def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("tissue", request.steps + 1 + folds.STEPS + index, stages)
+        report.step("tissue", count + 1 + folds.STEPS + index, stages)
 
-    steps = schedules.cosine().trailing(request.steps)
+    steps = schedules.cosine().trailing(count)
     shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
     noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
     z = sample_dpmpp_2m(denoiser, noise, steps, progress)
-    report.step("decoding", request.steps, stages)
+    report.step("decoding", count, stages)
     logits = model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     tissue = torch.zeros(GRID_2MM.shape)

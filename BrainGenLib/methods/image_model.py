@@ -1,0 +1,103 @@
+"""Models that draw an image without labels: what each of them offers, and a case from it.
+
+Sampling, latent drifting, inversion and likelihoods need a denoiser, the steps that it knows, and a decoder; how a
+model is conditioned, scheduled and scaled is its own business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from BrainGenLib import spaces
+from BrainGenLib.bundles import Bundle, Metadata
+from BrainGenLib.case import Case
+from BrainGenLib.diffusion.samplers import Callback, nothing, sample_ddim
+from BrainGenLib.diffusion.schedules import Denoiser, Step
+from BrainGenLib.reporting import Reporter
+from BrainGenLib.requests import Generate
+
+
+class ImageModel(ABC):
+    """A latent model of images of one grid.
+
+    Attributes:
+        latent_shape: (channels, R, A, S) of the latent, R, A and S in the order of the model's own axes.
+        affine: 4×4 voxel-to-world matrix of what :meth:`decode` gives, mm.
+        device: where the networks are.
+    """
+
+    latent_shape: tuple[int, ...]
+    affine: np.ndarray
+    device: str
+
+    @classmethod
+    @abstractmethod
+    def from_bundle(cls, bundle: Bundle, device: str) -> ImageModel:
+        """Load the networks ``autoencoder`` and ``diffusion`` of a bundle."""
+
+    @abstractmethod
+    def steps(self, count: int) -> list[Step]:
+        """``count`` steps of the model's schedule from noise, and the clean end."""
+
+    @abstractmethod
+    def denoiser(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> Denoiser:
+        """The denoiser for conditions in the units of the bundle; ``guidance`` is of
+        :func:`BrainGenLib.diffusion.guidance.classifier_free`, and has no meaning to a model that was never trained
+        without its conditions."""
+
+    @abstractmethod
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents (N, C, …) to float32 images (N, 1, …), about 0 to 1; differentiable, not clipped."""
+
+    def sample(
+        self,
+        x: torch.Tensor,
+        conditions: Mapping[str, float],
+        contrast: str,
+        guidance: float,
+        count: int,
+        callback: Callback = nothing,
+    ) -> torch.Tensor:
+        """Latents (N, C, …) from noise of that shape, as whoever published the model samples it."""
+        return sample_ddim(self.denoiser(conditions, contrast, guidance), x, self.steps(count), callback)
+
+
+def conditions_of(request: Generate, bundle: Metadata) -> dict[str, float]:
+    """All conditions of a bundle: as asked for, or else its defaults."""
+    return {condition.name: request.anatomy.get(condition.name, condition.default) for condition in bundle.conditions}
+
+
+def draw(model: ImageModel, request: Generate, bundle: Metadata, report: Reporter) -> Case:
+    """An image as a case without labels; the same request gives the same image.
+
+    ``measurements`` hold the conditions that were used, the 0.5 and 99.5 percentile of what was decoded before it was
+    clipped to 0 to 1 (far from that something is wrong with the scale of the latents), and whether the skull is left
+    out.
+
+    Raises:
+        Cancelled: ``report`` says so, at the latest after one sampler step.
+    """
+    conditions = conditions_of(request, bundle)
+    count = request.steps or int(bundle.parameters["steps"])
+    (contrast,) = request.contrasts
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("sampling", index, count)
+
+    generator = torch.Generator().manual_seed(request.seed)
+    noise = torch.randn((1, *model.latent_shape), generator=generator).to(model.device)
+    z = model.sample(noise, conditions, contrast, request.guidance, count, progress)
+    report.step("decoding", 0, 1)
+    decoded = model.decode(z)[0, 0].cpu().numpy()
+    image, affine = spaces.canonical(decoded, model.affine)
+    case = Case({contrast: np.clip(image, 0, 1)}, None, affine)
+    case.measurements = {
+        "conditions": conditions,
+        "decoded_percentiles": np.percentile(decoded, (0.5, 99.5)).tolist(),
+        "skull_stripped": bool(round(conditions.get("skull_stripped", bundle.parameters["skull_stripped"]))),
+    }
+    return case
