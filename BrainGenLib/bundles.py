@@ -75,7 +75,7 @@ class Metadata(BaseModel):
     title: str
     description: str
     verbs: list[str]
-    family: Literal["", "latent-diffusion", "rectified-flow"] = Field(
+    family: Literal["", "brain-ldm", "latent-diffusion", "rectified-flow"] = Field(
         default="", description="of a model that draws images without labels: what runs it"
     )
     conditions: list[Condition] = []

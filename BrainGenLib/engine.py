@@ -22,6 +22,7 @@ from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.inputs import Volume, read_scan, read_segmentation, without_holes
 from BrainGenLib.methods import brainspade, brainspade3d, image_model, segmentation, soft_tissue
+from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
@@ -29,7 +30,11 @@ from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Generate, Render, Request, Segment
 
 # By the family that a bundle names.
-_IMAGE_MODELS: dict[str, type[ImageModel]] = {"latent-diffusion": LatentDiffusion, "rectified-flow": Maisi}
+_IMAGE_MODELS: dict[str, type[ImageModel]] = {
+    "brain-ldm": BrainLDM,
+    "latent-diffusion": LatentDiffusion,
+    "rectified-flow": Maisi,
+}
 
 
 def stages(request: Request) -> list[str]:

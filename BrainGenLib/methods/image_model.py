@@ -39,6 +39,12 @@ class ImageModel(ABC):
     def from_bundle(cls, bundle: Bundle, device: str) -> ImageModel:
         """Load the networks ``autoencoder`` and ``diffusion`` of a bundle."""
 
+    def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
+        """What to tell the model: all conditions of its bundle, as asked for, or else its defaults."""
+        return {
+            condition.name: request.anatomy.get(condition.name, condition.default) for condition in bundle.conditions
+        }
+
     @abstractmethod
     def steps(self, count: int) -> list[Step]:
         """``count`` steps of the model's schedule from noise, and the clean end."""
@@ -66,11 +72,6 @@ class ImageModel(ABC):
         return sample_ddim(self.denoiser(conditions, contrast, guidance), x, self.steps(count), callback)
 
 
-def conditions_of(request: Generate, bundle: Metadata) -> dict[str, float]:
-    """All conditions of a bundle: as asked for, or else its defaults."""
-    return {condition.name: request.anatomy.get(condition.name, condition.default) for condition in bundle.conditions}
-
-
 def draw(model: ImageModel, request: Generate, bundle: Metadata, report: Reporter) -> Case:
     """An image as a case without labels; the same request gives the same image.
 
@@ -81,7 +82,7 @@ def draw(model: ImageModel, request: Generate, bundle: Metadata, report: Reporte
     Raises:
         Cancelled: ``report`` says so, at the latest after one sampler step.
     """
-    conditions = conditions_of(request, bundle)
+    conditions = model.conditions_of(request, bundle)
     count = request.steps or int(bundle.parameters["steps"])
     (contrast,) = request.contrasts
 

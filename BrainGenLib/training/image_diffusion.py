@@ -17,21 +17,13 @@ import numpy as np
 import torch
 
 from BrainGenLib.diffusion import schedules
-from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM, told
 from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import image_autoencoder
 from BrainGenLib.training.field_diffusion import slices
-from BrainGenLib.training.image_material import (
-    CONDITIONS,
-    PERSON,
-    ImageMaterial,
-    Picture,
-    augmented,
-    tensor_of,
-    vector,
-)
+from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, loads, tensor_of
 from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
 from BrainGenLib.training.sources import CONTRASTS
 
@@ -62,6 +54,8 @@ WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
     ("T1ce", {}),
 )
 """What the mosaic of samples shows."""
+SAMPLED = 15
+"""Steps of its samples."""
 
 
 @dataclass
@@ -180,7 +174,7 @@ def encode(
 ) -> dict[str, Any]:
     """One row of :class:`Latents`."""
     image = tensor_of([picture]).to(where)
-    values, known = vector(picture, maximum)
+    values, known = told({**loads(picture.conditions, maximum), "painted": float(picture.painted)})
     return {
         "z": coder.encode(image)[0].cpu().numpy().astype(np.float16),
         "contrast": np.int64(CONTRASTS.index(picture.contrast)),
@@ -312,32 +306,6 @@ def describe(material: ImageMaterial, latents: Latents) -> dict[str, Any]:
     return {"millilitres": material.bank.maximum, "conditions": supported}
 
 
-@torch.no_grad()
-def draw(
-    denoiser: ImageDenoiser,
-    contrast: int,
-    asked: dict[str, float],
-    maximum: dict[str, float],
-    seed: int,
-    where: torch.device,
-    painted: bool = False,
-    steps: int = 15,
-) -> torch.Tensor:
-    """A latent (1, C, …) in standard units; ``asked`` is in the units of :class:`Picture`."""
-    picture = Picture(np.zeros(0), CONTRASTS[contrast], asked, painted, None, "")
-    values, known = (torch.from_numpy(part)[None].to(where) for part in vector(picture, maximum))
-    schedule, number = schedules.cosine(), torch.tensor([contrast], device=where)
-    standard = denoiser.standard(values) * known
-
-    def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        alpha, sigma = schedule.alpha.to(x)[times], schedule.sigma.to(x)[times]
-        return denoiser(x, alpha, sigma, number, standard, known)
-
-    shape = (1, denoiser.spread.shape[0], *denoiser.grid)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(where) * denoiser.inside
-    return sample_dpmpp_2m(velocity_denoiser(velocity), x, schedule.trailing(steps))
-
-
 class Watch:
     """Looks at samples during training: a mosaic, and whether they come closer to a scan than scans do."""
 
@@ -353,23 +321,12 @@ class Watch:
         self, coder: ImageAutoencoder, denoiser: ImageDenoiser, run: Run, where: torch.device
     ) -> dict[str, float]:
         """Largest correlation of T1w samples with a scan, and of scans with another; the mosaic goes to the run."""
-        columns = []
-        background = coder.encode(torch.zeros(1, 1, *GRID_2MM.shape, device=where))[0]
-        samples = []
-        for number, (contrast, asked) in enumerate(
-            [
-                ("T1w", {"age": 25.0}),
-                ("T1w", {"age": 80.0}),
-                ("T2w", {}),
-                ("FLAIR", {"wmh": 20.0}),
-                ("PDw", {}),
-                ("T1ce", {}),
-            ]
-        ):
-            index = CONTRASTS.index(contrast)
-            z = draw(denoiser, index, asked, self._maximum, number, where, self._painted)
-            code = denoiser.restore(z, torch.tensor([index], device=where), background)
-            image = coder.decode(code).clamp(0, 1)
+        model = BrainLDM(coder, denoiser, CONTRASTS, where.type, painted=self._painted)
+        columns, samples = [], []
+        for seed, (contrast, asked) in enumerate(WATCHED):
+            noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)).to(where)
+            z = model.sample(noise, loads(asked, self._maximum), contrast, 1.0, SAMPLED)
+            image = model.decode(z).clamp(0, 1)
             columns.append(slices(image[0, 0]))
             if contrast == "T1w":
                 samples.append(image.cpu())

@@ -23,10 +23,6 @@ from BrainGenLib.training.lesions import LesionBank, random_pathologies, to_2mm,
 from BrainGenLib.training.sources import CONTRASTS
 from BrainGenLib.training.synthesis import Draw, intensities
 
-PERSON = ("age", "sex", "ventricles", "brain")
-"""Years, 0 female or 1 male, mL in template space."""
-CONDITIONS = (*PERSON, "painted", *PATHOLOGIES)
-"""What the image diffusion is told, in this order."""
 SEXES = {"F": 0.0, "M": 1.0}
 WHOLE = 0.95
 """Share of the table's structures that a label map must have for volumes to be measured on it."""
@@ -172,22 +168,11 @@ def augmented(picture: Picture, rng: np.random.Generator, generator: torch.Gener
     return replace(picture, image=image.round().to(torch.uint8).numpy(), conditions=known, classes=classes)
 
 
-def vector(picture: Picture, maximum: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Its conditions in the order of :data:`CONDITIONS`, and which are known; two float32 arrays.
-
-    Volumes are logarithms; pathologies the cube root of the load, which is a lesion's size in mm, so to speak.
-    """
-    told = {**picture.conditions, "painted": float(picture.painted)}
-    values = np.zeros(len(CONDITIONS), np.float32)
-    for i, name in enumerate(CONDITIONS):
-        value = told.get(name, 0.0)
-        if name in PATHOLOGIES:
-            values[i] = (value / maximum.get(name, 1.0)) ** (1 / 3)
-        elif name in ("ventricles", "brain"):
-            values[i] = np.log(max(value, 1.0))
-        else:
-            values[i] = value
-    return values, np.array([name in told for name in CONDITIONS], np.float32)
+def loads(conditions: dict[str, float], maximum: dict[str, float]) -> dict[str, float]:
+    """Conditions with pathologies as loads instead of mL."""
+    return {
+        name: value / maximum.get(name, 1.0) if name in PATHOLOGIES else value for name, value in conditions.items()
+    }
 
 
 def tensor_of(pictures: Sequence[Picture]) -> torch.Tensor:

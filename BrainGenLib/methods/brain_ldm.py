@@ -1,0 +1,146 @@
+"""The model of the bundle ``brain-ldm``: an autoencoder of 2 mm images and a diffusion of its latents, conditioned on
+contrast, age, sex, volumes and loads (trained by ``braingen train image-diffusion``).
+
+Inside, the diffusion's latents are standardised about the mean of each contrast. Outside they are standardised about
+one mean of all: so that a latent can be decoded without knowing its contrast, and drift means the same in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from BrainGenLib.bundles import Bundle, Metadata
+from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.guidance import classifier_free
+from BrainGenLib.diffusion.samplers import Callback, nothing, sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.diffusion.schedules import Denoiser, Step
+from BrainGenLib.lesions import PATHOLOGIES
+from BrainGenLib.methods.image_model import ImageModel
+from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
+from BrainGenLib.networks.image_diffusion import ImageDenoiser
+from BrainGenLib.requests import Generate
+from BrainGenLib.spaces import GRID_2MM
+
+PERSON = ("age", "sex", "ventricles", "brain")
+"""Years; 0 female, 1 male; mL in template space, lateral ventricles of both sides and brain without fluid."""
+CONDITIONS = (*PERSON, "painted", *PATHOLOGIES)
+"""What the diffusion is told, in this order; ``painted`` is 1 for the synthetic images of its pre-training."""
+
+
+def told(conditions: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Conditions in the order of :data:`CONDITIONS`, as numbers of even spacing, and which are known; float32.
+
+    Volumes become logarithms, and loads their cube root, which is a lesion's size in mm, so to speak.
+    """
+    values = np.zeros(len(CONDITIONS), np.float32)
+    for i, name in enumerate(CONDITIONS):
+        value = conditions.get(name, 0.0)
+        if name in PATHOLOGIES:
+            values[i] = max(value, 0.0) ** (1 / 3)
+        elif name in ("ventricles", "brain"):
+            values[i] = np.log(max(value, 1.0))
+        else:
+            values[i] = value
+    return values, np.array([name in conditions for name in CONDITIONS], np.float32)
+
+
+@dataclass
+class BrainLDM(ImageModel):
+    """The networks of the bundle.
+
+    Attributes:
+        contrasts: names, in the order of the diffusion's numbers.
+        painted: draw images such as the diffusion was pre-trained on, instead of scans.
+    """
+
+    autoencoder: ImageAutoencoder
+    diffusion: ImageDenoiser
+    contrasts: Sequence[str]
+    device: str
+    painted: bool = False
+
+    def __post_init__(self) -> None:
+        self.latent_shape = (self.autoencoder.latent, *self.diffusion.grid)
+        self.affine = GRID_2MM.affine
+        self._schedule = schedules.cosine()
+        with torch.no_grad():
+            empty = torch.zeros(1, 1, *GRID_2MM.shape, device=self.device)
+            self._background = self.autoencoder.encode(empty)
+            spread, mean = self.diffusion.spread, self.diffusion.mean
+            self._mean = self.diffusion.on_grid(mean.mean(0))[None]
+            self._spread = self.diffusion.on_grid(spread)[None]
+            # Where the latents of a contrast lie, in standard units.
+            self._centres = self.diffusion.on_grid((mean - mean.mean(0)) / spread)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, device: str) -> BrainLDM:
+        autoencoder, diffusion = bundle.load("autoencoder", device), bundle.load("diffusion", device)
+        assert isinstance(autoencoder, ImageAutoencoder)
+        assert isinstance(diffusion, ImageDenoiser)
+        return cls(autoencoder, diffusion, bundle.metadata.contrasts, device)
+
+    def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
+        """What is asked for; pathologies that are not are absent from the brain, all else is left to the model."""
+        offered = {condition.name for condition in bundle.conditions if condition.kind == "pathology"}
+        return {**request.anatomy, **dict.fromkeys(offered, 0.0), **request.pathologies}
+
+    def steps(self, count: int) -> list[Step]:
+        return self._schedule.trailing(count)
+
+    def denoiser(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> Denoiser:
+        with_conditions = self._plain(conditions, contrast)
+        return classifier_free(with_conditions, self._plain({}, contrast), guidance)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Images (N, 1, R, A, S) on GRID_2MM, 0 outside of the brain and 1 at its 99.5th percentile, to latents."""
+        code = self.autoencoder.encode(image)
+        return (code - self._mean) / self._spread.clamp_min(1e-6) * self.diffusion.inside
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        code = torch.where(self.diffusion.inside > 0, z * self._spread + self._mean, self._background)
+        return self.autoencoder.decode(code)
+
+    def contrast_of(self, z: torch.Tensor) -> str:
+        """The contrast whose mean is nearest to a latent (1, C, …)."""
+        distance = (z - self._centres).square().flatten(1).sum(1)
+        return self.contrasts[int(distance.argmin())]
+
+    def sample(
+        self,
+        x: torch.Tensor,
+        conditions: Mapping[str, float],
+        contrast: str,
+        guidance: float,
+        count: int,
+        callback: Callback = nothing,
+    ) -> torch.Tensor:
+        return sample_dpmpp_2m(self.denoiser(conditions, contrast, guidance), x, self.steps(count), callback)
+
+    def _plain(self, conditions: Mapping[str, float], contrast: str) -> Denoiser:
+        number = self.contrasts.index(contrast)
+        values, known = (
+            torch.from_numpy(part)[None].to(self.device)
+            for part in told({**conditions, "painted": float(self.painted)})
+        )
+        standard = self.diffusion.standard(values) * known
+        centre = self._centres[number]
+        index = torch.tensor([number], device=self.device)
+
+        def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            alpha, sigma = self._schedule.alpha.to(x)[times], self._schedule.sigma.to(x)[times]
+            count = len(x)
+            return self.diffusion(
+                x, alpha, sigma, index.expand(count), standard.expand(count, -1), known.expand(count, -1)
+            )
+
+        about_mean = velocity_denoiser(velocity)
+
+        def denoise(x: torch.Tensor, step: Step) -> torch.Tensor:
+            # x = α·(z + centre) + σ·ε: without the centre it is what the network knows.
+            return about_mean(x - step.alpha * centre, step) + centre
+
+        return denoise
