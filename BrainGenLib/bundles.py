@@ -45,6 +45,7 @@ class Condition(BaseModel):
     millilitres: float | None = Field(default=None, description="volume in mL that the value 1 stands for")
     locatable: bool = Field(default=False, description="side and lobe can be asked for")
     trained_on: str = ""
+    contrasts: list[str] = Field(default=[], description="for which it can be asked, if not for all")
 
 
 class Network(BaseModel):

@@ -19,9 +19,11 @@ class Case:
     """A case.
 
     Attributes:
-        images: contrast name to float32 volume in [0, 1], (R, A, S) or the scan's own axis order.
+        images: contrast name to float32 volume, (R, A, S) or the scan's own axis order; in [0, 1], or in a scan's
+            own units where it is a scan that was changed.
         labels: uint16 on-disk label values on the same grid, or None.
         affine: 4×4 voxel-to-world matrix, RAS+ mm.
+        maps: other volumes on that grid by name, in units of their own: ``difference``, ``uncertainty``.
         measurements: e.g. ``volumes_ml`` by structure name, requested and obtained loads.
         provenance: request, bundle hash, versions, time; enough to make the case again.
         synthetic: False only for results that hold nothing made up (a segmentation of a real scan).
@@ -36,18 +38,22 @@ class Case:
     provenance: dict[str, Any] = field(default_factory=dict)
     synthetic: bool = True
     template: Case | None = None
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s)."""
         folder.mkdir(parents=True, exist_ok=True)
         for contrast, volume in self.images.items():
             nib.save(nib.Nifti1Image(volume.astype(np.float32), self.affine), folder / f"{contrast}.nii")
+        for name, volume in self.maps.items():
+            nib.save(nib.Nifti1Image(volume.astype(np.float32), self.affine), folder / f"map-{name}.nii")
         if self.labels is not None:
             nib.save(nib.Nifti1Image(self.labels.astype(np.uint16), self.affine), folder / "labels.nii")
         (folder / "case.json").write_text(
             json.dumps(
                 {
                     "contrasts": list(self.images),
+                    "maps": list(self.maps),
                     "has_labels": self.labels is not None,
                     "measurements": self.measurements,
                     "provenance": self.provenance,
@@ -75,6 +81,7 @@ class Case:
         images = {
             name: read_array(folder / f"{name}.nii").astype(np.float32, copy=False) for name in data["contrasts"]
         }
+        maps = {name: read_array(folder / f"map-{name}.nii") for name in data["maps"]}
         labels = read_array(folder / "labels.nii").astype(np.uint16, copy=False) if data["has_labels"] else None
         return cls(
             images,
@@ -84,6 +91,7 @@ class Case:
             data["provenance"],
             data["synthetic"],
             cls.load(folder / "template") if (folder / "template").is_dir() else None,
+            maps,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,18 +17,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from BrainGenLib import anatomy, bundles, devices, morphometry, provenance, requests, spaces
+from BrainGenLib import anatomy, bundles, counterfactuals, devices, morphometry, provenance, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
+from BrainGenLib.counterfactuals import Aligned
+from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.inputs import Volume, read_scan, read_segmentation, without_holes
-from BrainGenLib.methods import brainspade, brainspade3d, image_model, segmentation, soft_tissue
-from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.methods import brainspade, brainspade3d, image_model, latent_drifting, segmentation, soft_tissue
+from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
 from BrainGenLib.reporting import Reporter, Silent
-from BrainGenLib.requests import Generate, Render, Request, Segment
+from BrainGenLib.requests import Counterfactual, Generate, Render, Request, Segment
 
 # By the family that a bundle names.
 _IMAGE_MODELS: dict[str, type[ImageModel]] = {
@@ -45,6 +48,8 @@ def stages(request: Request) -> list[str]:
     """
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
+    if isinstance(request, Counterfactual):
+        return ["loading", "segmentation", "counterfactual", "segmentation of it"]
     if bundles.find(request.bundle).metadata.family:
         return ["loading", "image"]
     if isinstance(request, Generate) and request.draft:
@@ -87,7 +92,7 @@ class Engine:
         work = _Work(self, request, inputs, report or Silent(), device)
         try:
             with torch.inference_mode():
-                case = {"generate": _generate, "render": _render, "segment": _segment}[request.verb](work)
+                case = _VERBS[request.verb](work)
         except (MemoryError, RuntimeError) as error:
             # PyTorch's CPU allocator raises a plain RuntimeError.
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
@@ -219,6 +224,88 @@ def _segment(work: _Work) -> Case:
     return case
 
 
+def _counterfactual(work: _Work) -> Case:
+    request: Counterfactual = work.request
+    bundle = work.bundle(request.bundle)
+    requests.check(request, bundle.metadata)
+    given = read_scan(work.inputs / request.scan)
+    model = work.open(BrainLDM, bundle)
+    segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
+    scan = Volume(*spaces.canonical(given.data, given.affine))
+    try:
+        found = segmentation.segment(segmenter, scan.data, scan.affine, work.stage("segmentation"))
+    except ValueError as error:
+        raise BadInput(f"{Path(request.scan).name} cannot be changed: {error}") from error
+    aligned = Aligned.of(scan, found.template_to_scan, found.classes)
+    fine = aligned.image()
+    image = torch.from_numpy(counterfactuals.halved(fine))[None, None].to(work.device)
+    contrast = request.contrast or model.contrast_of(model.encode(image))
+    asked = _change(request, bundle, model, contrast, found.classes)
+    edited = latent_drifting.edit(
+        model,
+        image,
+        contrast,
+        asked,
+        torch.Generator().manual_seed(request.seed),
+        work.stage("counterfactual"),
+    )
+    change = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
+    after_2mm = np.clip(counterfactuals.halved(fine) + change, 0, 1)
+    work.report.preview(Case({contrast: after_2mm}, None, spaces.GRID_2MM.affine), "counterfactual")
+    difference = counterfactuals.to_scan(change, spaces.GRID_2MM, aligned)
+    after = np.clip(scan.data + difference, aligned.low, None)
+    report = work.stage("segmentation of it")
+    report.step("", 0, 1)
+    fine_after = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
+    brain = morphometry.brain_mask(found.classes)
+    classes = segmentation.segment_in_template(segmenter, np.where(brain, fine_after, aligned.low))
+    labels = segmentation.to_scan(classes, found.template_to_scan, given.data.shape, given.affine)
+    before = segmentation.to_scan(found.classes, found.template_to_scan, given.data.shape, given.affine)
+
+    def back(volume: np.ndarray) -> np.ndarray:
+        """From axes R, A, S to those of the file."""
+        return _on_grid_of(given, Volume(volume, scan.affine), 1)
+
+    case = Case({contrast: back(after)}, anatomy.to_values(labels), given.affine)
+    case.maps = {"difference": back(after - scan.data)}
+    if request.variants > 1:
+        case.maps["uncertainty"] = back(counterfactuals.to_scan(edited.spread, spaces.GRID_2MM, aligned))
+    voxel_mm3 = abs(float(np.linalg.det(given.affine[:3, :3])))
+    case.measurements = {
+        "contrast": contrast,
+        "own": dict(asked.own),
+        "wanted": dict(asked.wanted),
+        "drift": list(edited.delta),
+        "volumes_before_ml": morphometry.volumes_ml(before, voxel_mm3),
+        "similarity": counterfactuals.similarity(scan.data, after),
+        "template_to_scan": found.template_to_scan.tolist(),
+    }
+    return case
+
+
+def _change(
+    request: Counterfactual, bundle: Bundle, model: BrainLDM, contrast: str, classes: np.ndarray
+) -> latent_drifting.Change:
+    """What to change, from what is known of the scan, what is measured on it, and what is asked for."""
+    requests.check_offered(request.wanted, bundle.metadata, contrast)
+    own = {**volume_conditions(classes, spaces.GRID_1MM.spacing), **request.known}
+    # Pathologies that nobody named stay as they are: unknown on both sides.
+    wanted = {**own, **request.wanted}
+    wanted |= {
+        name: value
+        for name, value in counterfactuals.expected_volumes(own, request.wanted, model.ageing).items()
+        if name not in request.wanted
+    }
+    auto = request.drift == "auto"
+    drift = Drift(0.0, step=request.drift_step)
+    steps = model.steps(request.steps)
+    if request.drift != "auto" and request.drift:
+        drift = Drift(latent_drifting.raw_delta(model, request.drift, drift, steps), step=request.drift_step)
+    return latent_drifting.Change(
+        own, wanted, request.strength, request.guidance, drift, auto, request.steps, request.variants
+    )
+
+
 def _tissue(work: _Work, renderer: Any, classes: np.ndarray) -> np.ndarray:
     """Soft tissue for a given segmentation; the same seed gives the same folds after an edit elsewhere."""
     report = work.stage("tissue")
@@ -287,6 +374,14 @@ def _at_1mm(volume: Volume, order: Literal[1, "label"]) -> Volume:
 
 def _on_grid_of(target: Volume, volume: Volume, order: Literal[1, "label"]) -> np.ndarray:
     return spaces.resample(volume.data, volume.affine, target.data.shape, target.affine, order=order)
+
+
+_VERBS: dict[str, Callable[[_Work], Case]] = {
+    "generate": _generate,
+    "render": _render,
+    "segment": _segment,
+    "counterfactual": _counterfactual,
+}
 
 
 def _memory_advice(device: str) -> str:

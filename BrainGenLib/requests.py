@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -74,7 +75,32 @@ class Segment(_Request):
     scan: str
 
 
-Request = Annotated[Generate | Render | Segment, Field(discriminator="verb")]
+class Counterfactual(_Request):
+    """A real scan as it would look if something were otherwise (Latent Drifting).
+
+    ``known`` is what is known of the scan: its person's ``age`` and ``sex``, loads of its lesions; volumes are
+    measured. ``wanted`` is what should be otherwise, in the units of the bundle's conditions. ``contrast`` None is
+    recognised. ``drift`` is in standard deviations of the latent's channel means between subjects (0: none), or
+    ``auto``: what still lacks to the mean that the model expects of what is wanted. ``strength`` is the share of the
+    noise that the scan is inverted to: 1 leaves nothing of it but its noise. ``variants`` of other noise tell how
+    certain the change is.
+    """
+
+    verb: Literal["counterfactual"] = "counterfactual"
+    bundle: str = "brain-ldm"
+    scan: str
+    contrast: str | None = None
+    known: dict[str, float] = {}
+    wanted: dict[str, float] = Field(min_length=1)
+    drift: float | Literal["auto"] = 0.0
+    drift_step: Literal["none", "literal", "normalised"] = "none"
+    strength: float = Field(default=0.6, ge=0.1, le=1)
+    guidance: float = Field(default=2.0, ge=0, le=10)
+    steps: int = Field(default=20, ge=2, le=1000)
+    variants: int = Field(default=1, ge=1, le=16)
+
+
+Request = Annotated[Generate | Render | Segment | Counterfactual, Field(discriminator="verb")]
 adapter: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -105,7 +131,7 @@ def inputs_of(request: Request) -> list[str]:
             names = [request.style]
         case Render():
             names = [request.segmentation, request.style]
-        case Segment():
+        case Segment() | Counterfactual():
             names = [request.scan]
     return [name for name in names if name is not None]
 
@@ -122,6 +148,9 @@ def check(request: Request, bundle: Metadata) -> None:
         raise BadInput(f"Bundle {bundle.name} cannot {request.verb}; it can: {', '.join(bundle.verbs)}.")
     if isinstance(request, Segment):
         return
+    if isinstance(request, Counterfactual):
+        _check_counterfactual(request, bundle)
+        return
     if unknown := [name for name in request.contrasts if name not in bundle.contrasts]:
         raise BadInput(
             f"Bundle {bundle.name} does not know contrast {unknown[0]!r}; it knows: {', '.join(bundle.contrasts)}."
@@ -135,6 +164,8 @@ def check(request: Request, bundle: Metadata) -> None:
         anatomy = {condition.name: condition for condition in bundle.conditions if condition.kind == "anatomy"}
         _check_values("pathology", request.pathologies, pathologies, bundle.name)
         _check_values("anatomy condition", request.anatomy, anatomy, bundle.name)
+        for contrast in request.contrasts:
+            check_offered([*request.pathologies, *request.anatomy], bundle, contrast)
         for name in request.locations:
             if name not in request.pathologies:
                 raise BadInput(f"A place is given for {name!r}, but no load: ask for it too, e.g. {name}=0.1.")
@@ -144,6 +175,34 @@ def check(request: Request, bundle: Metadata) -> None:
                     f"Bundle {bundle.name} cannot place {name!r} by side or lobe; it can place: "
                     f"{', '.join(able) or 'none'}."
                 )
+
+
+def check_offered(names: Iterable[str], bundle: Metadata, contrast: str) -> None:
+    """Check that the data behind a bundle support conditions in a contrast.
+
+    Raises:
+        BadInput: they do not.
+    """
+    known = {condition.name: condition for condition in bundle.conditions}
+    for name in names:
+        if (able := known[name].contrasts) and contrast not in able:
+            raise BadInput(
+                f"Bundle {bundle.name} has seen {name!r} in too few {contrast} scans to be asked for it; it can be "
+                f"asked for it in: {', '.join(able)}."
+            )
+
+
+def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
+    if request.contrast is not None and request.contrast not in bundle.contrasts:
+        raise BadInput(
+            f"Bundle {bundle.name} does not know contrast {request.contrast!r}; it knows: "
+            f"{', '.join(bundle.contrasts)}."
+        )
+    known = {condition.name: condition for condition in bundle.conditions}
+    for values in (request.known, request.wanted):
+        _check_values("condition", values, known, bundle.name)
+    if request.contrast is not None:
+        check_offered(request.wanted, bundle, request.contrast)
 
 
 def _check_image_only(request: Generate, bundle: str) -> None:

@@ -26,6 +26,11 @@ from BrainGenLib.spaces import GRID_1MM
 
 # BIDS has no suffix for contrast agents, but an entity.
 ENTITIES = {"T1ce": "ce-gadolinium_T1w"}
+MAP = "map"
+MAPS = {
+    "difference": "SYNTHETIC: what was added to the scan, in its units.",
+    "uncertainty": "Standard deviation of the difference between variants of the noise, in the scan's units.",
+}
 CASE_BYTES = 40_000_000
 # The template is nilearn's MNI152.
 SEGMENTATION_FILES = (
@@ -111,14 +116,18 @@ def read_case(folder: Path) -> Case:
     if not sidecars:
         raise BadInput(f"{folder} holds no case: give a case folder, a job folder or a sub-… folder of BrainGen.")
     record = json.loads(sidecars[0].read_text("utf-8"))["BrainGen"]
-    contrasts = record["provenance"]["request"]["contrasts"]
     labels = _image_path(prefix, "dseg")
     return Case(
-        images={name: read_array(_image_path(prefix, name)).astype(np.float32) for name in contrasts},
+        images={name: read_array(_image_path(prefix, name)).astype(np.float32) for name in record["contrasts"]},
         labels=read_array(labels).astype(np.uint16) if labels.is_file() else None,
         affine=np.array(record["affine"]),
         measurements=record["measurements"],
         provenance=record["provenance"],
+        maps={
+            name: read_array(path)
+            for name in MAPS
+            if (path := folder / "anat" / f"{folder.resolve().name}_desc-{name}_{MAP}.nii.gz").is_file()
+        },
     )
 
 
@@ -200,12 +209,20 @@ def _write_subject(anat: Path, name: str, case: Case) -> None:
     anat.mkdir()
     for contrast, volume in case.images.items():
         path = _image_path(anat / name, contrast)
-        # int16 halves the file at a precision (1.5e-5) below any noise.
-        _save(path, np.round(np.clip(volume, 0, 1) * 32767).astype(np.int16), case.affine, slope=1 / 32767)
+        if volume.min() < 0 or volume.max() > 1:
+            # A scan that was changed keeps its own intensities.
+            _save(path, volume.astype(np.float32), case.affine)
+        else:
+            # int16 halves the file at a precision (1.5e-5) below any noise.
+            _save(path, np.round(volume * 32767).astype(np.int16), case.affine, slope=1 / 32767)
         sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen; no person was scanned.")
         # The images of the label-driven models never have a skull; the others say.
         sidecar["SkullStripped"] = case.provenance.get("skull_stripped", True)
         _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+    for map_, volume in case.maps.items():
+        path = anat / f"{name}_desc-{map_}_{MAP}.nii.gz"
+        _save(path, volume.astype(np.float32), case.affine)
+        _write_json(path.with_name(f"{name}_desc-{map_}_{MAP}.json"), _sidecar(case, MAPS[map_]))
     if case.labels is not None:
         path = _image_path(anat / name, "dseg")
         _save(path, case.labels, case.affine)
@@ -233,6 +250,7 @@ def _sidecar(case: Case, description: str) -> dict[str, Any]:
         "Description": description,
         "SYNTHETIC": case.synthetic,
         "BrainGen": {
+            "contrasts": list(case.images),
             "measurements": case.measurements,
             "provenance": case.provenance,
             "affine": np.asarray(case.affine, float).tolist(),

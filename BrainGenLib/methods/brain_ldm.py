@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from BrainGenLib import anatomy
 from BrainGenLib.bundles import Bundle, Metadata
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.guidance import classifier_free
@@ -48,18 +49,32 @@ def told(conditions: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
     return values, np.array([name in conditions for name in CONDITIONS], np.float32)
 
 
+def volume_conditions(classes: np.ndarray, spacing: float) -> dict[str, float]:
+    """The conditions that are volumes, in mL, of a class map in template space with voxels of ``spacing`` mm."""
+    volumes = np.bincount(classes.ravel(), minlength=len(anatomy.labels())) * spacing**3 / 1000
+    names = ("lateral ventricle", "inferior lateral ventricle")
+    ventricles = [index for name in names for index in anatomy.classes_of(name=name)]
+    fluid = {0, *anatomy.classes_of(tissue="csf")}
+    brain = [index for index in range(len(anatomy.labels())) if index not in fluid]
+    return {"ventricles": float(volumes[ventricles].sum()), "brain": float(volumes[brain].sum())}
+
+
 @dataclass
 class BrainLDM(ImageModel):
     """The networks of the bundle.
 
     Attributes:
         contrasts: names, in the order of the diffusion's numbers.
+        spread: standard deviation between subjects of the mean of each channel of the latent (C,), for drift.
+        ageing: what a year adds to the logarithm of a volume condition.
         painted: draw images such as the diffusion was pre-trained on, instead of scans.
     """
 
     autoencoder: ImageAutoencoder
     diffusion: ImageDenoiser
     contrasts: Sequence[str]
+    spread: torch.Tensor
+    ageing: Mapping[str, float]
     device: str
     painted: bool = False
 
@@ -81,7 +96,9 @@ class BrainLDM(ImageModel):
         autoencoder, diffusion = bundle.load("autoencoder", device), bundle.load("diffusion", device)
         assert isinstance(autoencoder, ImageAutoencoder)
         assert isinstance(diffusion, ImageDenoiser)
-        return cls(autoencoder, diffusion, bundle.metadata.contrasts, device)
+        numbers = bundle.metadata.parameters
+        spread = torch.tensor(numbers["channel_spread"], device=device)
+        return cls(autoencoder, diffusion, bundle.metadata.contrasts, spread, numbers["ageing"], device)
 
     def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
         """What is asked for; pathologies that are not are absent from the brain, all else is left to the model."""
@@ -109,6 +126,14 @@ class BrainLDM(ImageModel):
         distance = (z - self._centres).square().flatten(1).sum(1)
         return self.contrasts[int(distance.argmin())]
 
+    def expected_means(self, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
+        """Mean of each channel of the latent that the Gaussian model expects under conditions (C,)."""
+        number = self.contrasts.index(contrast)
+        standard, known = self._standard(conditions)
+        first = self.diffusion.directions
+        slopes = self.diffusion.modes_of(number)[:first].view(first, *self.latent_shape).mean((2, 3, 4))
+        return self._centres[number].mean((1, 2, 3)) + (standard * known)[0, :first] @ slopes
+
     def sample(
         self,
         x: torch.Tensor,
@@ -122,11 +147,7 @@ class BrainLDM(ImageModel):
 
     def _plain(self, conditions: Mapping[str, float], contrast: str) -> Denoiser:
         number = self.contrasts.index(contrast)
-        values, known = (
-            torch.from_numpy(part)[None].to(self.device)
-            for part in told({**conditions, "painted": float(self.painted)})
-        )
-        standard = self.diffusion.standard(values) * known
+        standard, known = self._standard(conditions)
         centre = self._centres[number]
         index = torch.tensor([number], device=self.device)
 
@@ -144,3 +165,11 @@ class BrainLDM(ImageModel):
             return about_mean(x - step.alpha * centre, step) + centre
 
         return denoise
+
+    def _standard(self, conditions: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Conditions as standard numbers, 0 where unknown, and which are known; (1, K) each."""
+        values, known = (
+            torch.from_numpy(part)[None].to(self.device)
+            for part in told({**conditions, "painted": float(self.painted)})
+        )
+        return self.diffusion.standard(values) * known, known

@@ -106,7 +106,7 @@ def train(
     run = Run(
         out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
-    facts = describe(material, latents)
+    facts = describe(material, latents, z.cpu())
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
     weights = torch.from_numpy(chances(latents))
     watch = Watch(material, facts, broad)
@@ -285,25 +285,37 @@ def kept(count: int, generator: torch.Generator) -> torch.Tensor:
     return keep
 
 
-def describe(material: ImageMaterial, latents: Latents) -> dict[str, Any]:
-    """What the bundle says of its conditions, and for which contrasts the scans support them."""
-    supported: dict[str, dict[str, Any]] = {}
-    for name in CONDITIONS:
-        if name == "painted":
-            continue
+def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict[str, Any]:
+    """What the bundle says of its conditions: ranges, and how many scans of each contrast show them; and the numbers
+    that drift and ageing need."""
+    conditions: dict[str, dict[str, Any]] = {}
+    for name in (*PERSON, *material.bank.available):
         values: dict[str, list[float]] = {}
         for scan in material.scans:
-            if scan.conditions.get(name, 0.0) > 0 or (name in PERSON and name in scan.conditions):
-                values.setdefault(scan.contrast, []).append(scan.conditions[name])
-        supported[name] = {
+            value = scan.conditions.get(name, 0.0)
+            if value > 0 or (name in PERSON and name in scan.conditions):
+                values.setdefault(scan.contrast, []).append(value)
+        every = [value for found in values.values() for value in found]
+        conditions[name] = {
             "scans": {contrast: len(found) for contrast, found in values.items()},
-            "range": np.percentile(
-                sum(values.values(), [0.0] if name not in PERSON else []), (1, 25, 50, 75, 99)
-            ).tolist()
-            if values
-            else [],
+            "quantiles": np.percentile(every, (1, 25, 50, 75, 99)).tolist() if every else [],
         }
-    return {"millilitres": material.bank.maximum, "conditions": supported}
+    adults = [scan.conditions for scan in material.scans if {"age", "ventricles"} <= scan.conditions.keys()]
+    ages = np.array([known["age"] for known in adults])
+    ageing = {}
+    for name in ("ventricles", "brain"):
+        logarithms = np.log([known[name] for known in adults])
+        ageing[name] = float(np.polyfit(ages, logarithms, 1)[0]) if len(set(ages)) > 1 else 0.0
+    # Between scans of one contrast; that of the most frequent is the best known.
+    real = ~latents.painted if (~latents.painted).any() else latents.painted
+    common = np.bincount(latents.contrast[real]).argmax()
+    means = z[torch.from_numpy(real & (latents.contrast == common))].mean((2, 3, 4))
+    return {
+        "millilitres": material.bank.maximum,
+        "conditions": conditions,
+        "ageing": ageing,
+        "channel_spread": means.std(0).tolist(),
+    }
 
 
 class Watch:
@@ -321,7 +333,7 @@ class Watch:
         self, coder: ImageAutoencoder, denoiser: ImageDenoiser, run: Run, where: torch.device
     ) -> dict[str, float]:
         """Largest correlation of T1w samples with a scan, and of scans with another; the mosaic goes to the run."""
-        model = BrainLDM(coder, denoiser, CONTRASTS, where.type, painted=self._painted)
+        model = BrainLDM(coder, denoiser, CONTRASTS, torch.ones(1), {}, where.type, painted=self._painted)
         columns, samples = [], []
         for seed, (contrast, asked) in enumerate(WATCHED):
             noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)).to(where)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from BrainGenLib import anatomy
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, split_lesions
+from BrainGenLib.methods.brain_ldm import volume_conditions
+from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.cache import Cache, CachedCase
 from BrainGenLib.training.label_material import deformed
@@ -123,11 +125,7 @@ def measured(classes: np.ndarray, whole: bool) -> dict[str, float]:
     volumes = np.bincount(classes.ravel(), minlength=len(anatomy.labels())) * VOXEL_ML
     found = {name: float(volumes[STRUCTURES + i]) for i, name in enumerate(PATHOLOGIES)}
     if whole:
-        inner = ("lateral ventricle", "inferior lateral ventricle")
-        ventricles = [index for name in inner for index in anatomy.classes_of(name=name)]
-        fluid = set(anatomy.classes_of(tissue="csf"))
-        brain = [index for index in range(1, len(anatomy.labels())) if index not in fluid]
-        found |= {"ventricles": float(volumes[ventricles].sum()), "brain": float(volumes[brain].sum())}
+        found |= volume_conditions(classes, GRID_2MM.spacing)
     return found
 
 

@@ -1,0 +1,107 @@
+"""A change that a model made in template space, brought to a scan: in its own grid, with its own detail.
+
+Where nothing changes the scan stays what it is, voxel by voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from BrainGenLib import morphometry, spaces
+from BrainGenLib.inputs import Volume
+
+NOTICED = (0.015, 0.05)
+"""Changes below the first, as a share of the brightest tissue, are left out, those above the second taken whole."""
+SURROUNDINGS = 2.0
+"""Over how many mm the size of a change is judged (one standard deviation)."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A scan in template space.
+
+    Attributes:
+        scan: with axes in the order R, A, S.
+        template_to_scan: 4×4, mm.
+        classes: uint8 on GRID_1MM.
+        low, high: the scan's intensities that are 0 and 1 to a model.
+    """
+
+    scan: Volume
+    template_to_scan: np.ndarray
+    classes: np.ndarray
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, scan: Volume, template_to_scan: np.ndarray, classes: np.ndarray) -> Aligned:
+        """Measure the intensities as training data are: 1 is the 99.5th percentile of the brain."""
+        image = spaces.to_grid(scan.data, scan.affine, spaces.GRID_1MM, template_to_scan=template_to_scan)
+        low = float(scan.data.min())
+        high = float(np.percentile(image[morphometry.brain_mask(classes)], 99.5))
+        return cls(scan, template_to_scan, classes, low, max(high, low + 1e-6))
+
+    def image(self) -> np.ndarray:
+        """The brain on GRID_1MM, float32 in [0, 1], as models know images."""
+        image = spaces.to_grid(
+            self.scan.data, self.scan.affine, spaces.GRID_1MM, template_to_scan=self.template_to_scan
+        )
+        scaled = np.clip((image - self.low) / (self.high - self.low), 0, 1)
+        return np.where(morphometry.brain_mask(self.classes), scaled, 0).astype(np.float32)
+
+
+def halved(image: np.ndarray) -> np.ndarray:
+    """A volume on GRID_1MM, on GRID_2MM: means over what its voxels cover."""
+    r, a, s = spaces.GRID_2MM.shape
+    return image.reshape(r, 2, a, 2, s, 2).mean((1, 3, 5), dtype=np.float32)
+
+
+def noticed(change: np.ndarray, spacing: float) -> np.ndarray:
+    """A change without its small parts, which are the model's noise: weighted by how large it is round about."""
+    size = np.sqrt(ndimage.gaussian_filter(change**2, SURROUNDINGS / spacing))
+    weight = np.clip((size - NOTICED[0]) / (NOTICED[1] - NOTICED[0]), 0, 1)
+    return (change * weight * weight * (3 - 2 * weight)).astype(np.float32)
+
+
+def to_scan(change: np.ndarray, grid: spaces.Grid, aligned: Aligned) -> np.ndarray:
+    """A change on a grid of template space, on the scan's grid (R, A, S) in the scan's units."""
+    r, a, s = aligned.scan.data.shape
+    matrix = np.linalg.inv(aligned.template_to_scan)
+    there = spaces.resample(change, grid.affine, (r, a, s), aligned.scan.affine, matrix=matrix, order=1)
+    return (there * (aligned.high - aligned.low)).astype(np.float32)
+
+
+def expected_volumes(own: Mapping[str, float], wanted: Mapping[str, float], ageing: Mapping[str, float]) -> dict:
+    """Volume conditions of the wanted brain: as asked for, or the scan's own after the years between."""
+    years = wanted.get("age", 0.0) - own["age"] if "age" in own and "age" in wanted else 0.0
+    return {
+        name: wanted.get(name, own[name] * float(np.exp(rate * years)))
+        for name, rate in ageing.items()
+        if name in own or name in wanted
+    }
+
+
+def similarity(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """How much a scan was changed (R, A, S both): structural similarity, mean absolute difference, and the share of
+    its tissue that is as it was.
+
+    The first is of 3-D windows (Wang et al., IEEE TIP 2004).
+    """
+    import torch
+    from monai.metrics import SSIMMetric
+
+    tissue = before > before.min()
+    top = float(np.percentile(before[tissue], 99.5)) if tissue.any() else 1.0
+    pair = [torch.from_numpy(np.ascontiguousarray(part, np.float32))[None, None] / top for part in (before, after)]
+    ssim = float(torch.as_tensor(SSIMMetric(spatial_dims=3, data_range=1.0)(*pair)))
+    difference = np.abs(after - before)[tissue] / top
+    return {
+        "ssim": round(ssim, 4),
+        "mean_difference": round(float(difference.mean()), 5),
+        "unchanged": round(float((difference < NOTICED[0] / 10).mean()), 4),
+    }
