@@ -45,6 +45,8 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/cli/training.py
   BrainGenLib/devices.py
   BrainGenLib/diffusion/__init__.py
+  BrainGenLib/diffusion/drift.py
+  BrainGenLib/diffusion/drift_choice.py
   BrainGenLib/diffusion/guidance.py
   BrainGenLib/diffusion/rectified_flow.py
   BrainGenLib/diffusion/samplers.py

@@ -1,7 +1,10 @@
-"""Noise schedules of variance-preserving diffusion: x_t = α_t·z + σ_t·ε with α_t² + σ_t² = 1.
+"""Noise schedules: x_t = α_t·z + σ_t·ε.
 
-Networks are trained at integer times 0 … T-1; time T-1 is pure noise (zero terminal signal-to-noise ratio, Lin et al.
-2024, arXiv 2305.08891), so that sampling starts where training ended.
+Of variance-preserving diffusion, α_t² + σ_t² = 1: networks are trained at integer times 0 … T-1. In this project's
+models time T-1 is pure noise (zero terminal signal-to-noise ratio, Lin et al. 2024, arXiv 2305.08891), so that
+sampling starts where training ended; in most public ones a little signal is left there (:func:`scaled_linear`).
+
+Of rectified flow, α_t = 1 - t and σ_t = t: times are real numbers (:func:`rectified_flow`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ import torch
 
 
 class Step(NamedTuple):
-    """One point of a trajectory: the time that the network is told, and the two coefficients there."""
+    """One point of a trajectory: the time that the network is told, and the two coefficients there.
+
+    The time is an ``int`` where networks are trained at whole times, and may index a table; a ``float`` in rectified
+    flow.
+    """
 
     time: float
     alpha: float
@@ -51,6 +58,14 @@ class Schedule:
         times = [round(len(self) * (1 - index / count)) - 1 for index in range(count)]
         return [*(self.at(time) for time in times), CLEAN]
 
+    def leading(self, count: int) -> list[Step]:
+        """``count`` steps of ⌊T/count⌋ each, counted from time 0, then :data:`CLEAN` (Lin et al., table 2).
+
+        They begin below T-1, at times where the network expects signal that noise does not have. It is what MONAI did
+        before 1.6, so what the authors of its model zoo sampled with.
+        """
+        return [*(self.at(index * (len(self) // count)) for index in reversed(range(count))), CLEAN]
+
     def noised(self, z: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """x_t for a batch with a time each."""
         alpha, sigma = self.coefficients(times, z)
@@ -83,9 +98,35 @@ def cosine(length: int = 1000) -> Schedule:
     return Schedule(alphas_cumprod.float())
 
 
-def scaled_linear(length: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.0195) -> Schedule:
-    """√β linear (the schedule of latent diffusion), rescaled to zero terminal SNR (Lin et al., algorithm 1)."""
+def scaled_linear(
+    length: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.0195, *, zero_terminal_snr: bool = True
+) -> Schedule:
+    """√β linear, the schedule of latent diffusion (Rombach et al. 2022, arXiv 2112.10752).
+
+    Args:
+        length: T.
+        beta_start, beta_end: first and last β. Public models: .0015 to .0205 (MONAI's UK Biobank brain), .0015 to
+            .0195 (MONAI's BraTS), .00085 to .012 (Stable Diffusion).
+        zero_terminal_snr: rescale so that the last time is pure noise (Lin et al., algorithm 1). A model that was
+            trained without this must be sampled without it.
+    """
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, length, dtype=torch.float64) ** 2
     root = torch.cumprod(1 - betas, 0).sqrt()
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    if zero_terminal_snr:
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     return Schedule((root**2).float())
+
+
+def rectified_flow(count: int, length: int = 1000, shift: float = 1.0) -> list[Step]:
+    """``count`` steps of rectified flow from pure noise, then :data:`CLEAN`: α = 1 - t, σ = t (Liu et al. 2023,
+    arXiv 2209.03003). The deterministic DDIM update between them is Euler's.
+
+    Args:
+        length: the network is told t·length.
+        shift: t = shift·t' / (1 + (shift - 1)·t') of evenly spaced t'; above 1, more of the steps are at high noise
+            (Esser et al. 2024, arXiv 2403.03206, eq. 23). MONAI's ``timestep_transform`` takes the cube root of the
+            number of latent positions over 32³.
+    """
+    even = [(count - index) / count for index in range(count)]
+    times = [shift * t / (1 + (shift - 1) * t) for t in even]
+    return [*(Step(length * t, 1 - t, t) for t in times), CLEAN]
