@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from BrainGenLib.cli import browser, inventory, serving, showing, synthesis, training
+from BrainGenLib.cli import browser, changing, inventory, serving, showing, synthesis, training
 
 app = typer.Typer(
     help=__doc__,
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command()(synthesis.generate)
 app.command()(synthesis.render)
 app.command()(synthesis.segment)
+app.command()(changing.counterfactual)
 app.command()(synthesis.replay)
 app.command()(showing.scene)
 app.command()(browser.app)

@@ -14,7 +14,8 @@ from BrainGenLib.cli.console import Device, Json, Runner, Server, emit, guarded,
 from BrainGenLib.errors import BadInput
 
 
-def _several(name: str, text: str) -> typer.models.OptionInfo:
+def several(name: str, text: str) -> typer.models.OptionInfo:
+    """An option that may be given again."""
     return typer.Option(name, help=f"{text} (again for more).", default_factory=list, show_default=False)
 
 
@@ -34,10 +35,10 @@ _GUIDANCE = requests.Generate.model_fields["guidance"].default
 def generate(
     *,
     out: Out,
-    pathology: Annotated[list[str], _several("--pathology", "NAME=LOAD, e.g. wmh=0.05")],
-    side: Annotated[list[str], _several("--side", "NAME=left or NAME=right, where a pathology lies")],
-    lobe: Annotated[list[str], _several("--lobe", "NAME=LOBE, e.g. wmh=frontal")],
-    anatomy: Annotated[list[str], _several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")],
+    pathology: Annotated[list[str], several("--pathology", "NAME=LOAD, e.g. wmh=0.05")],
+    side: Annotated[list[str], several("--side", "NAME=left or NAME=right, where a pathology lies")],
+    lobe: Annotated[list[str], several("--lobe", "NAME=LOBE, e.g. wmh=frontal")],
+    anatomy: Annotated[list[str], several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")],
     contrast: Contrasts,
     style: Style = None,
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
@@ -54,7 +55,7 @@ def generate(
     """Make brains with segmentations from conditions."""
     with guarded(as_json):
         sides, lobes = named_values(side, "--side"), named_values(lobe, "--lobe")
-        inputs = _named(style=style)
+        inputs = named(style=style)
         first = secrets.randbelow(2**32 - count) if seed is None else seed
         common = {
             "verb": "generate",
@@ -64,12 +65,12 @@ def generate(
             "locations": {name: {"side": sides.get(name), "lobe": lobes.get(name)} for name in {**sides, **lobes}},
             "anatomy": named_values(anatomy, "--anatomy"),
             "contrasts": contrast,
-            "style": _name_of(inputs, style),
+            "style": name_of(inputs, style),
             "guidance": guidance,
             "steps": steps,
         }
         wanted = [requests.parse({**common, "seed": first + index}) for index in range(count)]
-        _to_dataset(wanted, inputs, out, server, as_json)
+        to_dataset(wanted, inputs, out, server, as_json)
 
 
 def render(
@@ -86,19 +87,19 @@ def render(
 ) -> None:
     """Make images of a given segmentation, in its own grid."""
     with guarded(as_json):
-        inputs = _named(segmentation=segmentation, style=style)
+        inputs = named(segmentation=segmentation, style=style)
         request = requests.parse(
             {
                 "verb": "render",
                 "bundle": bundle,
                 "device": device,
                 "seed": secrets.randbelow(2**32) if seed is None else seed,
-                "segmentation": _name_of(inputs, segmentation),
-                "style": _name_of(inputs, style),
+                "segmentation": name_of(inputs, segmentation),
+                "style": name_of(inputs, style),
                 "contrasts": contrast,
             }
         )
-        _to_dataset([request], inputs, out, server, as_json)
+        to_dataset([request], inputs, out, server, as_json)
 
 
 def segment(
@@ -113,11 +114,11 @@ def segment(
     with guarded(as_json):
         from BrainGenLib.export import bids
 
-        inputs = _named(scan=scan)
+        inputs = named(scan=scan)
         request = requests.parse(
-            {"verb": "segment", "bundle": bundle, "device": device, "scan": _name_of(inputs, scan)}
+            {"verb": "segment", "bundle": bundle, "device": device, "scan": name_of(inputs, scan)}
         )
-        _check(request, inputs, server)
+        check(request, inputs, server)
         stem = scan.name.removesuffix(_suffix(scan))
         bids.check_segmentation_target(out, stem)
         with Runner(as_json, server=server) as runner:
@@ -129,7 +130,7 @@ def segment(
 def replay(
     *,
     case: Annotated[Path, typer.Argument(help="Case folder, job folder, or sub-… folder of a dataset.")],
-    file: Annotated[list[Path], _several("--input", "A file that the request reads, if it is not beside the case")],
+    file: Annotated[list[Path], several("--input", "A file that the request reads, if it is not beside the case")],
     as_json: Json = False,
 ) -> None:
     """Make a case again from its provenance, and tell whether the result is identical. Writes nothing."""
@@ -142,7 +143,7 @@ def replay(
         inputs = _recognised(
             before["inputs"], [*file, *case.glob("inputs/*"), *case.resolve().parent.glob("inputs/*")]
         )
-        _check(request, inputs)
+        check(request, inputs)
         with Runner(as_json, threads=before["threads"]) as runner:
             after = runner.run(request, inputs, "replay").provenance
         lines = differences(before, after)
@@ -152,12 +153,13 @@ def replay(
             raise typer.Exit(1)
 
 
-def _to_dataset(
+def to_dataset(
     wanted: list[requests.Request], inputs: Mapping[str, Path], out: Path, server: str | None, as_json: bool
 ) -> None:
+    """Run requests and add their cases to a dataset."""
     from BrainGenLib.export import bids
 
-    _check(wanted[0], inputs, server)
+    check(wanted[0], inputs, server)
     bids.check_target(out, len(wanted))
     with Runner(as_json, server=server) as runner:
         for number, request in enumerate(wanted, 1):
@@ -167,7 +169,7 @@ def _to_dataset(
             emit({"result": {"subject": str(subject), "seed": request.seed, "files": files}}, str(subject), as_json)
 
 
-def _check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:
+def check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:
     """Say at once what is wrong, before a worker has loaded anything."""
     if missing := [str(path) for path in inputs.values() if not path.is_file()]:
         raise BadInput(f"There is no file {missing[0]}.")
@@ -176,12 +178,13 @@ def _check(request: requests.Request, inputs: Mapping[str, Path], server: str | 
         requests.check(request, bundles.find(request.bundle).metadata)
 
 
-def _named(**files: Path | None) -> dict[str, Path]:
+def named(**files: Path | None) -> dict[str, Path]:
     """Inputs under the names of their roles: what a file is called at home is nobody's business in the provenance."""
     return {f"{role}{_suffix(path)}": path for role, path in files.items() if path is not None}
 
 
-def _name_of(inputs: Mapping[str, Path], path: Path | None) -> str | None:
+def name_of(inputs: Mapping[str, Path], path: Path | None) -> str | None:
+    """Under which name :func:`named` has put a file; None for none."""
     return next((name for name, file in inputs.items() if file is path), None)
 
 

@@ -27,6 +27,9 @@ class Recipe(str, Enum):
     FOLDS = "folds"
     SOFT_TISSUE = "soft-tissue"
     RENDERER = "renderer"
+    IMAGE_AUTOENCODER = "image-autoencoder"
+    IMAGE_BROAD = "image-broad"
+    IMAGE_DIFFUSION = "image-diffusion"
 
 
 # Not imported at file scope: they need torch.
@@ -37,6 +40,7 @@ EXPORT = {
     Recipe.FOLDS: "BrainGenLib.training.folds",
     Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
+    Recipe.IMAGE_DIFFUSION: "BrainGenLib.training.image_export",
 }
 
 
@@ -80,10 +84,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder; its other networks stay.")],
 ) -> None:
-    """Write the networks of a run into a bundle; the label autoencoder goes with the label diffusion."""
+    """Write the networks of a run into a bundle; an autoencoder goes with its diffusion."""
     with guarded(as_json=False):
         if recipe not in EXPORT:
-            raise BadInput(
-                f"The {recipe.value} is written together with the label diffusion: export label-diffusion."
-            )
+            together = "label-diffusion" if recipe is Recipe.LABEL_AUTOENCODER else "image-diffusion"
+            raise BadInput(f"{recipe.value} is no network of a bundle by itself: export {together}.")
         importlib.import_module(EXPORT[recipe]).export(run, bundle)

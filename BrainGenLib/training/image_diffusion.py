@@ -311,6 +311,7 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
     common = np.bincount(latents.contrast[real]).argmax()
     means = z[torch.from_numpy(real & (latents.contrast == common))].mean((2, 3, 4))
     return {
+        "scans": len(material.scans),
         "millilitres": material.bank.maximum,
         "conditions": conditions,
         "ageing": ageing,

@@ -1,0 +1,72 @@
+"""``braingen counterfactual``: a scan, changed."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from BrainGenLib import requests
+from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
+from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
+from BrainGenLib.errors import BadInput
+
+_DEFAULTS = {name: field.default for name, field in requests.Counterfactual.model_fields.items()}
+
+
+def counterfactual(
+    *,
+    scan: Annotated[Path, typer.Argument(help="Scan of a contrast of the bundle, whole head or skull-stripped.")],
+    out: Out,
+    wanted: Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")],
+    known: Annotated[list[str], several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60 or wmh=0.4")],
+    contrast: Annotated[str | None, typer.Option(help="Of the scan.", show_default="recognised")] = None,
+    drift: Annotated[
+        str, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
+    ] = "0",
+    drift_step: Annotated[str, typer.Option(help="Drift per step too: none, literal, normalised.")] = "none",
+    strength: Annotated[float, typer.Option(help="Share of the noise to invert to, 0.1 to 1.")] = _DEFAULTS[
+        "strength"
+    ],
+    guidance: Annotated[float, typer.Option(help="1: to what is asked for; more: beyond. 0 to 10.")] = _DEFAULTS[
+        "guidance"
+    ],
+    steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
+    variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
+    seed: Seed = None,
+    bundle: Bundle = _DEFAULTS["bundle"],
+    device: Device = "auto",
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a scan would look like with other conditions, in its own grid, with what was changed."""
+    with guarded(as_json):
+        inputs = named(scan=scan)
+        request: dict[str, Any] = {
+            "verb": "counterfactual",
+            "bundle": bundle,
+            "device": device,
+            "seed": secrets.randbelow(2**32) if seed is None else seed,
+            "scan": name_of(inputs, scan),
+            "contrast": contrast,
+            "known": named_values(known, "--known"),
+            "wanted": named_values(wanted, "--set"),
+            "drift": drift if drift == "auto" else _number(drift),
+            "drift_step": drift_step,
+            "strength": strength,
+            "guidance": guidance,
+            "steps": steps,
+            "variants": variants,
+        }
+        parsed = requests.parse(request)
+        check(parsed, inputs, server)
+        to_dataset([parsed], inputs, out, server, as_json)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadInput(f"--drift {text!r} is not understood: write auto, or a number such as 0.5.") from error

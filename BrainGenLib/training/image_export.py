@@ -1,0 +1,159 @@
+"""A run of the image diffusion into the bundle ``brain-ldm``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from BrainGenLib import anatomy, bundles
+from BrainGenLib.methods.brain_ldm import PERSON
+from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
+from BrainGenLib.networks.image_diffusion import ImageDenoiser
+from BrainGenLib.training import image_autoencoder, image_diffusion
+from BrainGenLib.training.run import load_averaged
+from BrainGenLib.training.sources import CONTRASTS
+
+ENOUGH = {"anatomy": 7, "pathology": 7}
+"""Scans of a contrast that must show a condition for it to be offered there."""
+TITLES = {
+    "age": ("age", "years"),
+    "sex": ("sex (0 female, 1 male)", ""),
+    "ventricles": ("lateral ventricles", "mL in template space"),
+    "brain": ("brain without fluid", "mL in template space"),
+}
+CARD = """# brain-ldm
+
+Images of brains at 2 mm from contrast, age, sex, volumes and lesion loads: an autoencoder with a latent of 20×28×20
+cells of {latent} numbers, and a diffusion of that latent with a Gaussian model of each contrast built in.
+{parameters:.1f} M parameters; autoencoder {coder_steps}, diffusion {steps} training steps after {broad_steps} on
+painted images alone. It carries Latent Drifting (docs/latent-drifting.md) and counterfactuals of scans.
+
+**Data** (train split only): {scans} scans of IXI (CC BY-SA 3.0), ds002748 (CC0), NiChart demo (SBIA), cbica_wmh
+(amber), open_ms (CC BY) and glioma cases, varied; images painted over their label maps with transplanted lesions.
+Painted images taught it lesions and rare contrasts; a condition is offered for a contrast only if at least
+{enough} of its scans show it:
+
+{table}
+
+**Limits.** 2 mm: what is finer is lost, and short gyri are blurred. PDw and T1ce rest on a handful of scans, ages on
+T1w. Conditions go together as they do in these data: an older brain here is mostly one of another study. What it
+makes of a scan is what a model expects, not what would happen to a person. Not for diagnosis.
+"""
+
+
+def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
+    """Write the averaged networks of a run and the autoencoder beside it.
+
+    Raises:
+        FileNotFoundError: a run has no checkpoint yet.
+    """
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    facts = json.loads((run / "facts.json").read_text())
+    weights = state["modules"]["network"]
+    args = image_diffusion.arguments(len(weights["index"]), len(weights["half_index"]))
+    coder_run, broad_run = (run.parent / name for name in ("image-autoencoder", "image-broad"))
+    networks: dict[str, torch.nn.Module] = {
+        "autoencoder": load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run),
+        "diffusion": load_averaged(ImageDenoiser(**args), run),
+    }
+    conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
+    metadata = bundles.Metadata(
+        name="brain-ldm",
+        version="0.1.0",
+        title="Brain LDM",
+        description="Brain images at 2 mm from age, sex, volumes and loads; counterfactuals of scans.",
+        family="brain-ldm",
+        verbs=["generate", "counterfactual"],
+        conditions=conditions,
+        contrasts=list(CONTRASTS),
+        networks={
+            "autoencoder": bundles.Network(
+                target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=image_autoencoder.ARGS
+            ),
+            "diffusion": bundles.Network(
+                target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=json.loads(json.dumps(args))
+            ),
+        },
+        parameters={
+            "steps": image_diffusion.SAMPLED,
+            "skull_stripped": True,
+            "channel_spread": facts["channel_spread"],
+            "ageing": facts["ageing"],
+        },
+        training_data="Public brain MRI, train split; see docs/README.md.",
+        limits=[
+            "2 mm: fine detail is lost.",
+            "PDw and T1ce rest on a handful of scans.",
+            "SYNTHETIC: what a model expects, not what would happen; not for diagnosis.",
+        ],
+    )
+    card = CARD.format(
+        latent=image_autoencoder.ARGS["latent"],
+        parameters=sum(p.numel() for network in networks.values() for p in network.parameters()) / 1e6,
+        coder_steps=_steps(coder_run),
+        steps=state["step"],
+        broad_steps=_steps(broad_run),
+        scans=facts["scans"],
+        enough=ENOUGH["pathology"],
+        table=_table(facts, conditions),
+    )
+    licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+    return bundles.save(bundle_folder, metadata, networks, card, licence)
+
+
+def _steps(run: Path) -> int:
+    return int(torch.load(run / "state.pt", map_location="cpu", weights_only=True)["step"])
+
+
+def _condition(name: str, facts: dict[str, Any]) -> bundles.Condition | None:
+    """What the data support; None if they support it nowhere."""
+    kind = "anatomy" if name in PERSON else "pathology"
+    scans, quantiles = facts["conditions"][name]["scans"], facts["conditions"][name]["quantiles"]
+    able = [contrast for contrast in CONTRASTS if scans.get(contrast, 0) >= ENOUGH[kind]]
+    if not able:
+        return None
+    count = sum(scans[contrast] for contrast in able)
+    if kind == "anatomy":
+        label, unit = TITLES[name]
+        low, high = (0.0, 1.0) if name == "sex" else (quantiles[0], quantiles[-1])
+        return bundles.Condition(
+            name=name,
+            label=label,
+            kind=kind,
+            unit=unit,
+            minimum=round(low),
+            maximum=round(high),
+            default=round(quantiles[2]),
+            marks=[] if name == "sex" else quantiles[1:-1],
+            trained_on=f"{count} scans",
+            contrasts=able,
+        )
+    millilitres = facts["millilitres"][name]
+    return bundles.Condition(
+        name=name,
+        label=anatomy.lesions()[name].name,
+        kind=kind,
+        unit="load",
+        minimum=0,
+        maximum=1,
+        default=0,
+        marks=[min(value / millilitres, 1) for value in quantiles[1:-1]],
+        millilitres=millilitres,
+        trained_on=f"{count} scans, and painted images at all loads",
+        contrasts=able,
+    )
+
+
+def _table(facts: dict[str, Any], conditions: list[bundles.Condition]) -> str:
+    rows = ["| condition | " + " | ".join(CONTRASTS) + " |", "|---|" + "---|" * len(CONTRASTS)]
+    offered = {condition.name: condition.contrasts for condition in conditions}
+    for name, found in facts["conditions"].items():
+        cells = []
+        for contrast in CONTRASTS:
+            count = found["scans"].get(contrast, 0)
+            cells.append(f"**{count}**" if contrast in offered.get(name, []) else str(count))
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
