@@ -37,12 +37,14 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/case.py
   BrainGenLib/cli/__init__.py
   BrainGenLib/cli/browser.py
+  BrainGenLib/cli/changing.py
   BrainGenLib/cli/console.py
   BrainGenLib/cli/inventory.py
   BrainGenLib/cli/serving.py
   BrainGenLib/cli/showing.py
   BrainGenLib/cli/synthesis.py
   BrainGenLib/cli/training.py
+  BrainGenLib/counterfactuals.py
   BrainGenLib/devices.py
   BrainGenLib/diffusion/__init__.py
   BrainGenLib/diffusion/drift.py
@@ -72,6 +74,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/jobs.py
   BrainGenLib/lesions.py
   BrainGenLib/methods/__init__.py
+  BrainGenLib/methods/brain_ldm.py
   BrainGenLib/methods/brainspade.py
   BrainGenLib/methods/brainspade3d.py
   BrainGenLib/methods/folds.py
@@ -79,15 +82,20 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/intensity_model.py
   BrainGenLib/methods/label_cleaning.py
   BrainGenLib/methods/latent_diffusion.py
+  BrainGenLib/methods/latent_drifting.py
   BrainGenLib/methods/lesion_loads.py
   BrainGenLib/methods/maisi.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
   BrainGenLib/morphometry.py
   BrainGenLib/networks/__init__.py
+  BrainGenLib/networks/gaussian.py
+  BrainGenLib/networks/image_autoencoder.py
+  BrainGenLib/networks/image_diffusion.py
   BrainGenLib/networks/label_autoencoder.py
   BrainGenLib/networks/label_diffusion.py
   BrainGenLib/networks/label_unet.py
+  BrainGenLib/networks/noise_unet.py
   BrainGenLib/networks/soft_tissue.py
   BrainGenLib/networks/spade_renderer.py
   BrainGenLib/networks/style_encoder.py
@@ -104,6 +112,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py
+  BrainGenLib/scene/maps.py
   BrainGenLib/scene/screenshot.py
   BrainGenLib/scene/segmentation.py
   BrainGenLib/scene/showing.py
@@ -134,6 +143,11 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/field_diffusion.py
   BrainGenLib/training/folds.py
   BrainGenLib/training/harmonise.py
+  BrainGenLib/training/image_autoencoder.py
+  BrainGenLib/training/image_broad.py
+  BrainGenLib/training/image_diffusion.py
+  BrainGenLib/training/image_export.py
+  BrainGenLib/training/image_material.py
   BrainGenLib/training/label_augmentation.py
   BrainGenLib/training/label_autoencoder.py
   BrainGenLib/training/label_diffusion.py

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from BrainGenLib.case import Case
+from BrainGenLib.scene.maps import add_map
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.volumes import add_volume
 
 MARK = "SYNTHETIC"
-CASE, CONTRAST = "BrainGen.case", "BrainGen.contrast"
+CASE, CONTRAST, MAP = "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
 
 _OWNERS = {
     "vtkMRMLScalarVolumeNode": "Volumes",
@@ -31,11 +32,12 @@ class CaseNodes:
     provenance: Any
     measurements: Any | None
     folder: int
+    maps: dict[str, Any] = field(default_factory=dict)
 
     @property
     def present(self) -> list[Any]:
         """All nodes that there are."""
-        nodes = (*self.volumes.values(), self.segmentation, self.provenance, self.measurements)
+        nodes = (*self.volumes.values(), *self.maps.values(), self.segmentation, self.provenance, self.measurements)
         return [node for node in nodes if node is not None]
 
 
@@ -63,6 +65,11 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
         volume.SetAttribute(CONTRAST, contrast)
         _describe(volume, case, name)
         nodes.volumes[contrast] = volume
+        yield nodes
+    for kind, values in case.maps.items():
+        nodes.maps[kind] = add_map(scene, values, case.affine, f"{name} {kind}{mark}")
+        nodes.maps[kind].SetAttribute(MAP, kind)
+        _describe(nodes.maps[kind], case, name)
         yield nodes
     if case.labels is not None:
         reference = next(iter(nodes.volumes.values()), None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib.case import Case
-from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MARK, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.volumes import world_affine
 
@@ -42,6 +42,7 @@ def nodes_of(scene: Any, name: str) -> CaseNodes:
         first("vtkMRMLTextNode"),
         first("vtkMRMLTableNode"),
         hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes[0])),
+        {node.GetAttribute(MAP): node for node in nodes if node.GetAttribute(MAP)},
     )
 
 
@@ -109,6 +110,7 @@ def case_of(scene: Any, name: str) -> Case:
         world_affine(reference) if affine is None else affine,
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
         synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
+        maps={kind: np.array(slicer.util.arrayFromVolume(node).T, np.float32) for kind, node in nodes.maps.items()},
     )
 
 

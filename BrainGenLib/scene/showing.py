@@ -105,7 +105,11 @@ def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str |
         # A segmentation without an image lies over what is shown already.
         if image is not None and composite.GetLayoutName() in views:
             composite.SetBackgroundVolumeID(image.GetID())
-            composite.SetForegroundVolumeID(None)
+            # What was changed in a scan is added to it, in colour.
+            change = nodes.maps.get("difference")
+            composite.SetForegroundVolumeID(change.GetID() if change is not None else None)
+            composite.SetForegroundOpacity(1.0 if change is not None else 0.0)
+            composite.SetCompositing(composite.Add if change is not None else composite.Alpha)
             composite.SetLabelVolumeID(None)
 
 
