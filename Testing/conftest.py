@@ -35,13 +35,14 @@ def phantom_classes() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, phantom_classes: np.ndarray) -> Path:
-    """Folder with the bundles ``brainspade3d`` and ``segmenter``."""
+    """Folder with the bundles ``brainspade3d``, ``segmenter`` and ``brain-ldm``."""
     import torch
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("bundles")
     _save_brainspade3d(folder / "brainspade3d", phantom_classes)
     _save_segmenter(folder / "segmenter")
+    _save_brain_ldm(folder / "brain-ldm", phantom_classes)
     return folder
 
 
@@ -184,6 +185,97 @@ def _save_segmenter(folder: Path) -> None:
         parameters={"classes": classes},
     )
     save(folder, metadata, {"segmenter": LabelUNet(**arguments)}, "For tests.", "Apache-2.0")
+
+
+def phantom_image(classes: np.ndarray, white: float = 0.9, grey: float = 0.6, fluid: float = 0.2) -> np.ndarray:
+    """Float32 image of a class map in which three tissues have these intensities."""
+    table = np.zeros(len(anatomy.labels()), np.float32)
+    for tissue, value in (("wm", white), ("gm", grey), ("csf", fluid)):
+        table[anatomy.classes_of(tissue=tissue)] = value
+    return table[classes]
+
+
+def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
+    """One whose Gaussian model knows that ventricles darken with age in T1w, and brighten in T2w."""
+    import torch
+
+    from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON
+    from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder, cells_of
+    from BrainGenLib.networks.image_diffusion import ImageDenoiser
+
+    grid = [n // STRIDE for n in spaces.GRID_2MM.shape]
+    contrasts = {"T1w": (0.9, 0.6, 0.2), "T2w": (0.3, 0.5, 0.9)}
+    images = torch.stack([torch.from_numpy(phantom_image(classes, *values)) for values in contrasts.values()])[
+        :, None
+    ]
+    arguments = {
+        "autoencoder": {"latent": 2, "width": 4, "deep_width": 4, "place": 1},
+        "diffusion": {
+            "latent": 2,
+            "grid": grid,
+            "cells": int(np.prod(grid)),
+            "half_cells": int(np.prod(grid)) // 8,
+            "contrasts": len(contrasts),
+            "directions": len(PERSON) + 1,
+            "conditions": len(CONDITIONS),
+            "components": 1,
+            "unet_channels": [4, 4],
+        },
+    }
+    autoencoder, diffusion = ImageAutoencoder(**arguments["autoencoder"]), ImageDenoiser(**arguments["diffusion"])
+    autoencoder.start_from(cells_of(images))
+    with torch.no_grad():
+        codes = autoencoder.encode(images)
+    diffusion.mean.copy_(codes.flatten(2))
+    diffusion.spread.fill_(0.5)
+    diffusion.remainder.fill_(0.2)
+    diffusion.centre[: len(PERSON)] = torch.tensor([50.0, 0.5, np.log(30.0), np.log(1200.0)])
+    diffusion.scale[: len(PERSON)] = torch.tensor([20.0, 0.5, 0.5, 0.2])
+    ventricles = torch.from_numpy(np.isin(classes, anatomy.classes_of(name="lateral ventricle"))).float()
+    where = torch.nn.functional.avg_pool3d(ventricles[None, None], 2 * STRIDE).flatten()
+    for contrast, sign in enumerate((-1.0, 1.0)):
+        diffusion.modes[contrast, 0, 0] = sign * where
+    metadata = Metadata(
+        name="brain-ldm",
+        version="0.0.1",
+        title="Tiny brain LDM",
+        description="For tests.",
+        family="brain-ldm",
+        verbs=["generate", "counterfactual"],
+        contrasts=list(contrasts),
+        conditions=[
+            Condition(name="age", label="age", kind="anatomy", unit="years", minimum=20, maximum=90, default=50),
+            Condition(name="sex", label="sex", kind="anatomy", unit="", minimum=0, maximum=1, default=0),
+            _anatomy("ventricles", 1, 600),
+            _anatomy("brain", 100, 2400),
+            Condition(
+                name="wmh",
+                label="white matter hyperintensity",
+                kind="pathology",
+                unit="load",
+                minimum=0,
+                maximum=1,
+                default=0,
+                millilitres=50,
+                contrasts=["T2w"],
+            ),
+        ],
+        networks={
+            "autoencoder": Network(
+                target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=arguments["autoencoder"]
+            ),
+            "diffusion": Network(
+                target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=arguments["diffusion"]
+            ),
+        },
+        parameters={
+            "steps": 4,
+            "skull_stripped": True,
+            "channel_spread": [0.2, 0.1],
+            "ageing": {"ventricles": 0.01, "brain": -0.001},
+        },
+    )
+    save(folder, metadata, {"autoencoder": autoencoder, "diffusion": diffusion}, "For tests.", "Apache-2.0")
 
 
 @pytest.fixture

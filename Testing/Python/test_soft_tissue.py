@@ -164,7 +164,8 @@ def test_tissues_have_the_volumes_of_the_shares(network, probabilities):
     assert found == pytest.approx(shares[:, tissue].sum(1).tolist(), rel=0.02)
 
 
-def test_measuring_makes_it_the_gaussian_model_of_the_maps(brain):
+def test_measuring_makes_it_the_gaussian_model_of_the_maps(brain, monkeypatch):
+    monkeypatch.setattr(recipe, "MEASURED_BOXES", 4)
     network = TissueDenoiser(STRUCTURES, (4, 4))
     recipe.measure(network, [brain])
     assert network.signals[GREY].numpy() == pytest.approx(0.5, abs=0.02)

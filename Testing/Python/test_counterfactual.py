@@ -1,0 +1,210 @@
+"""Counterfactuals of a scan: what changes, what does not, and where it lies."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import phantom_image
+from typer.testing import CliRunner
+
+from BrainGenLib import anatomy, counterfactuals, spaces
+from BrainGenLib.bundles import Bundle
+from BrainGenLib.case import Case
+from BrainGenLib.cli import app
+from BrainGenLib.diffusion.drift import Drift
+from BrainGenLib.engine import Engine, stages
+from BrainGenLib.errors import BadInput
+from BrainGenLib.export import bids
+from BrainGenLib.methods import latent_drifting, segmentation
+from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.reporting import Silent
+from BrainGenLib.requests import Counterfactual, check
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    torch.set_num_threads(1)
+    return BrainLDM.from_bundle(Bundle(tiny_folder / "brain-ldm"), "cpu")
+
+
+@pytest.fixture
+def image(phantom_classes):
+    return torch.from_numpy(phantom_image(phantom_classes))[None, None]
+
+
+@pytest.fixture
+def ventricles(phantom_classes):
+    return np.isin(phantom_classes, anatomy.classes_of(name="lateral ventricle"))
+
+
+def change(own, wanted, drift=None, **others):
+    settings = {"strength": 0.75, "guidance": 1.0, "auto": False, "count": STEPS, "variants": 1, **others}
+    return latent_drifting.Change(own, wanted, drift=drift or Drift(), **settings)
+
+
+def edit(model, image, asked):
+    return latent_drifting.edit(model, image, "T1w", asked, torch.Generator().manual_seed(0), Silent())
+
+
+def test_nothing_changes_if_nothing_else_is_wanted(model, image):
+    found = edit(model, image, change({"age": 50.0}, {"age": 50.0}))
+    assert np.abs(found.change).max() < 1e-5
+    assert found.spread.max() == 0
+
+
+def test_older_darkens_ventricles_and_younger_brightens_them(model, image, ventricles):
+    older = edit(model, image, change({"age": 30.0}, {"age": 85.0})).change
+    younger = edit(model, image, change({"age": 85.0}, {"age": 30.0})).change
+    assert older[ventricles].mean() < -0.003 < 0.003 < younger[ventricles].mean()
+    assert abs(older[ventricles].mean()) > 2 * abs(older[~ventricles].mean())
+
+
+def test_guidance_and_strength_make_it_more(model, image, ventricles):
+    def darker(**settings):
+        return -edit(model, image, change({"age": 30.0}, {"age": 85.0}, **settings)).change[ventricles].mean()
+
+    # Little of it, for nothing is darker than 0.
+    assert darker(guidance=0.6) > 1.5 * darker(guidance=0.3) > 0
+    assert darker(guidance=0.3, strength=1.0) > 1.2 * darker(guidance=0.3, strength=0.5) > 0
+
+
+def test_drift_moves_the_brightness_its_own_way(model, image):
+    steps = model.steps(STEPS)
+    up, down = (
+        edit(model, image, change({}, {}, Drift(latent_drifting.raw_delta(model, units, Drift(), steps)))).change
+        for units in (2.0, -2.0)
+    )
+    assert up.mean() > 0.001
+    assert down.mean() < -0.001
+
+
+def test_auto_drift_goes_where_the_conditions_point(model, image):
+    older = edit(model, image, change({"age": 30.0}, {"age": 85.0}, auto=True))
+    assert len(older.delta) == model.latent_shape[0]
+    # Whatever the guided edit lacks to the expected mean of the first number, or has too much of it, is made up for.
+    clean = model.encode(image)
+    expected = model.expected_means({"age": 85.0}, "T1w") - model.expected_means({"age": 30.0}, "T1w")
+    reached = (model.encode(torch.from_numpy(older.before + older.change)[None, None]) - clean).mean((2, 3, 4))[0]
+    plain = edit(model, image, change({"age": 30.0}, {"age": 85.0}))
+    without = (model.encode(torch.from_numpy(plain.before + plain.change)[None, None]) - clean).mean((2, 3, 4))[0]
+    assert abs(reached[0] - expected[0]) < abs(without[0] - expected[0])
+
+
+def test_variants_tell_how_certain_a_change_is(model, image):
+    found = edit(model, image, change({"age": 30.0}, {"age": 85.0}, variants=3))
+    assert found.spread.max() > 0
+    assert np.isfinite(found.change).all()
+
+
+def test_small_changes_are_left_out_and_large_ones_kept():
+    noise = np.random.default_rng(0).normal(0, 0.005, (30, 30, 30)).astype(np.float32)
+    noise[10:20, 10:20, 10:20] -= 0.3
+    found = counterfactuals.noticed(noise, 2.0)
+    assert (found[:5] == 0).all()
+    assert np.array_equal(found[12:18, 12:18, 12:18], noise[12:18, 12:18, 12:18])
+
+
+def test_years_change_volumes_that_nobody_asked_for():
+    rates = {"ventricles": 0.02, "brain": -0.001}
+    found = counterfactuals.expected_volumes({"age": 40.0, "ventricles": 20.0}, {"age": 90.0}, rates)
+    assert found == {"ventricles": pytest.approx(20 * np.exp(1.0))}
+    assert counterfactuals.expected_volumes({"ventricles": 20.0}, {"age": 90.0}, rates) == {"ventricles": 20.0}
+    asked = counterfactuals.expected_volumes({"age": 40.0, "ventricles": 20.0}, {"ventricles": 9.0}, rates)
+    assert asked == {"ventricles": 9.0}
+
+
+@pytest.fixture
+def scan(tmp_path, phantom_classes):
+    """A T1w-like scan of the phantom in scanner units, with axes (P, S, R) and voxels of its own."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, 0, 2.2], [-2.0, 0, 0], [0, 2.0, 0]])
+    affine[:3, 3] = (-76, 88, -70)
+    shape = (100, 70, 70)
+    image = phantom_image(phantom_classes) * 800
+    array = spaces.resample(image, spaces.GRID_2MM.affine, shape, affine, order=1).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "scan.nii")
+    return tmp_path / "scan.nii"
+
+
+@pytest.fixture
+def quick(monkeypatch, phantom_classes):
+    """The phantom's own labels in place of the tiny segmenter's, which are nonsense."""
+    fine = phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    found = segmentation.Segmentation(fine, np.eye(4))
+    monkeypatch.setattr(segmentation, "segment", lambda *_: found)
+    monkeypatch.setattr(segmentation, "segment_in_template", lambda *_: fine)
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.stages, self.previews = [], []
+
+    def step(self, stage, step, of, message=""):
+        if stage not in self.stages:
+            self.stages.append(stage)
+
+    def preview(self, case, name):
+        self.previews.append((name, next(iter(case.images.values())).shape))
+
+
+def test_a_scan_is_changed_in_its_own_grid_and_units(scan, quick, tiny_bundles, tmp_path):
+    request = Counterfactual(
+        scan="scan.nii", known={"age": 30}, wanted={"age": 85}, steps=STEPS, seed=1, variants=2, guidance=6
+    )
+    recorder = Recorder()
+    case = Engine().run(request, tmp_path, recorder)
+    assert recorder.stages == stages(request)
+    assert recorder.previews == [("counterfactual", spaces.GRID_2MM.shape)]
+    before = np.asarray(nib.load(scan).dataobj)
+    after = case.images["T1w"]
+    assert case.measurements["contrast"] == "T1w"
+    assert after.shape == case.labels.shape == before.shape
+    assert np.allclose(case.affine, nib.load(scan).affine)
+    assert np.allclose(after - before, case.maps["difference"], atol=0.1)
+    # Fluid lies inside, where it darkens; most of the rest is untouched.
+    assert case.maps["difference"].min() < -20
+    assert case.measurements["similarity"]["unchanged"] > 0.5
+    assert case.measurements["wanted"]["ventricles"] > case.measurements["own"]["ventricles"]
+    assert case.maps["uncertainty"].max() > 0
+    assert case.synthetic
+    subject = bids.write_case(tmp_path / "out", case)
+    again = bids.read_case(subject)
+    assert np.allclose(again.images["T1w"], after)
+    assert set(again.maps) == {"difference", "uncertainty"}
+    case.save(tmp_path / "case")
+    assert np.allclose(Case.load(tmp_path / "case").maps["difference"], case.maps["difference"])
+
+
+def test_the_same_request_gives_the_same_bits(scan, quick, tiny_bundles, tmp_path):
+    request = Counterfactual(scan="scan.nii", wanted={"age": 85}, steps=STEPS, seed=1, drift="auto")
+    one, two = (Engine().run(request, tmp_path).images["T1w"] for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"wanted": {"mood": 1.0}}, "does not know the condition 'mood'"),
+        ({"wanted": {"age": 300.0}}, "outside the range"),
+        ({"wanted": {"age": 50.0}, "contrast": "CT"}, "does not know contrast 'CT'"),
+        ({"wanted": {"wmh": 0.0}, "contrast": "T1w"}, "too few T1w scans"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_sentence(tiny_folder, fields, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        check(Counterfactual(scan="scan.nii", **fields), Bundle(tiny_folder / "brain-ldm").metadata)
+
+
+def test_the_command_tells_what_is_wrong(tiny_bundles, scan, tmp_path):
+    runner = CliRunner()
+    for arguments, sentence in (
+        (["--set", "age"], "write NAME=VALUE"),
+        (["--set", "age=60", "--drift", "much"], "write auto, or a number"),
+        (["--set", "age=600"], "outside the range"),
+    ):
+        found = runner.invoke(app, ["counterfactual", str(scan), *arguments, "--out", str(tmp_path / "out")])
+        assert found.exit_code == 2
+        assert sentence in " ".join(found.stderr.split())
+    assert not (tmp_path / "out").exists()
