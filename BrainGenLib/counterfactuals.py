@@ -28,13 +28,13 @@ class Aligned:
     Attributes:
         scan: with axes in the order R, A, S.
         template_to_scan: 4×4, mm.
-        classes: uint8 on GRID_1MM.
+        brain: its mask on GRID_1MM.
         low, high: the scan's intensities that are 0 and 1 to a model.
     """
 
     scan: Volume
     template_to_scan: np.ndarray
-    classes: np.ndarray
+    brain: np.ndarray
     low: float
     high: float
 
@@ -42,9 +42,9 @@ class Aligned:
     def of(cls, scan: Volume, template_to_scan: np.ndarray, classes: np.ndarray) -> Aligned:
         """Measure the intensities as training data are: 1 is the 99.5th percentile of the brain."""
         image = spaces.to_grid(scan.data, scan.affine, spaces.GRID_1MM, template_to_scan=template_to_scan)
-        low = float(scan.data.min())
-        high = float(np.percentile(image[morphometry.brain_mask(classes)], 99.5))
-        return cls(scan, template_to_scan, classes, low, max(high, low + 1e-6))
+        brain, low = morphometry.brain_mask(classes), float(scan.data.min())
+        high = float(np.percentile(image[brain], 99.5))
+        return cls(scan, template_to_scan, brain, low, max(high, low + 1e-6))
 
     def image(self) -> np.ndarray:
         """The brain on GRID_1MM, float32 in [0, 1], as models know images."""
@@ -52,7 +52,7 @@ class Aligned:
             self.scan.data, self.scan.affine, spaces.GRID_1MM, template_to_scan=self.template_to_scan
         )
         scaled = np.clip((image - self.low) / (self.high - self.low), 0, 1)
-        return np.where(morphometry.brain_mask(self.classes), scaled, 0).astype(np.float32)
+        return np.where(self.brain, scaled, 0).astype(np.float32)
 
 
 def halved(image: np.ndarray) -> np.ndarray:

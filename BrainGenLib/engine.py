@@ -257,8 +257,7 @@ def _counterfactual(work: _Work) -> Case:
     report = work.stage("segmentation of it")
     report.step("", 0, 1)
     fine_after = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
-    brain = morphometry.brain_mask(found.classes)
-    classes = segmentation.segment_in_template(segmenter, np.where(brain, fine_after, aligned.low))
+    classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine_after, aligned.low))
     labels = segmentation.to_scan(classes, found.template_to_scan, given.data.shape, given.affine)
     before = segmentation.to_scan(found.classes, found.template_to_scan, given.data.shape, given.affine)
 

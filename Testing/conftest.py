@@ -271,6 +271,7 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
         parameters={
             "steps": 4,
             "skull_stripped": True,
+            "contrasts": list(contrasts),
             "channel_spread": [0.2, 0.1],
             "ageing": {"ventricles": 0.01, "brain": -0.001},
         },

@@ -98,7 +98,7 @@ class BrainLDM(ImageModel):
         assert isinstance(diffusion, ImageDenoiser)
         numbers = bundle.metadata.parameters
         spread = torch.tensor(numbers["channel_spread"], device=device)
-        return cls(autoencoder, diffusion, bundle.metadata.contrasts, spread, numbers["ageing"], device)
+        return cls(autoencoder, diffusion, numbers["contrasts"], spread, numbers["ageing"], device)
 
     def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
         """What is asked for; pathologies that are not are absent from the brain, all else is left to the model."""

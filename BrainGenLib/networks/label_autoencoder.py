@@ -95,7 +95,7 @@ class LabelAutoencoder(nn.Module):
         atlas_columns: cells that the atlas keeps, one for all others included; None for all cells.
     """
 
-    column: torch.Tensor
+    own: torch.Tensor
 
     def __init__(
         self,
@@ -124,8 +124,10 @@ class LabelAutoencoder(nn.Module):
         cells = half[0] * half[1] * half[2]
         columns = atlas_columns or cells
         self.atlas = nn.Parameter(torch.zeros(atlas_rank, columns))
-        # The column of each cell; always-background cells share column 0.
-        self.register_buffer("column", torch.arange(cells, dtype=torch.int32) % columns)
+        # One bit for each cell: 1 has the next column of its own; always-background cells share column 0.
+        own = torch.zeros(-(-cells // 8) * 8, dtype=torch.uint8)
+        own[1:columns] = 1
+        self.register_buffer("own", _packed(own))
         self.typical = nn.Parameter(torch.zeros(1, self.latent_channels, *quarter))
         self.position = nn.Parameter(0.1 * torch.randn(1, position_channels, *quarter))
         self.expand = nn.Conv3d(anatomy_latent, LATENT_STRIDE**3 * groups, 1, bias=False)
@@ -167,13 +169,13 @@ class LabelAutoencoder(nn.Module):
         kept = background.argsort()[: self.atlas.shape[1] - 1].sort().values
         others = torch.ones(len(background), dtype=torch.bool)
         others[kept] = False
-        column = torch.zeros(len(background), dtype=torch.int32)
-        column[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
+        own = torch.zeros(8 * len(self.own), dtype=torch.uint8)
+        own[kept] = 1
         table = torch.cat([table[:, others].mean(1, keepdim=True), table[:, kept]], 1)
         # Scaled so that the table has unit variance: it is also an input of the decoder.
         scale = table.std(1, keepdim=True)
         with torch.no_grad():
-            self.column.copy_(column)
+            self.own.copy_(_packed(own))
             self.atlas.copy_(table / scale)
             self.atlas_head.weight.copy_((basis * scale.T)[:, :, None, None, None])
             self.atlas_head.bias.copy_(mean[:, 0])  # type: ignore[union-attr]
@@ -217,9 +219,8 @@ class LabelAutoencoder(nn.Module):
     def decode(self, z: torch.Tensor, corner: Sequence[int] = (0, 0, 0)) -> Logits:
         """Logits on the 2 mm grid of a latent (N, C, …); ``corner`` is the latent's first cell in the whole grid."""
         position = _box(self.position, corner, z.shape[2:]).expand(len(z), -1, -1, -1, -1)
-        column = self.column.view(1, 1, *self.atlas_grid)
-        column = _box(column, [2 * c for c in corner], [2 * n for n in z.shape[2:]])[0, 0]
-        atlas = self.atlas[:, column.long()].expand(len(z), -1, -1, -1, -1)
+        column = _box(self._columns(), [2 * c for c in corner], [2 * n for n in z.shape[2:]])[0, 0]
+        atlas = self.atlas[:, column].expand(len(z), -1, -1, -1, -1)
         z = z - _box(self.typical, corner, z.shape[2:])
         x = self.deep(self.enter(torch.cat([z, position], 1)))
         x = pixelshuffle(self.up(F.silu(x)), 3, 2)
@@ -229,6 +230,19 @@ class LabelAutoencoder(nn.Module):
         tissue = pixelshuffle(self.expand(z[:, : self.anatomy_latent]), 3, LATENT_STRIDE)
         amount = F.interpolate(self.lesion_gain(z[:, self.anatomy_latent :]), anatomy.shape[2:], mode="trilinear")
         return Logits(anatomy + self.ungroup(tissue), torch.cat([none, lesion + amount], 1))
+
+    def _columns(self) -> torch.Tensor:
+        """The column of the atlas for every cell (1, 1, …)."""
+        places = torch.arange(7, -1, -1, device=self.own.device)
+        bits = (self.own.long()[:, None] >> places & 1).flatten()
+        count = self.atlas_grid[0] * self.atlas_grid[1] * self.atlas_grid[2]
+        return (bits.cumsum(0) * bits)[:count].view(1, 1, *self.atlas_grid)
+
+
+def _packed(bits: torch.Tensor) -> torch.Tensor:
+    """Eight numbers that are 0 or 1 in each byte, the first in its highest bit."""
+    weights = 2 ** torch.arange(7, -1, -1)
+    return (bits.long().view(-1, 8) * weights).sum(1).to(torch.uint8)
 
 
 def _box(table: torch.Tensor, corner: Sequence[int], size: Sequence[int]) -> torch.Tensor:

@@ -35,6 +35,7 @@ SMALL = 1e-4
 """Weight of the squared code: ½·code² is the divergence from a standard normal, up to a constant."""
 SPECTRAL = 10.0
 WATCHED = 6
+WATCH_EVERY = 500
 
 
 def train(
@@ -86,7 +87,7 @@ def train(
         optimizer.step()
         run.update_averages()
         run.log(every=100, l1=error.detach(), gradient=detail.detach())
-        if (step + 1) % 500 == 0:
+        if (step + 1) % WATCH_EVERY == 0:
             run.record(**look(cast(ImageAutoencoder, run.average("network")), held_out, run, where))
 
 

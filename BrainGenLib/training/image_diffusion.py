@@ -42,6 +42,8 @@ DROPOUT = 0.15
 SMOOTH = (*PERSON, "painted")
 """Conditions that the Gaussian model knows."""
 COMPONENTS = 4
+UNET = (32, 32, 48)
+WATCH_EVERY = 1000
 LEFT = 0.1
 """Share of the variance outside of the modes that the Gaussian model draws independently in each cell; see REMAINDER
 in :mod:`BrainGenLib.training.label_diffusion`."""
@@ -131,7 +133,7 @@ def train(
         optimizer.step()
         run.update_averages()
         run.log(error=per_case.mean().detach(), loss=loss.detach())
-        if (step + 1) % 1000 == 0:
+        if (step + 1) % WATCH_EVERY == 0:
             run.record(**watch.look(coder, cast(ImageDenoiser, run.average("network")), run, where))
 
 
@@ -213,6 +215,7 @@ def arguments(cells: int, half_cells: int) -> dict[str, Any]:
         "directions": len(SMOOTH),
         "conditions": len(CONDITIONS),
         "components": COMPONENTS,
+        "unet_channels": UNET,
     }
 
 
@@ -224,22 +227,24 @@ def fit(denoiser: ImageDenoiser, latents: Latents) -> tuple[torch.Tensor, torch.
     """
     conditions, known = torch.from_numpy(latents.conditions), torch.from_numpy(latents.known)
     for i in range(len(PERSON)):
-        told = conditions[known[:, i] > 0, i]
-        denoiser.centre[i], denoiser.scale[i] = told.mean(), told.std()
+        values = conditions[known[:, i] > 0, i]
+        if len(values) > 1:
+            denoiser.centre[i], denoiser.scale[i] = values.mean(), values.std().clamp_min(1e-3)
     standard = denoiser.standard(conditions) * known
     contrast = torch.from_numpy(latents.contrast)
     real = torch.from_numpy(~latents.painted)
     code = torch.from_numpy(latents.z).flatten(2)[..., denoiser.index.long()].float()
-    for c in range(len(CONTRASTS)):
+    present = contrast.unique().tolist()
+    for c in present:
         own = contrast == c
         # The mean of scans; painted images differ from it by a direction of their own.
         denoiser.mean[c] = code[own & real if (own & real).any() else own].mean(0)
     about = torch.zeros(denoiser.spread.shape)
-    for c in range(len(CONTRASTS)):
+    for c in present:
         about += (code[contrast == c] - denoiser.mean[c]).square().sum(0)
     denoiser.spread.copy_((about / len(code)).sqrt().clamp_min(0.02))
     z = denoiser.standardise(torch.from_numpy(latents.z).float(), contrast)
-    for c in range(len(CONTRASTS)):
+    for c in present:
         fit_modes(denoiser, c, z[contrast == c], standard[contrast == c, : len(SMOOTH)])
     return z, standard
 
@@ -312,6 +317,7 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
     means = z[torch.from_numpy(real & (latents.contrast == common))].mean((2, 3, 4))
     return {
         "scans": len(material.scans),
+        "contrasts": sorted({scan.contrast for scan in material.scans}),
         "millilitres": material.bank.maximum,
         "conditions": conditions,
         "ageing": ageing,

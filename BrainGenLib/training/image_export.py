@@ -68,7 +68,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         family="brain-ldm",
         verbs=["generate", "counterfactual"],
         conditions=conditions,
-        contrasts=list(CONTRASTS),
+        contrasts=[contrast for contrast in CONTRASTS if contrast in facts["contrasts"]],
         networks={
             "autoencoder": bundles.Network(
                 target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=image_autoencoder.ARGS
@@ -80,6 +80,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         parameters={
             "steps": image_diffusion.SAMPLED,
             "skull_stripped": True,
+            "contrasts": list(CONTRASTS),
             "channel_spread": facts["channel_spread"],
             "ageing": facts["ageing"],
         },
