@@ -14,7 +14,11 @@ import torch
 
 
 class Step(NamedTuple):
-    """One point of a trajectory: the time that the network is told, and the two coefficients there."""
+    """One point of a trajectory: the time that the network is told, and the two coefficients there.
+
+    The time is an ``int`` where networks are trained at whole times, and may index a table; a ``float`` in rectified
+    flow.
+    """
 
     time: float
     alpha: float
