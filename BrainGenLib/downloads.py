@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import requests
-
 from BrainGenLib.errors import BadInput
 
 _BLOCK = 2**20  # bytes
@@ -25,6 +23,9 @@ def download(url: str, target: Path, progress: Progress) -> None:
         BadInput: no connection, a refusal, a web page where a file should be, or no space; what is there is kept for
             the next try.
     """
+    # Not at file scope: most commands need no HTTP.
+    import requests
+
     host = urlsplit(url).netloc
     by_hand = f"Try again, or get {url} in another way and give the file with --from."
     part = target.with_name(f"{target.name}.part")

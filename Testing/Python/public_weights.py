@@ -12,19 +12,20 @@ from BrainGenLib import public_bundles
 from BrainGenLib.bundles import file_digest
 from BrainGenLib.public_bundles import PublicBundle
 
-# The least that the real arguments allow with 32 groups in a norm, and with them the same keys of the weights.
+# Few channels give the same keys of the weights. In norms of the U-Nets several channels share a group: alone, a
+# channel would lose what it is told of time and class.
 SMALL: dict[str, dict[str, dict[str, Any]]] = {
     "ukb-brain-ldm": {
         "autoencoder": {"channels": [32, 32, 32, 32]},
-        "diffusion": {"channels": [32, 64, 64], "num_head_channels": [0, 64, 64]},
+        "diffusion": {"channels": [32, 64, 64], "num_head_channels": [0, 64, 64], "norm_num_groups": 8},
     },
     "brats-ldm": {
         "autoencoder": {"channels": [32, 32, 32]},
-        "diffusion": {"channels": [32, 32, 64], "num_head_channels": [0, 32, 64]},
+        "diffusion": {"channels": [32, 32, 64], "num_head_channels": [0, 32, 64], "norm_num_groups": 8},
     },
     "nv-generate-mr-brain": {
-        "autoencoder": {"num_channels": [32, 32, 32]},
-        "diffusion": {"num_channels": [32, 32, 32, 32]},
+        "autoencoder": {"num_channels": [32, 32, 32], "num_splits": 2},
+        "diffusion": {"num_channels": [32, 32, 32, 32], "norm_num_groups": 8},
     },
 }
 LATENT = [4, 8, 4]
@@ -35,7 +36,7 @@ def small(name: str) -> PublicBundle:
     entry = public_bundles.find(name)
     for network, arguments in SMALL[name].items():
         entry.metadata.networks[network].args |= arguments
-    entry.metadata.parameters["latent_shape"][1:] = [8, 8, 8] if name.startswith("nv") else LATENT
+    entry.metadata.parameters["latent_shape"][1:] = [16, 8, 8] if name.startswith("nv") else LATENT
     for file in entry.files.values():
         file.megabytes = 1.0
     return entry

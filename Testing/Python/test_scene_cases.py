@@ -8,6 +8,8 @@ import slicer
 from BrainGenLib import anatomy
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
+from BrainGenLib.export.bids import read_case
+from BrainGenLib.export.write import write
 from BrainGenLib.inputs import read_scan, read_segmentation
 from BrainGenLib.scene import cases
 from BrainGenLib.scene.bootstrap import headless
@@ -87,6 +89,21 @@ def test_a_case_comes_back_as_it_was_edited(stage, two):
     assert np.array_equal(edited.images["FLAIR"], original.images["FLAIR"])
     assert edited.synthetic
     assert edited.provenance == original.provenance
+
+
+def test_an_image_alone_comes_back_and_can_be_exported(stage, tmp_path):
+    case = case_with(2)
+    del case.images["FLAIR"]
+    case.provenance = {"request": {"verb": "generate", "bundle": "toy", "seed": 1, "contrasts": ["T1w"]}}
+    add_case(stage.scene, Case(case.images, None, case.affine, provenance=case.provenance), "head")
+    back = cases.case_of(stage.scene, "head")
+    assert back.labels is None
+    assert np.array_equal(back.images["T1w"], case.images["T1w"])
+    back.save(tmp_path / "head")
+    write(tmp_path / "out", [tmp_path / "head"])
+    again = read_case(tmp_path / "out" / "sub-0001")
+    assert again.labels is None
+    assert np.allclose(again.images["T1w"], case.images["T1w"], atol=1e-4)
 
 
 def test_a_segmentation_alone_comes_back_too(stage):

@@ -58,10 +58,10 @@ class EngineLogic:
         return self._known[self._typed.data.bundle]
 
     def bundles_that(self, verb: str) -> list[Choice]:
-        """Those that know a verb."""
+        """Those that know a verb; the first, which is chosen at the start, makes labels if any does."""
         return [
             Choice(f"{metadata.title} {metadata.version}", name)
-            for name, metadata in self._known.items()
+            for name, metadata in sorted(self._known.items(), key=lambda item: item[1].family)
             if verb in metadata.verbs
         ]
 
