@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from BrainGenLib.bundles import Bundle, Condition
+from BrainGenLib.diffusion.samplers import epsilon_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser, Schedule, Step
 from BrainGenLib.methods.image_model import ImageModel
 
@@ -63,17 +64,15 @@ class LatentDiffusion(ImageModel):
         shares = [(conditions[one.name] - one.minimum) / (one.maximum - one.minimum) for one in self.conditions]
         vector = torch.tensor([[shares]], device=self.device) if shares else None
 
-        def denoise(x: torch.Tensor, step: Step) -> torch.Tensor:
-            times = torch.full((len(x),), step.time, device=x.device, dtype=torch.long)
+        def noise(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             context, given = None, x
             if vector is not None:
                 context = vector.expand(len(x), -1, -1)
                 planes = context.transpose(1, 2)[..., None, None].expand(-1, -1, *x.shape[2:])
                 given = torch.cat([x, planes], 1)
-            noise = self.unet(given, timesteps=times, context=context)
-            return (x - step.sigma * noise) / step.alpha
+            return self.unet(given, timesteps=times, context=context)
 
-        return denoise
+        return epsilon_denoiser(noise)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", enabled=z.is_cuda):

@@ -14,8 +14,8 @@ import torch
 
 from BrainGenLib import spaces
 from BrainGenLib.bundles import Bundle
-from BrainGenLib.diffusion import rectified_flow
-from BrainGenLib.diffusion.samplers import Callback, nothing
+from BrainGenLib.diffusion import rectified_flow, schedules
+from BrainGenLib.diffusion.samplers import Callback, Network, flow_denoiser, nothing
 from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.methods.image_model import ImageModel
 
@@ -61,12 +61,13 @@ class Maisi(ImageModel):
         )
 
     def steps(self, count: int) -> list[Step]:
-        return rectified_flow.steps(count, math.prod(self.latent_shape[1:]))
+        # MONAI's timestep_transform: the larger the latent, the more steps lie near the noise.
+        return schedules.rectified_flow(count, shift=(math.prod(self.latent_shape[1:]) / 32**3) ** (1 / 3))
 
     def denoiser(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> Denoiser:
-        return rectified_flow.flow_denoiser(self.velocity(conditions, contrast, guidance))
+        return flow_denoiser(self.velocity(conditions, contrast, guidance))
 
-    def velocity(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> rectified_flow.Velocity:
+    def velocity(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> Network:
         """The flow for conditions; guided as by :func:`BrainGenLib.diffusion.guidance.classifier_free`, in one
         batch."""
         label = self.class_labels[contrast][round(conditions["skull_stripped"])]

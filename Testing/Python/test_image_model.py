@@ -11,8 +11,9 @@ from public_weights import published, small
 
 from BrainGenLib import bundles
 from BrainGenLib.case import Case
-from BrainGenLib.diffusion import rectified_flow
-from BrainGenLib.diffusion.samplers import sample_ddim, sample_dpmpp_2m
+from BrainGenLib.diffusion import rectified_flow, schedules
+from BrainGenLib.diffusion.drift import Drift, per_step, started
+from BrainGenLib.diffusion.samplers import flow_denoiser, sample_ddim, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import CLEAN
 from BrainGenLib.engine import Engine, stages
 from BrainGenLib.errors import BadInput
@@ -120,14 +121,15 @@ def test_latents_are_decoded_without_a_scale_unless_the_bundle_has_one(folder, b
 @torch.inference_mode()
 @pytest.mark.parametrize("sampler", [sample_ddim, sample_dpmpp_2m])
 def test_latent_drifting_acts_on_public_models(brain, flow, sampler):
-    """δ in the noise that sampling starts from; without it nothing changes."""
+    """δ in the noise that sampling starts from, or at each update; without it nothing changes."""
     for model, conditions in ((brain, PERSON), (flow, {"skull_stripped": 0.0})):
         denoiser, steps = model.denoiser(conditions, "T1w", 2.0), model.steps(3)
         plain = sampler(denoiser, noise(model), steps)
-        assert torch.equal(sampler(denoiser, noise(model) + 0.0, steps), plain)
-        drifted = sampler(denoiser, noise(model) + 0.05, steps)
-        assert torch.isfinite(drifted).all()
-        assert (drifted - plain).abs().mean() > 1e-3
+        for drift in (Drift(0.0, step="normalised"), Drift(0.05), Drift(0.05, start=False, step="normalised")):
+            start, after_update = started(noise(model), drift), per_step(drift, steps)
+            drifted = sampler(denoiser, start, steps, after_update=after_update)
+            assert torch.isfinite(drifted).all()
+            assert torch.equal(drifted, plain) == (drift.delta == 0)
 
 
 # -- rectified flow --------------------------------------------------------------------------------------------------
@@ -165,12 +167,12 @@ def test_the_flow_in_monai_compatibility_has_the_bits_of_nv_generate(flow):
 @pytest.mark.parametrize(("count", "excess"), [(30, 0.010), (300, 0.094)])
 def test_only_the_exact_flow_arrives_where_it_should(count, excess):
     """Along a constant v from ε one arrives at ε + v, whatever the number of steps."""
-    positions, start = 64 * 64 * 32, torch.zeros(1, 1, 64, 64, 32)
+    start = torch.zeros(1, 1, 64, 64, 32)
 
     def velocity(x, times):
         return torch.ones_like(x)
 
-    exact = sample_ddim(rectified_flow.flow_denoiser(velocity), start, rectified_flow.steps(count, positions))
+    exact = sample_ddim(flow_denoiser(velocity), start, schedules.rectified_flow(count, shift=4 ** (1 / 3)))
     assert exact.mean() == pytest.approx(1, abs=1e-5)
     arguments = {"use_discrete_timesteps": False, "use_timestep_transform": True}
     monai = rectified_flow.sample_as_monai(velocity, start, count, arguments)
@@ -180,7 +182,7 @@ def test_only_the_exact_flow_arrives_where_it_should(count, excess):
 def test_the_steps_of_the_flow_are_those_of_monai_before_rounding():
     scheduler = RFlowScheduler(use_discrete_timesteps=False, use_timestep_transform=True)
     scheduler.set_timesteps(30, input_img_size_numel=64 * 64 * 32)
-    *steps, last = rectified_flow.steps(30, 64 * 64 * 32)
+    *steps, last = schedules.rectified_flow(30, shift=4 ** (1 / 3))
     assert [step.time for step in steps] == pytest.approx(scheduler.timesteps.tolist(), rel=1e-3)
     assert all(step.alpha + step.sigma == pytest.approx(1) for step in steps)
     assert last == CLEAN
