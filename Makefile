@@ -10,7 +10,7 @@ demo: $(VENV)/ready  ## two cases, T1w and FLAIR with their segmentations, and a
 	$(BIN)/braingen scene out/sub-0001 --out out/sub-0001.mrb --screenshot out/sub-0001.png
 
 test: check  ## everything that must be green
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready  ## lint, format, types, and what PythonQt refuses
 	$(BIN)/ruff check .

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from BrainGenLib import morphometry, spaces
+from BrainGenLib import anatomy, morphometry, spaces
 from BrainGenLib.inputs import Volume
 
 NOTICED = (0.015, 0.05)
 """Changes below the first, as a share of the brightest tissue, are left out, those above the second taken whole."""
 SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
+SHELL = 6
+"""How far around a lesion its surroundings are looked at, mm."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,25 @@ class Aligned:
         return np.where(self.brain, scaled, 0).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class TemplateChange:
+    """What to change, in template space.
+
+    Attributes:
+        values: to be added to the image, 1 is its brightest tissue; on ``grid``.
+        classes_before, classes: uint8 on GRID_1MM; None if the changed scan is to be segmented.
+        spread: standard deviation of ``values`` between variants, if there are any.
+        measurements: what is to be told of it.
+    """
+
+    values: np.ndarray
+    grid: spaces.Grid
+    classes_before: np.ndarray
+    classes: np.ndarray | None
+    spread: np.ndarray | None
+    measurements: dict[str, Any]
+
+
 def halved(image: np.ndarray) -> np.ndarray:
     """A volume on GRID_1MM, on GRID_2MM: means over what its voxels cover."""
     r, a, s = spaces.GRID_2MM.shape
@@ -66,6 +87,37 @@ def noticed(change: np.ndarray, spacing: float) -> np.ndarray:
     size = np.sqrt(ndimage.gaussian_filter(change**2, SURROUNDINGS / spacing))
     weight = np.clip((size - NOTICED[0]) / (NOTICED[1] - NOTICED[0]), 0, 1)
     return (change * weight * weight * (3 - 2 * weight)).astype(np.float32)
+
+
+def rendered_change(
+    image: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> np.ndarray:
+    """What to add to a scan whose lesions are to be others, from pictures of both label maps (all on GRID_1MM).
+
+    Where a lesion comes, it is the difference of the pictures. Where one goes, the picture without it takes the
+    scan's place, at the brightness of its surroundings: what the scan's lesion looks like, no picture knows.
+
+    Args:
+        image: the scan in [0, 1].
+        drawn, redrawn: pictures of ``before`` and ``after`` in its style.
+        before, after: class maps.
+    """
+    kinds = anatomy.classes_of(kind="lesion")
+    had, has = np.isin(before, kinds), np.isin(after, kinds)
+    comes, goes = has & (before != after), had & ~has
+    plain = (before > 0) & ~ndimage.binary_dilation(had | has, iterations=2)
+    slope, offset = np.polyfit(redrawn[plain], image[plain], 1)
+    fitted = slope * redrawn + offset
+    change = np.where(comes, slope * (redrawn - drawn), 0)
+    if goes.any():
+        shell = plain & ndimage.binary_dilation(goes, iterations=SHELL)
+        weight = ndimage.gaussian_filter(shell.astype(np.float32), SHELL / 2)
+        error = ndimage.gaussian_filter(np.where(shell, image - fitted, 0), SHELL / 2)
+        local = np.where(weight > 1e-3, error / np.maximum(weight, 1e-3), 0)
+        wide = ndimage.binary_dilation(goes) & ~has & (before > 0)
+        change = np.where(wide, fitted + local - image, change)
+    # A border of half a voxel's width, as partial volume makes it.
+    return ndimage.gaussian_filter(change, 0.6).astype(np.float32)
 
 
 def to_scan(change: np.ndarray, grid: spaces.Grid, aligned: Aligned) -> np.ndarray:

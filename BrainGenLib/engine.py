@@ -17,14 +17,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from BrainGenLib import anatomy, bundles, counterfactuals, devices, morphometry, provenance, requests, spaces
+from BrainGenLib import anatomy, bundles, counterfactuals, devices, lesions, morphometry, provenance, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.counterfactuals import Aligned
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.inputs import Volume, read_scan, read_segmentation, without_holes
-from BrainGenLib.methods import brainspade, brainspade3d, image_model, latent_drifting, segmentation, soft_tissue
+from BrainGenLib.methods import (
+    brainspade,
+    brainspade3d,
+    image_model,
+    label_edit,
+    latent_drifting,
+    segmentation,
+    soft_tissue,
+)
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
@@ -48,6 +56,9 @@ def stages(request: Request) -> list[str]:
     """
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
+    if isinstance(request, Counterfactual) and request.route == "labels":
+        drawn = "tissue", f"rendering {request.contrast}" if request.contrast else "rendering"
+        return ["loading", "segmentation", "counterfactual", *drawn]
     if isinstance(request, Counterfactual):
         return ["loading", "segmentation", "counterfactual", "segmentation of it"]
     if bundles.find(request.bundle).metadata.family:
@@ -237,49 +248,111 @@ def _counterfactual(work: _Work) -> Case:
     except ValueError as error:
         raise BadInput(f"{Path(request.scan).name} cannot be changed: {error}") from error
     aligned = Aligned.of(scan, found.template_to_scan, found.classes)
-    fine = aligned.image()
-    image = torch.from_numpy(counterfactuals.halved(fine))[None, None].to(work.device)
-    contrast = request.contrast or model.contrast_of(model.encode(image))
-    asked = _change(request, bundle, model, contrast, found.classes)
-    edited = latent_drifting.edit(
-        model,
-        image,
-        contrast,
-        asked,
-        torch.Generator().manual_seed(request.seed),
-        work.stage("counterfactual"),
-    )
-    change = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
-    after_2mm = np.clip(counterfactuals.halved(fine) + change, 0, 1)
-    work.report.preview(Case({contrast: after_2mm}, None, spaces.GRID_2MM.affine), "counterfactual")
-    difference = counterfactuals.to_scan(change, spaces.GRID_2MM, aligned)
+    image = aligned.image()
+    latent = model.encode(torch.from_numpy(counterfactuals.halved(image))[None, None].to(work.device))
+    contrast = request.contrast or model.contrast_of(latent, bundle.metadata.contrasts)
+    change = (_relabelled if request.route == "labels" else _diffused)(work, model, aligned, image, found, contrast)
+    difference = counterfactuals.to_scan(change.values, change.grid, aligned)
     after = np.clip(scan.data + difference, aligned.low, None)
-    report = work.stage("segmentation of it")
-    report.step("", 0, 1)
-    fine_after = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
-    classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine_after, aligned.low))
-    labels = segmentation.to_scan(classes, found.template_to_scan, given.data.shape, given.affine)
-    before = segmentation.to_scan(found.classes, found.template_to_scan, given.data.shape, given.affine)
+    classes = change.classes
+    if classes is None:
+        report = work.stage("segmentation of it")
+        report.step("", 0, 1)
+        fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
+        classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, aligned.low))
 
     def back(volume: np.ndarray) -> np.ndarray:
         """From axes R, A, S to those of the file."""
         return _on_grid_of(given, Volume(volume, scan.affine), 1)
 
-    case = Case({contrast: back(after)}, anatomy.to_values(labels), given.affine)
+    def labels_of(template: np.ndarray) -> np.ndarray:
+        return segmentation.to_scan(template, found.template_to_scan, given.data.shape, given.affine)
+
+    case = Case({contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
     case.maps = {"difference": back(after - scan.data)}
-    if request.variants > 1:
-        case.maps["uncertainty"] = back(counterfactuals.to_scan(edited.spread, spaces.GRID_2MM, aligned))
+    if change.spread is not None:
+        case.maps["uncertainty"] = back(counterfactuals.to_scan(change.spread, change.grid, aligned))
     voxel_mm3 = abs(float(np.linalg.det(given.affine[:3, :3])))
     case.measurements = {
         "contrast": contrast,
-        "own": dict(asked.own),
-        "wanted": dict(asked.wanted),
-        "drift": list(edited.delta),
-        "volumes_before_ml": morphometry.volumes_ml(before, voxel_mm3),
+        **change.measurements,
+        "volumes_before_ml": morphometry.volumes_ml(labels_of(change.classes_before), voxel_mm3),
         "similarity": counterfactuals.similarity(scan.data, after),
         "template_to_scan": found.template_to_scan.tolist(),
     }
     return case
+
+
+def _diffused(
+    work: _Work,
+    model: BrainLDM,
+    aligned: Aligned,
+    image: np.ndarray,
+    found: segmentation.Segmentation,
+    contrast: str,
+) -> counterfactuals.TemplateChange:
+    """What the image diffusion changes."""
+    coarse = counterfactuals.halved(image)
+    asked = _change(work.request, work.used[0], model, contrast, found.classes)
+    edited = latent_drifting.edit(
+        model,
+        torch.from_numpy(coarse)[None, None].to(work.device),
+        contrast,
+        asked,
+        torch.Generator().manual_seed(work.request.seed),
+        work.stage("counterfactual"),
+    )
+    change = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
+    preview = Case({contrast: np.clip(coarse + change, 0, 1)}, None, spaces.GRID_2MM.affine)
+    work.report.preview(preview, "counterfactual")
+    return counterfactuals.TemplateChange(
+        change,
+        spaces.GRID_2MM,
+        found.classes,
+        None,
+        edited.spread if asked.variants > 1 else None,
+        {"own": dict(asked.own), "wanted": dict(asked.wanted), "drift": list(edited.delta)},
+    )
+
+
+def _relabelled(
+    work: _Work,
+    model: BrainLDM,
+    aligned: Aligned,
+    image: np.ndarray,
+    found: segmentation.Segmentation,
+    contrast: str,
+) -> counterfactuals.TemplateChange:
+    """What the renderer draws where labels of lesions change."""
+    request: Counterfactual = work.request
+    bundle = work.bundle(request.renderer)
+    requests.check_relabelling(request, bundle.metadata)
+    renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
+    if contrast not in renderer.contrasts:
+        raise BadInput(f"Bundle {bundle.name} does not know contrast {contrast!r}; ask for the route diffusion.")
+    before = found.classes
+    if request.segmentation is not None:
+        painted = read_segmentation(work.inputs / request.segmentation)
+        there = spaces.to_grid(
+            painted.data,
+            painted.affine,
+            spaces.GRID_1MM,
+            template_to_scan=found.template_to_scan,
+            order="label",
+        )
+        before = np.where(there > 0, there, before).astype(np.uint8)
+    report = work.stage("counterfactual")
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("places", index, 2 * brainspade3d.STEPS)
+
+    wanted = {name: load * labels.millilitres[name] for name, load in request.wanted.items()}
+    after = label_edit.with_loads(before, wanted, labels, request.seed, progress)
+    style = brainspade.encode_style(renderer, image)
+    tissue = _tissue(work, renderer, lesions.split_lesions(before)[0])
+    drawn, redrawn = (_image(work, renderer, classes, tissue, contrast, style) for classes in (before, after))
+    change = counterfactuals.rendered_change(image, drawn, redrawn, before, after)
+    return counterfactuals.TemplateChange(change, spaces.GRID_1MM, before, after, None, {"wanted": request.wanted})
 
 
 def _change(

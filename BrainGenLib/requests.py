@@ -84,6 +84,9 @@ class Counterfactual(_Request):
     ``auto``: what still lacks to the mean that the model expects of what is wanted. ``strength`` is the share of the
     noise that the scan is inverted to: 1 leaves nothing of it but its noise. ``variants`` of other noise tell how
     certain the change is.
+
+    The route ``labels`` changes lesions alone, exactly: in the scan's label map, drawn by the renderer of the bundle
+    ``renderer`` in the scan's own style. ``segmentation`` says where its lesions are, if somebody painted them.
     """
 
     verb: Literal["counterfactual"] = "counterfactual"
@@ -98,6 +101,9 @@ class Counterfactual(_Request):
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int = Field(default=20, ge=2, le=1000)
     variants: int = Field(default=1, ge=1, le=16)
+    route: Literal["diffusion", "labels"] = "diffusion"
+    renderer: str = "brainspade3d"
+    segmentation: str | None = None
 
 
 Request = Annotated[Generate | Render | Segment | Counterfactual, Field(discriminator="verb")]
@@ -131,8 +137,10 @@ def inputs_of(request: Request) -> list[str]:
             names = [request.style]
         case Render():
             names = [request.segmentation, request.style]
-        case Segment() | Counterfactual():
+        case Segment():
             names = [request.scan]
+        case Counterfactual():
+            names = [request.scan, request.segmentation]
     return [name for name in names if name is not None]
 
 
@@ -192,6 +200,16 @@ def check_offered(names: Iterable[str], bundle: Metadata, contrast: str) -> None
             )
 
 
+def check_relabelling(request: Counterfactual, renderer: Metadata) -> None:
+    """Check a counterfactual by labels against the bundle that renders it.
+
+    Raises:
+        BadInput: something else than lesions is to change, or a load is out of range.
+    """
+    known = {condition.name: condition for condition in renderer.conditions if condition.kind == "pathology"}
+    _check_values("pathology", request.wanted, known, renderer.name)
+
+
 def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
     if request.contrast is not None and request.contrast not in bundle.contrasts:
         raise BadInput(
@@ -199,6 +217,9 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
             f"{', '.join(bundle.contrasts)}."
         )
     known = {condition.name: condition for condition in bundle.conditions}
+    if request.route == "labels":
+        # Loads are those of the renderer's bundle, which is asked for them when it is opened.
+        return
     for values in (request.known, request.wanted):
         _check_values("condition", values, known, bundle.name)
     if request.contrast is not None:

@@ -35,6 +35,12 @@ def counterfactual(
     ],
     steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
     variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
+    route: Annotated[
+        str, typer.Option(help="diffusion, or labels: lesions alone, exactly, drawn by the renderer.")
+    ] = "diffusion",
+    segmentation: Annotated[
+        Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen), for the route labels.")
+    ] = None,
     seed: Seed = None,
     bundle: Bundle = _DEFAULTS["bundle"],
     device: Device = "auto",
@@ -43,7 +49,7 @@ def counterfactual(
 ) -> None:
     """Show what a scan would look like with other conditions, in its own grid, with what was changed."""
     with guarded(as_json):
-        inputs = named(scan=scan)
+        inputs = named(scan=scan, segmentation=segmentation)
         request: dict[str, Any] = {
             "verb": "counterfactual",
             "bundle": bundle,
@@ -59,6 +65,8 @@ def counterfactual(
             "guidance": guidance,
             "steps": steps,
             "variants": variants,
+            "route": route,
+            "segmentation": name_of(inputs, segmentation),
         }
         parsed = requests.parse(request)
         check(parsed, inputs, server)

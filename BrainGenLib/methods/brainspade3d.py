@@ -27,12 +27,12 @@ from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.guidance import classifier_free
-from BrainGenLib.diffusion.samplers import sample_dpmpp_2m, velocity_denoiser
+from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
 from BrainGenLib.methods import folds, label_cleaning, soft_tissue
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
-from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
+from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder, Logits
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
 from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
 from BrainGenLib.reporting import Reporter
@@ -141,18 +141,25 @@ class LabelSample:
             best[fine][better] = value[better]
             out[fine][better] = index
         classes = out.numpy()
-        for pathology, (odds, near) in self.placed.items():
+        for pathology, placed in self.placed.items():
             lesion = anatomy.lesions()[pathology].index
-            (box,) = ndimage.find_objects(near.astype(np.uint8))
-            fine = tuple(slice(2 * part.start, 2 * part.stop) for part in box)
-            fine_odds = upsample(torch.from_numpy(odds[box])).numpy()
-            may = near[box].repeat(2, 0).repeat(2, 1).repeat(2, 2)
-            may &= np.isin(classes[fine], affected_classes(pathology))
-            # As many voxels as the volume at 2 mm, the likeliest first.
-            count = min(8 * int((self.classes_2mm == lesion).sum()), int(may.sum()))
-            if count:
-                classes[fine][may & (fine_odds >= np.partition(fine_odds[may], -count)[-count])] = lesion
+            # As many voxels as the volume at 2 mm.
+            refine_lesion(classes, pathology, placed, 8 * int((self.classes_2mm == lesion).sum()))
         return classes
+
+
+def refine_lesion(classes: np.ndarray, pathology: str, placed: Placed, count: int) -> None:
+    """Write a placed pathology into a class map on GRID_1MM: the ``count`` likeliest voxels of what it affects."""
+    odds, near = placed
+    (box,) = ndimage.find_objects(near.astype(np.uint8))
+    fine = tuple(slice(2 * part.start, 2 * part.stop) for part in box)
+    fine_odds = upsample(torch.from_numpy(odds[box])).numpy()
+    may = near[box].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    may &= np.isin(classes[fine], affected_classes(pathology))
+    count = min(count, int(may.sum()))
+    if count:
+        chosen = may & (fine_odds >= np.partition(fine_odds[may], -count)[-count])
+        classes[fine][chosen] = anatomy.lesions()[pathology].index
 
 
 def upsample(volume: torch.Tensor) -> torch.Tensor:
@@ -228,6 +235,34 @@ def conditional_denoiser(
 
 
 @torch.inference_mode()
+def draw_logits(
+    model: LabelModel,
+    loads: dict[str, float],
+    volumes: dict[str, float],
+    regions: dict[str, np.ndarray],
+    guidance: float,
+    count: int,
+    generator: torch.Generator,
+    progress: Callback,
+) -> Logits:
+    """What the decoder says of structures and lesions on GRID_2MM, before loads are made exact.
+
+    Args:
+        loads: pathology to load, absent is 0.
+        volumes: of the anatomy conditions, mL.
+        regions: pathology to bool map of GRID_2MM: where it may lie.
+        guidance, count: weight of the conditions, steps of the sampler.
+        progress: told of each step.
+    """
+    allowed = np.stack([regions[name] for name in PATHOLOGIES])
+    denoiser = conditional_denoiser(model, loads, volumes, allowed, guidance)
+    shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
+    noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
+    z = sample_dpmpp_2m(denoiser, noise, schedules.cosine().trailing(count), progress)
+    return model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
+
+
+@torch.inference_mode()
 def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
     """Draw a label map; the same request gives the same map. The anatomy before folds are drawn is a preview; for a
     draft it is all.
@@ -241,10 +276,6 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     loads = {name: float(request.pathologies.get(name, 0.0)) for name in model.millilitres}
     volumes = draw_anatomy(model, request.anatomy, generator)
     regions = {name: region(request.locations.get(name, Location())) for name in PATHOLOGIES}
-    denoiser = conditional_denoiser(
-        model, loads, volumes, np.stack([regions[name] for name in PATHOLOGIES]), request.guidance
-    )
-
     count = request.steps or STEPS
     stages = count + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
 
@@ -257,12 +288,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("tissue", count + 1 + folds.STEPS + index, stages)
 
-    steps = schedules.cosine().trailing(count)
-    shape = (1, model.autoencoder.latent_channels, *model.denoiser.grid)
-    noise = torch.randn(shape, generator=generator).to(model.device) * model.denoiser.inside
-    z = sample_dpmpp_2m(denoiser, noise, steps, progress)
-    report.step("decoding", count, stages)
-    logits = model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
+    logits = draw_logits(model, loads, volumes, regions, request.guidance, count, generator, progress)
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     tissue = torch.zeros(GRID_2MM.shape)
     if model.detail is not None and not request.draft:

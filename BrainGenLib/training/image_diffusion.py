@@ -34,7 +34,7 @@ PAINTED = {"gpu": 6000, "cpu": 800}
 BATCH = {"gpu": 32, "cpu": 4}
 STEPS = {"gpu": 30_000, "cpu": 4000}
 DECAY = {"gpu": 0.999, "cpu": 0.998}
-RATE = 5e-4
+RATE = 2e-3
 PIECE = 50
 REAL = 0.75
 """Share of scans in a batch, unless all is painted."""

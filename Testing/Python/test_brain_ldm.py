@@ -92,7 +92,8 @@ def test_latents_decode_without_their_contrast(model, phantom_classes):
         z = model.encode(image)
         linear = model.autoencoder.linear_decode(model.autoencoder.linear_code(image))
         assert torch.allclose(model.decode(z), linear, atol=1e-3)
-        assert model.contrast_of(z) == contrast
+        assert model.contrast_of(z, ["T1w", "T2w"]) == contrast
+        assert model.contrast_of(z, ["T2w"]) == "T2w"
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import phantom_image
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from BrainGenLib import anatomy, counterfactuals, spaces
@@ -208,3 +209,56 @@ def test_the_command_tells_what_is_wrong(tiny_bundles, scan, tmp_path):
         assert found.exit_code == 2
         assert sentence in " ".join(found.stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def lesion_scan(tmp_path, phantom_classes):
+    """A T2w-like scan of the phantom with a bright lesion, and its labels, both at 1 mm in template space."""
+    classes = phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    wmh = anatomy.lesions()["wmh"].index
+    white = np.isin(classes, anatomy.classes_of(tissue="wm"))
+    deepest = np.unravel_index(ndimage.distance_transform_edt(white).argmax(), white.shape)
+    distance = np.linalg.norm(np.indices(white.shape) - np.reshape(deepest, (3, 1, 1, 1)), axis=0)
+    where = white & (distance < 6)
+    image = phantom_image(classes, 0.3, 0.5, 0.9) * 800
+    image[where] = 700
+    classes = np.where(where, wmh, classes).astype(np.uint8)
+    for name, array in (("scan", image.astype(np.float32)), ("labels", anatomy.to_values(classes))):
+        nib.save(nib.Nifti1Image(array, spaces.GRID_1MM.affine), tmp_path / f"{name}.nii")
+    return where
+
+
+def test_an_erased_lesion_takes_the_look_of_its_surroundings(lesion_scan, quick, tiny_bundles, tmp_path, few_steps):
+    assert lesion_scan.sum() > 300
+    request = Counterfactual(
+        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T1w", route="labels", seed=1
+    )
+    case = Engine().run(request, tmp_path)
+    before = np.asarray(nib.load(tmp_path / "scan.nii").dataobj)
+    after = case.images["T1w"]
+    core = ndimage.binary_erosion(lesion_scan, iterations=2)
+    assert abs(after[core].mean() - 0.3 * 800) < 60
+    far = ~ndimage.binary_dilation(lesion_scan, iterations=6)
+    assert np.array_equal(after[far], before[far])
+    assert case.measurements["volumes_before_ml"]["white matter hyperintensity"] == pytest.approx(
+        lesion_scan.sum() / 1000
+    )
+    assert not np.isin(case.labels, [anatomy.lesions()["wmh"].value]).any()
+
+
+def test_a_lesion_comes_at_the_asked_load_beside_what_is_there(lesion_scan, quick, tiny_bundles, tmp_path, few_steps):
+    request = Counterfactual(
+        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0.3}, contrast="T1w", route="labels", seed=1
+    )
+    case = Engine().run(request, tmp_path)
+    lesion = case.labels == anatomy.lesions()["wmh"].value
+    assert lesion.sum() / 1000 == pytest.approx(0.3 * 50, rel=0.1)
+    assert lesion[lesion_scan].all()
+    far = ~ndimage.binary_dilation(lesion, iterations=6)
+    assert np.abs(case.maps["difference"][far]).max() == 0
+
+
+def test_only_lesions_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):
+    request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, contrast="T1w", route="labels")
+    with pytest.raises(BadInput, match="does not know the pathology 'age'"):
+        Engine().run(request, tmp_path)
