@@ -23,10 +23,10 @@ class GenerateSection:
         self._node = None
         self._metadata = None
         self._button = RunButton(ui.generateButton, logic, self.run, attempt, showState)
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(DEBOUNCE_MS)
-        self._timer.connect("timeout()", self.onLive)
+        self.liveTimer = qt.QTimer()
+        self.liveTimer.setSingleShot(True)
+        self.liveTimer.setInterval(DEBOUNCE_MS)
+        self.liveTimer.connect("timeout()", self.onLive)
         ui.newSeedButton.connect("clicked(bool)", self.onNewSeed)
 
     def update(self, node, metadata) -> None:
@@ -37,7 +37,7 @@ class GenerateSection:
 
     def close(self) -> None:
         """No more drafts."""
-        self._timer.stop()
+        self.liveTimer.stop()
 
     def run(self) -> None:
         node = self._node
@@ -68,7 +68,7 @@ class GenerateSection:
     def choicesChanged(self) -> None:
         """A draft follows when the user pauses, where drafts are wanted."""
         if self._node.live:
-            self._timer.start()
+            self.liveTimer.start()
 
     def onLive(self) -> None:
         if self._metadata is None or (self._logic.running and not self._logic.drafting):

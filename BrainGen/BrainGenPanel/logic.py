@@ -338,9 +338,10 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         name = self._arriving = self._nextName(update.request.verb) if final else PREVIEW
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
+            yield
             if self._looked or len(nodes.present) == 1:
                 showing.show(slicer.mrmlScene, nodes, point)
-            yield
+                yield
         scan = slicer.mrmlScene.GetNodeByID(self._scanID) if self._scanID else None
         if scan is not None:
             nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)

@@ -48,12 +48,9 @@ def work(job: Job) -> None:
             return
         job.append(Event(time=time.time(), stage="labels", step=step, of=STEPS, seconds_left=STEPS - step))
         if step == 2:
-            # Not by save, which would make a folder anew that somebody removed.
-            (job.folder / "previews").mkdir()
             cube(request.seed).save(job.folder / "previews" / "labels")
             job.append(Event(time=time.time(), stage="preview", preview="previews/labels"))
         time.sleep(STEP_SECONDS)
-    (job.folder / "result.part").mkdir()
     cube(request.seed).save(job.folder / "result.part")
     os.replace(job.folder / "result.part", job.folder / "result")
 

@@ -20,7 +20,7 @@ def panel(host, module):
     """The panel with an empty scene, ready."""
     panel = host.open(module)
     host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
-    host.process_events(0.1)
+    finish(host, panel)
     yield panel
     panel.logic.abandon()
     host.wait_until(lambda: not panel.logic.running, PATIENCE)
@@ -156,7 +156,7 @@ def test_live_sliders_show_drafts_and_the_newest_counts(host, panel):
     host.wait_until(lambda: panel.logic.drafting, PATIENCE)
     assert panel.ui.generateButton.text == "Generate"
     choose(panel, wmh=0.6)
-    host.process_events(0.4)
+    host.wait_until(lambda: not panel.generateSection.liveTimer.active, PATIENCE)
     finish(host, panel)
     assert cases.case_names(slicer.mrmlScene) == ["preview"]
     assert listed(panel) == []

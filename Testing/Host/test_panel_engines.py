@@ -88,14 +88,16 @@ def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, senten
     host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
 
 
-def leftovers():
-    """What is in the temporary folder, and the processes that this one has started."""
-    folders = {path.name for path in Path(tempfile.gettempdir()).glob("braingen-*")}
-    return folders | {process.pid for process in psutil.Process().children(recursive=True)}
+def children():
+    return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
-def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles, tmp_path):
-    before = leftovers()
+def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles, tmp_path, monkeypatch):
+    # A folder of its own: other tests run at the same time.
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = children()
     module = host.load_module(MODULE)
     panel = host.open(module)
     host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
@@ -103,10 +105,13 @@ def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bund
     panel.ui.countSpinBox.setValue(100)
     panel.ui.generateButton.click()
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
-    add_case(slicer.mrmlScene, cube(1), "sub-0001")
-    panel.logic.export(["sub-0001"], str(tmp_path / "out"))
-    host.wait_until(lambda: not panel.logic._export.copying, PATIENCE)
+    add_case(slicer.mrmlScene, cube(1), "mine")
+    panel.logic.export(["mine"], str(tmp_path / "out"))
+    # Session, log of its worker, export; and the processes of both: else nothing would be shown below.
+    host.wait_until(lambda: len(children() - before) == 2, PATIENCE)
+    assert len(list(temporary.iterdir())) == 3
     host.close(module)
     assert not panel.logic.exporting
-    assert leftovers() <= before
+    assert list(temporary.iterdir()) == []
+    assert children() <= before
     assert host.errors == []
