@@ -81,6 +81,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/image_model.py
   BrainGenLib/methods/intensity_model.py
   BrainGenLib/methods/label_cleaning.py
+  BrainGenLib/methods/label_edit.py
   BrainGenLib/methods/latent_diffusion.py
   BrainGenLib/methods/latent_drifting.py
   BrainGenLib/methods/lesion_loads.py

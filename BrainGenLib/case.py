@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -42,13 +43,19 @@ class Case:
 
     def save(self, folder: Path) -> None:
         """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s)."""
+        for _file in self.saving(folder):
+            pass
+
+    def saving(self, folder: Path) -> Iterator[Path]:
+        """As :meth:`save`, but pausing after each file, which it names."""
         folder.mkdir(parents=True, exist_ok=True)
-        for contrast, volume in self.images.items():
-            nib.save(nib.Nifti1Image(volume.astype(np.float32), self.affine), folder / f"{contrast}.nii")
-        for name, volume in self.maps.items():
-            nib.save(nib.Nifti1Image(volume.astype(np.float32), self.affine), folder / f"map-{name}.nii")
+        arrays = {contrast: volume.astype(np.float32, copy=False) for contrast, volume in self.images.items()}
+        arrays |= {f"map-{name}": volume.astype(np.float32, copy=False) for name, volume in self.maps.items()}
         if self.labels is not None:
-            nib.save(nib.Nifti1Image(self.labels.astype(np.uint16), self.affine), folder / "labels.nii")
+            arrays["labels"] = self.labels.astype(np.uint16, copy=False)
+        for name, array in arrays.items():
+            nib.save(nib.Nifti1Image(array, self.affine), folder / f"{name}.nii")
+            yield folder / f"{name}.nii"
         (folder / "case.json").write_text(
             json.dumps(
                 {
@@ -64,8 +71,9 @@ class Case:
             ),
             "utf-8",
         )
+        yield folder / "case.json"
         if self.template is not None:
-            self.template.save(folder / "template")
+            yield from self.template.saving(folder / "template")
 
     @classmethod
     def load(cls, folder: Path) -> Case:

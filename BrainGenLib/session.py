@@ -98,7 +98,8 @@ class Session:
             return None
         job, request = self._jobs[0]
         number = self._of - len(self._jobs) + 1
-        if not job.folder.is_dir():
+        # Not the folder: a worker that was saving something has made it anew.
+        if not (job.folder / "request.json").is_file():
             self._jobs.clear()
             gone = Failure(
                 code="failed", message="The folder of the job was removed while it ran.", advice="Try again."

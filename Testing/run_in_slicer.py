@@ -59,9 +59,9 @@ def run() -> None:
     slicer.util.selectModule("BrainGen")
     panel = slicer.modules.BrainGenWidget
     waitUntil(lambda: panel.ui.generateButton.enabled, "the engine answers")
-    check(len(panel._rows) > 0, "sliders are made from the bundle")
+    check(len(panel.controls.rows) > 0, "sliders are made from the bundle")
 
-    row = next(row for row in panel._rows if row.isPathology)
+    row = next(row for row in panel.controls.rows if row.isPathology)
     row.slider.setValue(0.3)
     heartbeat = Heartbeat()
     panel.ui.generateButton.click()

@@ -14,9 +14,9 @@ PATIENCE = 120.0
 host = start()
 module = host.load_module(ROOT / "BrainGen" / "BrainGen.py")
 panel = host.open(module)
-host.wait_until(lambda: panel.metadata is not None, PATIENCE)
-panel._rows[0].slider.setValue(0.3)
-for box in list(panel._contrastBoxes.values())[:3:2]:
+host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
+panel.controls.rows[0].slider.setValue(0.3)
+for box in list(panel.controls.contrastBoxes.values())[:3:2]:
     box.setChecked(True)
 panel.ui.renderSection.setCollapsed(False)
 panel.ui.segmentSection.setCollapsed(False)

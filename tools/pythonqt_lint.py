@@ -4,7 +4,7 @@
 
 Prints one line ``file:line: rule: sentence`` for each finding and ends with status 1 if there is one. What a name
 holds is told from its assignments in the same file: ``qt.QTimer()``, ``ctk.ctkSliderWidget()``, and everything below
-``self.ui`` is a widget.
+``ui``, ``self.ui`` or ``self._ui`` is a widget.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _is_qt(node: ast.AST | None) -> bool:
 
 def _is_widget(node: ast.AST, widgets: set[str]) -> bool:
     text = ast.unparse(node)
-    in_ui = isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "ui"
+    in_ui = isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] in ("ui", "_ui")
     made = isinstance(node, ast.Call) and _is_qt(node.func)
     return in_ui or made or text in widgets
 

@@ -1,11 +1,13 @@
 """Cases of the scene as a BIDS dataset, written by a process: compressing takes seconds."""
 
+import logging
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
 
 
 class Export:
@@ -20,8 +22,13 @@ class Export:
         self._names = list(names)
         self._folder = folder
         self._temporary = Path(tempfile.mkdtemp(prefix="braingen-export-"))
-        self._case = None
         self._process = None
+        self._copying = self._copy()
+
+    @property
+    def copying(self) -> bool:
+        """Whether cases are still being copied out of the scene; then a process writes the dataset."""
+        return self._process is None
 
     def step(self):
         """Go on.
@@ -31,35 +38,26 @@ class Export:
         """
         from BrainGenLib import processes
         from BrainGenLib.errors import BadInput
-        from BrainGenLib.scene import cases
 
         try:
-            if self._case is not None:
-                name, case = self._case
-                case.save(self._temporary / name)
-                self._case = None
-                return None
-            if self._names:
-                name = self._names.pop(0)
-                self._case = name, cases.case_of(slicer.mrmlScene, name)
-                return None
             if self._process is None:
+                for _array in self._copying:
+                    return None
                 self._process = processes.start(
                     "BrainGenLib.export.write",
                     [self._folder, str(self._temporary)],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                 )
-        except (BadInput, KeyError, OSError) as error:
+        except (BadInput, OSError) as error:
             return self._end(False, str(error))
+        except Exception as error:
+            logging.exception("BrainGen: the cases could not be exported")
+            return self._end(False, _("The cases could not be exported: {e}.").format(e=error))
         if self._process.poll() is None:
             return None
         said = self._process.stdout.read().decode(errors="replace").strip()
         return self._end(self._process.returncode == 0, said)
-
-    def _end(self, done: bool, said: str):
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        return done, said
 
     def stop(self) -> None:
         """Leave off; subjects that are complete stay."""
@@ -67,3 +65,20 @@ class Export:
             self._process.kill()
             self._process.wait()
         self._end(False, "")
+
+    def _copy(self):
+        """Copy the cases to the temporary folder, pausing after each array."""
+        from BrainGenLib.errors import BadInput
+        from BrainGenLib.scene import cases
+
+        for name in self._names:
+            if name not in cases.case_names(slicer.mrmlScene):
+                raise BadInput(_("{name} is no longer in the scene.").format(name=name))
+            for case in cases.reading(slicer.mrmlScene, name):  # noqa: B007
+                yield
+            yield from case.saving(self._temporary / name)
+
+    def _end(self, done: bool, said: str):
+        self._copying.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        return done, said

@@ -18,7 +18,7 @@ from BrainGenPanel.engine import EngineSettings
 from BrainGenPanel.parameters import BrainGenParameterNode
 
 POLL_MS = 200
-# Between two nodes that are added, the application draws and answers.
+# Between two nodes that are added or copied, the application draws and answers.
 BREATH_MS = 10
 PREVIEW = "preview"
 # Cases are called after what made them.
@@ -48,6 +48,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         self.onExported = None
         self._session = None
         self._adding = None
+        self._arriving = None
         self._update = None
         self._export = None
         self._exported = None
@@ -140,7 +141,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     @property
     def drafting(self) -> bool:
-        """Whether what runs is a draft, which a click on Generate may replace."""
+        """Whether what runs is a draft, which the next request may replace."""
         return self.running and self._drafting
 
     def cancel(self) -> None:
@@ -150,21 +151,33 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     def abandon(self) -> None:
         """Cancel, and let nothing more of it into the scene: it is being closed."""
-        if self._session is not None:
-            from BrainGenLib.scene import cases
+        if self._session is None:
+            return
+        from BrainGenLib.scene import cases
 
-            cases.release_all(slicer.mrmlScene)
-        self.cancel()
-        self._adding = None
-        self._discard = True
+        cases.release_all(slicer.mrmlScene)
+        if not self.running:
+            return
+        self._fail("cancelled", _("Cancelled: the scene was closed."))
+        self._session.cancel()
+        self._adding, self._arriving, self._discard = None, None, True
+        if not self.running:
+            self._tell(replace(self._update, failure=self._failure))
 
     def close(self) -> None:
-        """End the worker; the next request starts another one, of the engine that is chosen then."""
-        self._timer.stop()
+        """End the worker; the next request starts another one, of the engine that is chosen then.
+
+        A run ends without its case. An export goes on: it needs no engine.
+        """
+        if self.running:
+            self._fail("cancelled", _("Cancelled: the engine was closed."))
+            self._removeUnfinished()
         self._adding = None
         if self._session is not None:
             self._session.close()
             self._session = None
+        if self._export is None:
+            self._timer.stop()
 
     # ---- cases of the scene
 
@@ -204,7 +217,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         from BrainGenPanel.exporting import Export
 
         self._export = Export(names, folder)
-        self._timer.start()
+        self._timer.start(BREATH_MS)
         if waitForCompletion:
             self._wait(lambda: self._export is None)
             done, said = self._exported
@@ -213,7 +226,14 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     @property
     def exporting(self) -> bool:
+        """Whether cases are on their way to disk."""
         return self._export is not None
+
+    def stopExport(self) -> None:
+        """Leave off exporting; subjects that are complete stay."""
+        if self._export is not None:
+            self._export.stop()
+            self._endExport(False, _("The export was stopped."))
 
     # ---- the running job
 
@@ -236,7 +256,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         draft = getattr(requests[0], "draft", False)
         # Between two drafts the views stay where the user has put them.
         self._looked = draft and self._drafting
-        self._drafting, self._discard, self._adding = draft, False, None
+        self._drafting, self._discard, self._adding, self._arriving = draft, False, None, None
         self._made, self._failure = [], None
         self._scanID = nodes["scan"].GetID() if "scan" in nodes else None
         self._timer.start(POLL_MS)
@@ -259,20 +279,25 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
             self._look()
         if self._export is not None:
             self._exportNext()
-        if not self.running and self._export is None:
+        if self._adding is not None or (self._export is not None and self._export.copying):
+            self._timer.setInterval(BREATH_MS)
+        elif self.running or self._export is not None:
+            self._timer.setInterval(POLL_MS)
+        else:
             self._timer.stop()
 
     def _look(self) -> None:
         update = self._session.poll()
         if self._discard:
+            if not self.running:
+                self._tell(replace(update, preview=None, result=None, failure=self._failure))
             return
         if update.failure is not None:
             self._failure = update.failure
-            self._removePreview()
+            self._removeUnfinished()
         folder = update.result or update.preview
         if folder is not None:
             self._adding, self._update = self._insert(folder, update), update
-            self._timer.setInterval(BREATH_MS)
         else:
             self._tell(update)
 
@@ -284,15 +309,17 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         except StopIteration:
             pass
         except Exception as error:
-            from BrainGenLib.jobs import Failure
-
             logging.exception("BrainGen: the case could not be put into the scene")
-            self._failure = Failure(code="failed", message=_("The case could not be shown: {e}.").format(e=error))
+            self._fail("failed", _("The case could not be shown: {e}.").format(e=error))
             self._session.cancel()
-            self._removePreview()
+            self._removeUnfinished()
         self._adding = None
-        self._timer.setInterval(POLL_MS)
         self._tell(replace(self._update, failure=self._failure))
+
+    def _fail(self, code: str, message: str) -> None:
+        from BrainGenLib.jobs import Failure
+
+        self._failure = Failure(code=code, message=message)
 
     def _insert(self, folder, update):
         """Put a preview or result into the scene, pausing wherever the application may go on."""
@@ -305,15 +332,16 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         point = None if self._looked else showing.most_to_see(case)
         yield
         final = update.result is not None and not self._drafting
-        self._removePreview()
+        self._removeUnfinished()
         yield
         # No pause from here to the first node: another panel must not take the same name.
-        name = self._nextName(update.request.verb) if final else PREVIEW
+        name = self._arriving = self._nextName(update.request.verb) if final else PREVIEW
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
+            yield
             if self._looked or len(nodes.present) == 1:
                 showing.show(slicer.mrmlScene, nodes, point)
-            yield
+                yield
         scan = slicer.mrmlScene.GetNodeByID(self._scanID) if self._scanID else None
         if scan is not None:
             nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
@@ -321,12 +349,16 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         showing.show(slicer.mrmlScene, nodes, point)
         self._looked = True
         if final:
+            self._arriving = None
             self._made.append(nodes)
 
-    def _removePreview(self) -> None:
+    def _removeUnfinished(self) -> None:
+        """The preview, and a case of which only some nodes have arrived."""
         from BrainGenLib.scene import cases
 
-        cases.remove_case(slicer.mrmlScene, PREVIEW)
+        for name in filter(None, (PREVIEW, self._arriving)):
+            cases.remove_case(slicer.mrmlScene, name)
+        self._arriving = None
 
     def _nextName(self, verb: str) -> str:
         taken = set(self.caseNames())
@@ -336,11 +368,14 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         return f"{NAMES[verb]}-{number:04d}"
 
     def _exportNext(self) -> None:
-        self._exported = self._export.step()
-        if self._exported is not None:
-            self._export = None
-            if self.onExported is not None:
-                self.onExported(*self._exported)
+        ended = self._export.step()
+        if ended is not None:
+            self._endExport(*ended)
+
+    def _endExport(self, done: bool, said: str) -> None:
+        self._export, self._exported = None, (done, said)
+        if self.onExported is not None:
+            self.onExported(done, said)
 
     def _tell(self, update) -> None:
         if self.onUpdate is not None:

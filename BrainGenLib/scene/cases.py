@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.volumes import world_affine
@@ -91,27 +93,36 @@ def case_of(scene: Any, name: str) -> Case:
 
     Raises:
         KeyError: the scene holds no such case.
-        BadInput: a segment is no structure or lesion of the label table.
+        BadInput: a segment is no structure or lesion of the label table, or neither volume nor segmentation is left.
     """
+    *_, case = reading(scene, name)
+    return case
+
+
+def reading(scene: Any, name: str) -> Iterator[Case]:
+    """As :func:`case_of`, but pausing after each array: a front end that copies one at a time never stands still."""
     import slicer
 
     nodes = nodes_of(scene, name)
-    images = {
-        contrast: np.array(slicer.util.arrayFromVolume(node).T, np.float32)
-        for contrast, node in nodes.volumes.items()
-    }
     reference = next(iter(nodes.volumes.values()), None)
-    labels, affine = None, None
-    if nodes.segmentation is not None:
-        labels, affine = label_map_of(nodes.segmentation, reference)
-    return Case(
-        images,
-        labels,
-        world_affine(reference) if affine is None else affine,
+    if reference is None and nodes.segmentation is None:
+        raise BadInput(f"Neither volume nor segmentation of {name} is left in the scene; choose another case.")
+    case = Case(
+        {},
+        None,
+        np.eye(4) if reference is None else world_affine(reference),
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
         synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
-        maps={kind: np.array(slicer.util.arrayFromVolume(node).T, np.float32) for kind, node in nodes.maps.items()},
     )
+    for contrast, node in nodes.volumes.items():
+        case.images[contrast] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)
+        yield case
+    for kind, node in nodes.maps.items():
+        case.maps[kind] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)
+        yield case
+    if nodes.segmentation is not None:
+        case.labels, case.affine = label_map_of(nodes.segmentation, reference)
+        yield case
 
 
 def _nodes(scene: Any) -> list[Any]:

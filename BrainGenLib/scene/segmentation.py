@@ -104,7 +104,8 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
     upright = to_world(node)
     grid = _own_grid(node) if reference is None else _grid_of(reference, upright)
     shape = grid.GetDimensions()
-    classes = np.zeros(shape, np.uint8)
+    # In the order of the images and of NIfTI: another one takes twice as long here and again where it is written.
+    classes = np.zeros(shape, np.uint8, order="F")
     for layer in range(segmentation.GetNumberOfLayers()):
         image = slicer.vtkOrientedImageData()
         slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from panels import MODULE
 from slicerhost import Host, start
+from slicerhost.modules import ScriptedModule
 
-MODULE = """
+TINY = """
 import logging
 from typing import Annotated
 
@@ -160,11 +162,24 @@ def host() -> Iterator[Host]:
     running.reset()
 
 
+@pytest.fixture(scope="module")
+def module(tiny_folder: Path) -> Iterator[ScriptedModule]:
+    """BrainGen with tiny bundles: one for all tests of a file, as for a day of work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        running = start()
+        running.reset()
+        loaded = running.load_module(MODULE)
+        yield loaded
+        running.close(loaded)
+
+
 @pytest.fixture
 def tiny_file(tmp_path: Path) -> Path:
     """A module of one file and one panel."""
     file = tmp_path / "Tiny.py"
-    file.write_text(MODULE, "utf-8")
+    file.write_text(TINY, "utf-8")
     panel = tmp_path / "Resources" / "UI" / "Tiny.ui"
     panel.parent.mkdir(parents=True)
     panel.write_text(PANEL, "utf-8")

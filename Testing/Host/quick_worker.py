@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job
 
 STEPS = 5
@@ -29,8 +30,17 @@ def cube(seed: int) -> Case:
 
 
 def run(job: Job) -> None:
+    """As the real one: whatever happens to a job, the next one is done."""
     if job.state.finished:
         return
+    try:
+        work(job)
+    except (BadInput, OSError) as error:
+        with suppress(FileNotFoundError):  # somebody removed the job
+            job.fail(Failure(code="failed", message=str(error)))
+
+
+def work(job: Job) -> None:
     request = job.request()
     for step in range(STEPS):
         if job.cancel_requested:
@@ -56,5 +66,4 @@ def end_with_parent() -> None:
 if __name__ == "__main__":
     threading.Thread(target=end_with_parent, daemon=True).start()
     for line in sys.stdin:
-        with suppress(FileNotFoundError):  # somebody removed the job
-            run(Job(Path(line.rstrip("\n"))))
+        run(Job(Path(line.rstrip("\n"))))

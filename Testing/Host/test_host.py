@@ -102,14 +102,22 @@ def test_questions_are_kept_and_answered(host, slicer):
     assert host.errors == []
 
 
+def work(seconds):
+    """Keep the processor busy. What is to be short is measured in its time: on a busy machine all takes long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
 def test_a_slot_that_takes_long_is_measured(host, panel):
-    panel.ui.slider.connect("valueChanged(double)", lambda value: time.sleep(value / 10))
+    panel.ui.slider.connect("valueChanged(double)", lambda value: work(value / 10))
     host.reset_longest_block()
     panel.ui.slider.value = 4
     assert host.longest_block_s >= 0.4
+    assert host.longest_work_s >= 0.4
     host.reset_longest_block()
     host.process_events(0.1)
-    assert host.longest_block_s < 0.4
+    assert host.longest_work_s < 0.4
 
 
 def test_a_timer_that_takes_long_is_measured_and_named(host):
@@ -121,6 +129,7 @@ def test_a_timer_that_takes_long_is_measured_and_named(host):
     qt.QTimer.singleShot(0, slow)
     host.process_events(0.05)
     assert host.longest_block_s >= 0.2
+    assert host.longest_work_s < 0.2
     assert host.longest_block_in.endswith("slow")
 
 
@@ -129,18 +138,18 @@ def test_processing_events_ends_a_block(host, slicer):
 
     def slow_but_polite():
         for _ in range(6):
-            time.sleep(0.1)
+            work(0.1)
             slicer.app.processEvents()
 
     qt.QTimer.singleShot(0, slow_but_polite)
     host.process_events(0.05)
-    assert 0.1 <= host.longest_block_s < 0.6
+    assert 0.1 <= host.longest_work_s < 0.6
 
 
 def test_time_that_the_test_takes_is_no_block(host, slicer):
-    time.sleep(0.4)
+    work(0.4)
     slicer.app.processEvents()
-    assert host.longest_block_s < 0.4
+    assert host.longest_work_s < 0.4
 
 
 def test_waiting_ends_with_the_event_or_with_an_error(host):

@@ -2,11 +2,11 @@
 
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
+from panels import MODULE, PATIENCE, finish, listed
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.export import bids
@@ -14,36 +14,13 @@ from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases
 from BrainGenLib.scene.segmentation import label_map_of
 
-MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
-PATIENCE = 120.0
-
-
-@pytest.fixture(scope="module")
-def environment(tiny_folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def module(environment):
-    """One module, and so one worker, for all tests, as for a day of work."""
-    from slicerhost import start
-
-    running = start()
-    running.reset()
-    loaded = running.load_module(MODULE)
-    yield loaded
-    running.close(loaded)
-
 
 @pytest.fixture
 def panel(host, module):
     """The panel with an empty scene, ready."""
     panel = host.open(module)
-    host.wait_until(lambda: panel.metadata is not None, PATIENCE)
-    host.process_events(0.1)
+    host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
+    finish(host, panel)
     yield panel
     panel.logic.abandon()
     host.wait_until(lambda: not panel.logic.running, PATIENCE)
@@ -52,13 +29,13 @@ def panel(host, module):
 
 
 def row(panel, name):
-    return next(row for row in panel._rows if row.condition.name == name)
+    return next(row for row in panel.controls.rows if row.condition.name == name)
 
 
 def choose(panel, contrasts=("T1w",), **loads):
     for name, value in loads.items():
         row(panel, name).slider.setValue(value)
-    for name, box in panel._contrastBoxes.items():
+    for name, box in panel.controls.contrastBoxes.items():
         box.setChecked(name in contrasts)
 
 
@@ -67,20 +44,11 @@ def under_way(host, panel):
     host.wait_until(lambda: panel.ui.stateLabel.text.partition(" ")[0] in ("loading", "labels", "case"), PATIENCE)
 
 
-def finish(host, panel):
-    host.wait_until(lambda: not panel.logic.running, PATIENCE)
-    host.process_events(0.15)
-
-
 def generate(host, panel, **choices):
     choose(panel, **choices)
     panel.ui.generateButton.click()
     finish(host, panel)
     return cases.nodes_of(slicer.mrmlScene, panel.logic.caseNames()[-1])
-
-
-def names(panel):
-    return [panel.ui.resultsList.item(index).text() for index in range(panel.ui.resultsList.count)]
 
 
 def select(panel, *chosen):
@@ -91,11 +59,12 @@ def select(panel, *chosen):
 
 def test_sliders_and_boxes_are_those_of_the_bundle(panel):
     metadata = bundles.find("brainspade3d").metadata
-    assert [row.condition.name for row in panel._rows] == [condition.name for condition in metadata.conditions]
+    shown = [row.condition.name for row in panel.controls.rows]
+    assert shown == [condition.name for condition in metadata.conditions]
     for condition in metadata.conditions:
         slider = row(panel, condition.name).slider
         assert (slider.minimum, slider.maximum) == pytest.approx((condition.minimum, condition.maximum))
-    assert list(panel._contrastBoxes) == metadata.contrasts
+    assert list(panel.controls.contrastBoxes) == metadata.contrasts
     assert metadata.license in panel.ui.bundleCard.text
     card = bundles.find("brainspade3d").folder / "docs" / "README.md"
     assert card.as_uri() in panel.ui.bundleCard.text
@@ -118,12 +87,12 @@ def test_generate_puts_a_case_into_the_scene_and_the_panel_stays_alive(host, pan
     assert panel.ui.generateButton.text == "Cancel"
     assert panel.ui.progressBar.isVisible()
     host.wait_until(lambda: "preview" in cases.case_names(slicer.mrmlScene), PATIENCE)
-    assert "preview" not in names(panel)
+    assert "preview" not in listed(panel)
     finish(host, panel)
     assert host.longest_work_s < 0.1, host.longest_block_in
     assert (panel.ui.generateButton.text, panel.ui.stateLabel.text) == ("Generate", "Done.")
     assert not panel.ui.progressBar.isVisible()
-    assert cases.case_names(slicer.mrmlScene) == names(panel) == ["sub-0001"]
+    assert cases.case_names(slicer.mrmlScene) == listed(panel) == ["sub-0001"]
     nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")
     assert list(nodes.volumes) == ["T1w", "FLAIR"]
     assert nodes.segmentation.GetAttribute("BrainGen.seed") == "5"
@@ -143,7 +112,7 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     assert not ventricles.slider.enabled
     ventricles.given.setChecked(True)
     ventricles.slider.setValue(40)
-    request = panel.generateRequest()
+    request = panel.generateSection.request()
     assert request.pathologies == {"wmh": pytest.approx(0.3)}
     assert request.locations["wmh"].side == "left"
     assert request.locations["wmh"].lobe is None
@@ -157,17 +126,17 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
 def test_several_cases_come_one_after_the_other(host, panel):
     panel.ui.countSpinBox.setValue(2)
     generate(host, panel)
-    assert names(panel) == ["sub-0001", "sub-0002"]
+    assert listed(panel) == ["sub-0001", "sub-0002"]
     seeds = [
         int(cases.nodes_of(slicer.mrmlScene, name).segmentation.GetAttribute("BrainGen.seed"))
-        for name in names(panel)
+        for name in listed(panel)
     ]
     assert seeds[1] == seeds[0] + 1
 
 
 def test_a_new_scene_begins_with_a_contrast_chosen(host, panel):
     assert panel.ui.generateButton.enabled
-    assert [name for name, box in panel._contrastBoxes.items() if box.checked] == ["T1w"]
+    assert [name for name, box in panel.controls.contrastBoxes.items() if box.checked] == ["T1w"]
 
 
 def test_cancel_stops_and_the_panel_says_so(host, panel):
@@ -187,10 +156,10 @@ def test_live_sliders_show_drafts_and_the_newest_counts(host, panel):
     host.wait_until(lambda: panel.logic.drafting, PATIENCE)
     assert panel.ui.generateButton.text == "Generate"
     choose(panel, wmh=0.6)
-    host.process_events(0.4)
+    host.wait_until(lambda: not panel.generateSection.liveTimer.active, PATIENCE)
     finish(host, panel)
     assert cases.case_names(slicer.mrmlScene) == ["preview"]
-    assert names(panel) == []
+    assert listed(panel) == []
     labels, affine = label_map_of(cases.nodes_of(slicer.mrmlScene, "preview").segmentation)
     assert np.count_nonzero(labels == anatomy.lesions()["wmh"].value) * 0.008 == pytest.approx(30, rel=0.1)
     assert affine[0, 0] == 2
@@ -206,13 +175,13 @@ def test_an_erased_lesion_disappears_from_the_image(host, panel):
     segmentation = nodes.segmentation.GetSegmentation()
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName("white matter hyperintensity"))
     panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
-    for name, box in panel._renderContrastBoxes.items():
+    for name, box in panel.controls.renderContrastBoxes.items():
         box.setChecked(name == "FLAIR")
     host.reset_longest_block()
     panel.ui.renderButton.click()
     assert panel.ui.renderButton.text == "Cancel"
     finish(host, panel)
-    assert host.longest_work_s < 0.15, host.longest_block_in
+    assert host.longest_work_s < 0.1, host.longest_block_in
     rendered = cases.nodes_of(slicer.mrmlScene, "render-0001")
     lesion = before == anatomy.lesions()["wmh"].value
     images = [slicer.util.arrayFromVolume(each.volumes["FLAIR"]).T for each in (nodes, rendered)]
@@ -243,7 +212,7 @@ def test_results_are_shown_compared_exported_and_deleted(host, panel, tmp_path):
     select(panel, "sub-0001")
     assert [button.enabled for button in buttons] == [True, False, True, False]
     panel.ui.showButton.click()
-    first, second = (cases.nodes_of(slicer.mrmlScene, name) for name in names(panel))
+    first, second = (cases.nodes_of(slicer.mrmlScene, name) for name in listed(panel))
     assert first.segmentation.GetDisplayNode().GetVisibility()
     assert not second.segmentation.GetDisplayNode().GetVisibility()
 
@@ -256,15 +225,15 @@ def test_results_are_shown_compared_exported_and_deleted(host, panel, tmp_path):
     host.reset_longest_block()
     panel.ui.exportButton.click()
     host.wait_until(lambda: not panel.logic.exporting, PATIENCE)
-    assert host.longest_work_s < 0.15, host.longest_block_in
+    assert host.longest_work_s < 0.1, host.longest_block_in
     assert "sub-0002" in panel.ui.stateLabel.text
     exported = bids.read_case(tmp_path / "out" / "sub-0001")
     assert np.array_equal(exported.labels, label_map_of(first.segmentation)[0])
     assert "edited" not in exported.provenance
 
     panel.ui.deleteButton.click()
-    host.process_events(0.15)
-    assert names(panel) == []
+    finish(host, panel)
+    assert listed(panel) == []
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
@@ -273,9 +242,10 @@ def test_closing_the_scene_in_the_middle_leaves_an_empty_scene(host, panel):
     panel.ui.generateButton.click()
     under_way(host, panel)
     slicer.mrmlScene.Clear(0)
-    host.wait_until(lambda: not panel.logic.running, PATIENCE)
-    host.process_events(0.15)
+    finish(host, panel)
     assert cases.case_names(slicer.mrmlScene) == []
+    assert panel.ui.stateLabel.text == "Cancelled: the scene was closed."
+    assert panel.ui.generateButton.text == "Generate"
     # The new scene has choices of its own.
     assert dict(panel._parameterNode.pathologies) == {}
     assert row(panel, "wmh").slider.value == 0
@@ -288,7 +258,7 @@ def test_leaving_the_panel_does_not_end_the_run(host, module, panel):
     finish(host, panel)
     assert panel.logic.caseNames() == ["sub-0001"]
     host.open(module)
-    assert names(panel) == ["sub-0001"]
+    assert listed(panel) == ["sub-0001"]
 
 
 def test_a_killed_worker_gives_a_sentence_and_the_next_click_works(host, panel):
@@ -318,8 +288,8 @@ def test_choices_are_saved_with_the_scene(host, panel):
     for name, value in saved.items():
         node.SetParameter(name, value)
     assert row(panel, "wmh").slider.value == pytest.approx(0.25)
-    assert panel._contrastBoxes["FLAIR"].checked
-    assert not panel._contrastBoxes["T1w"].checked
+    assert panel.controls.contrastBoxes["FLAIR"].checked
+    assert not panel.controls.contrastBoxes["T1w"].checked
 
 
 def test_a_script_gets_nodes(host, panel):

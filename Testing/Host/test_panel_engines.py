@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 import slicer
+from panels import MODULE, PATIENCE, finish
+from quick_worker import cube
 from serving import serving
 
 from BrainGenLib.jobs import WorkerProcess
 from BrainGenLib.scene import cases
+from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.session import Session
-
-MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -42,15 +42,14 @@ def test_a_server_makes_what_the_panel_asks_for(host, panel, tmp_path):
         assert panel.ui.serverEdit.isVisible()
         assert "Enter the address" in panel.ui.stateLabel.text
         panel.ui.serverEdit.setText(url)
-        panel.onServerChanged()
-        host.wait_until(lambda: panel.metadata is not None, PATIENCE)
+        panel.engineSection.onServerChanged()
+        host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
         # Which device computes is the server's business.
         assert panel.ui.deviceSelector.count == 1
         panel.ui.keepSeedCheckBox.setChecked(True)
         panel.ui.seedSpinBox.setValue(42)
         panel.ui.generateButton.click()
-        host.wait_until(lambda: not panel.logic.running, PATIENCE)
-        host.process_events(0.1)
+        finish(host, panel)
         assert panel.ui.stateLabel.text == "Done."
         nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")
         assert nodes.segmentation.GetAttribute("BrainGen.seed") == "42"
@@ -61,7 +60,7 @@ def test_another_python_is_asked_and_used(host, panel):
     choose(panel, "python")
     assert panel.ui.pythonPath.isVisible()
     panel.ui.pythonPath.setCurrentPath(sys.executable)
-    host.wait_until(lambda: panel.metadata is not None, PATIENCE)
+    host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
     assert panel.ui.stateLabel.text == "Ready."
     worker = panel.logic.engine.launch()
     assert worker.alive
@@ -82,21 +81,23 @@ def test_an_engine_that_is_not_there_is_named(host, panel, engine, value, senten
         panel.ui.pythonPath.setCurrentPath(value)
     else:
         panel.ui.serverEdit.setText(value)
-        panel.onServerChanged()
+        panel.engineSection.onServerChanged()
     host.wait_until(lambda: sentence in panel.ui.stateLabel.text, PATIENCE)
     assert not panel.ui.generateButton.enabled
     choose(panel, "here")
     host.wait_until(lambda: panel.ui.generateButton.enabled, PATIENCE)
 
 
-def leftovers():
-    """What is in the temporary folder, and the processes that this one has started."""
-    folders = {path.name for path in Path(tempfile.gettempdir()).glob("braingen-*")}
-    return folders | {process.pid for process in psutil.Process().children(recursive=True)}
+def children():
+    return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
-def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles):
-    before = leftovers()
+def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bundles, tmp_path, monkeypatch):
+    # A folder of its own: other tests run at the same time.
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = children()
     module = host.load_module(MODULE)
     panel = host.open(module)
     host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
@@ -104,6 +105,13 @@ def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bund
     panel.ui.countSpinBox.setValue(100)
     panel.ui.generateButton.click()
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
+    add_case(slicer.mrmlScene, cube(1), "mine")
+    panel.logic.export(["mine"], str(tmp_path / "out"))
+    # Session, log of its worker, export; and the processes of both: else nothing would be shown below.
+    host.wait_until(lambda: len(children() - before) == 2, PATIENCE)
+    assert len(list(temporary.iterdir())) == 3
     host.close(module)
-    assert leftovers() <= before
+    assert not panel.logic.exporting
+    assert list(temporary.iterdir()) == []
+    assert children() <= before
     assert host.errors == []

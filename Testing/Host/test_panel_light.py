@@ -11,12 +11,11 @@ from urllib.request import url2pathname
 import nibabel as nib
 import numpy as np
 import slicer
+from panels import MODULE
 
 from BrainGenLib import anatomy
 from BrainGenLib.scene.segmentation import label_map_of
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "BrainGen" / "BrainGen.py"
 HEAVY = ("torch", "monai", "nibabel", "pydantic", "scipy", "BrainGenLib")
 SCRIPT = """
 import json, sys

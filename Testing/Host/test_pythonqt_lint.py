@@ -15,6 +15,7 @@ MODULES = sorted(ROOT.glob("BrainGen/**/*.py"))
 PLANTED = {
     "property-call": [
         "x = self.ui.seedBox.value()",
+        "x = self._ui.seedBox.value()",
         "timer = qt.QTimer()\nx = timer.interval()",
         "self.box = qt.QCheckBox()\nx = self.box.checked()",
     ],

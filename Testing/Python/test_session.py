@@ -92,10 +92,13 @@ def test_a_worker_that_dies_is_told_of_and_replaced(session):
     assert list(updates(session))[-1].result is not None
 
 
-def test_a_removed_folder_is_told_of(session):
+@pytest.mark.parametrize("made_anew", [False, True], ids=["gone", "made anew by a worker that was saving"])
+def test_a_removed_folder_is_told_of(session, made_anew):
     session.start([Generate(steps=1000)])
     list(updates(session, until=busy))
-    shutil.rmtree(session._folder, ignore_errors=True)
+    shutil.rmtree(session._folder.rename(session._folder.with_name(f"{session._folder.name}-removed")))
+    if made_anew:
+        (session._jobs[0][0].folder / "previews" / "labels").mkdir(parents=True)
     session.cancel()
     assert "was removed" in list(updates(session))[-1].failure.message
     session.start([Generate(steps=2)])

@@ -79,7 +79,9 @@ class qMRMLNodeComboBox(QWidget):
         self._baseName, self._noneDisplay = "", "None"
         self._current = ""
         self._observed: dict[Any, list[int]] = {}
+        self._counted: list[int] = []
         self._filled: Any = None
+        self._entries: frozenset[tuple[str, str]] = frozenset()
         self._combo_box = QComboBox()
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -142,8 +144,17 @@ class qMRMLNodeComboBox(QWidget):
             return any(node.IsA(kind) for kind in self._nodeTypes)
         return node.GetClassName() in self._nodeTypes
 
+    def _count(self, *_args: Any) -> None:
+        """A node has come or gone: follow, if it is one of these; a scene of hundreds tells of many others."""
+        if self._counted != self._counts():
+            self._follow()
+
+    def _counts(self) -> list[int]:
+        return [self._scene.GetNumberOfNodesByClass(kind) for kind in self._nodeTypes] if self._scene else []
+
     def _follow(self, *_args: Any) -> None:
         """Show the nodes that there are now, and observe the scene and them."""
+        self._counted = self._counts()
         nodes = [] if not self._scene or self._scene.IsBatchProcessing() else self._nodes()
         # Only what is new or gone: a scene of hundreds of nodes tells of each that is added.
         wanted = {*([self._scene] if self._scene else []), *nodes}
@@ -151,13 +162,16 @@ class qMRMLNodeComboBox(QWidget):
             _unobserve({subject: self._observed.pop(subject)})
         for subject in wanted - self._observed.keys():
             if subject is self._scene:
-                events, called = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent"), self._follow
-                tags = [subject.AddObserver(getattr(subject, event), called) for event in events]
+                tags = [
+                    subject.AddObserver(subject.NodeAddedEvent, self._count),
+                    subject.AddObserver(subject.NodeRemovedEvent, self._count),
+                    subject.AddObserver(subject.EndBatchProcessEvent, self._follow),
+                ]
             else:
                 tags = [subject.AddObserver(vtk.vtkCommand.ModifiedEvent, self._rename)]
             self._observed[subject] = tags
         self._fill(nodes)
-        if self._current not in [node.GetID() for node in nodes]:
+        if self._current and self._current not in [node.GetID() for node in nodes]:
             self._choose("")
 
     def _fill(self, nodes: list[Any]) -> None:
@@ -166,7 +180,7 @@ class qMRMLNodeComboBox(QWidget):
         state = (entries, self._current, actions, list(self._nodeTypes))
         if state == self._filled:
             return
-        self._filled = state
+        self._filled, self._entries = state, frozenset(entries)
         self._combo_box.blockSignals(True)
         self._combo_box.clear()
         if self._noneEnabled:
@@ -181,8 +195,10 @@ class qMRMLNodeComboBox(QWidget):
         self._combo_box.setCurrentIndex(self._combo_box.findData(self._current))
         self._combo_box.blockSignals(False)
 
-    def _rename(self, *_args: Any) -> None:
-        self._fill(self._nodes())
+    def _rename(self, node: Any, _event: str) -> None:
+        # Most of what a node tells of leaves its entry as it is.
+        if (node.GetName(), node.GetID()) not in self._entries or not self._offers(node):
+            self._fill(self._nodes())
 
     def _choose(self, identifier: str) -> None:
         changed, self._current = identifier != self._current, identifier
