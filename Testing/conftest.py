@@ -7,25 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantoms import phantom, phantom_image
 
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.bundles import Condition, Metadata, Network, save
-
-
-def phantom() -> np.ndarray:
-    """Class map of a toy brain on GRID_2MM: cortex around white matter around ventricles, in both halves."""
-    from scipy import ndimage
-
-    _, brain = spaces.template()
-    depth = ndimage.distance_transform_edt(brain)
-    layers = np.select([depth > 16, depth > 3, depth > 0], [2, 1, 0], -1)
-    pairs = [
-        anatomy.classes_of(name=name) for name in ("cerebral cortex", "cerebral white matter", "lateral ventricle")
-    ]
-    left, right = np.array([*pairs, [0, 0]], np.uint8).T
-    # Left is where x is negative: the first half of the grid.
-    middle = brain.shape[0] // 2
-    return np.concatenate([left[layers[:middle]], right[layers[middle:]]])
 
 
 @pytest.fixture(scope="session")
@@ -187,14 +172,6 @@ def _save_segmenter(folder: Path) -> None:
     save(folder, metadata, {"segmenter": LabelUNet(**arguments)}, "For tests.", "Apache-2.0")
 
 
-def phantom_image(classes: np.ndarray, white: float = 0.9, grey: float = 0.6, fluid: float = 0.2) -> np.ndarray:
-    """Float32 image of a class map in which three tissues have these intensities."""
-    table = np.zeros(len(anatomy.labels()), np.float32)
-    for tissue, value in (("wm", white), ("gm", grey), ("csf", fluid)):
-        table[anatomy.classes_of(tissue=tissue)] = value
-    return table[classes]
-
-
 def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
     """One whose Gaussian model knows that ventricles darken with age in T1w, and brighten in T2w."""
     import torch
@@ -228,7 +205,7 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
         codes = autoencoder.encode(images)
     diffusion.mean.copy_(codes.flatten(2))
     diffusion.spread.fill_(0.5)
-    diffusion.remainder.fill_(0.2)
+    diffusion.spectrum.fill_(0.2)
     diffusion.centre[: len(PERSON)] = torch.tensor([50.0, 0.5, np.log(30.0), np.log(1200.0)])
     diffusion.scale[: len(PERSON)] = torch.tensor([20.0, 0.5, 0.5, 0.2])
     ventricles = torch.from_numpy(np.isin(classes, anatomy.classes_of(name="lateral ventricle"))).float()

@@ -126,13 +126,13 @@ class BrainLDM(ImageModel):
         distance = (z - self._centres).square().flatten(1).sum(1).tolist()
         return min(among, key=lambda name: distance[self.contrasts.index(name)])
 
-    def expected_means(self, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
-        """Mean of each channel of the latent that the Gaussian model expects under conditions (C,)."""
+    def expected(self, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
+        """The latent (C, …) that the Gaussian model expects under conditions."""
         number = self.contrasts.index(contrast)
-        standard, known = self._standard(conditions)
+        standard, _ = self._standard(conditions)
         first = self.diffusion.directions
-        slopes = self.diffusion.modes_of(number)[:first].view(first, *self.latent_shape).mean((2, 3, 4))
-        return self._centres[number].mean((1, 2, 3)) + (standard * known)[0, :first] @ slopes
+        slopes = self.diffusion.modes_of(number)[:first]
+        return self._centres[number] + (standard[0, :first] @ slopes).view(self.latent_shape)
 
     def sample(
         self,

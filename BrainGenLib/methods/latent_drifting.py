@@ -142,7 +142,7 @@ def _missing(
     steps: list[Step],
 ) -> tuple[float, ...]:
     """δ for what the edit without drift lacks to the shift of the channel means that the Gaussian model expects."""
-    expected = model.expected_means(change.wanted, contrast) - model.expected_means(change.own, contrast)
+    expected = (model.expected(change.wanted, contrast) - model.expected(change.own, contrast)).mean((1, 2, 3))
     target = clean.mean((2, 3, 4))[0] + expected
     return auto_delta(plain.mean((2, 3, 4)), target, _response(model, drift, steps))
 

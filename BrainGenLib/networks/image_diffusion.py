@@ -2,7 +2,8 @@
 
 The idea is that of :mod:`BrainGenLib.networks.label_diffusion`. Here a contrast has its own mean image and its own
 modes, because what an older brain adds to a T1w it takes from a T2w. Modes are kept on a grid of half the resolution:
-they are smooth, and weights are to stay small.
+they are smooth, and weights are to stay small. What they leave is a stationary field of a measured spectrum, as in
+:mod:`BrainGenLib.networks.soft_tissue`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from BrainGenLib.networks.gaussian import posterior_mean
+from BrainGenLib.networks.gaussian import BINS, posterior_mean, power_at, wiener
 from BrainGenLib.networks.noise_unet import UNet
+
+LOW = 6
+"""Frequency bins, of :data:`BINS`, in which modes lie."""
 
 
 class ImageDenoiser(nn.Module):
@@ -35,7 +39,7 @@ class ImageDenoiser(nn.Module):
         spread: of the latents about it, all contrasts together (latent, cells).
         centre, scale: what makes conditions standard numbers (conditions,).
         modes: (contrasts, directions + components, latent, half cells), of standardised latents.
-        remainder: variance of what is left, by contrast and channel (contrasts, latent).
+        spectrum: power of what the modes leave, by frequency (contrasts, latent, BINS): a stationary field.
     """
 
     index: torch.Tensor
@@ -45,7 +49,7 @@ class ImageDenoiser(nn.Module):
     centre: torch.Tensor
     scale: torch.Tensor
     modes: torch.Tensor
-    remainder: torch.Tensor
+    spectrum: torch.Tensor
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class ImageDenoiser(nn.Module):
         self.register_buffer("scale", torch.ones(conditions))
         self.register_buffer("half_index", torch.arange(half_cells, dtype=torch.int32))
         self.register_buffer("modes", torch.zeros(contrasts, directions + components, latent, half_cells))
-        self.register_buffer("remainder", torch.ones(contrasts, latent))
+        self.register_buffer("spectrum", torch.ones(contrasts, latent, BINS))
         self.unet = UNet(3 * latent + 1, latent, unet_channels, told=2 * conditions + contrasts)
 
     def on_grid(self, values: torch.Tensor) -> torch.Tensor:
@@ -108,18 +112,45 @@ class ImageDenoiser(nn.Module):
         contrast: torch.Tensor,
         conditions: torch.Tensor,
         known: torch.Tensor,
-    ) -> torch.Tensor:
-        """The Gaussian estimate of z; arguments as of :meth:`forward`."""
-        estimates = []
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The Gaussian estimate of z, and its standard error by channel (N, latent, 1, 1, 1); arguments as of
+        :meth:`forward`.
+
+        First the coefficients of the modes, then what they leave. For the former what is left counts as independent
+        numbers of the power that it has at low frequencies, where modes are.
+        """
+        smooth = []
         given = self.directions
         for y, a, s, c, condition, is_known in zip(x, alpha, sigma, contrast, conditions, known, strict=True):
             modes = self.modes_of(int(c))
             mean, variance = torch.zeros(len(modes), device=x.device), torch.ones(len(modes), device=x.device)
             mean[:given] = (condition * is_known)[:given]
             variance[:given] = 1 - is_known[:given]
-            left = self.remainder[c][:, None, None, None].expand(-1, *self.grid).flatten()
-            estimates.append(posterior_mean(y.flatten().float(), a, s, modes, left, mean, variance).view_as(y))
-        return torch.stack(estimates)
+            left = self.spectrum[c, :, 1:LOW].mean(1)[:, None, None, None].expand(-1, *self.grid).flatten()
+            found = posterior_mean(y.flatten().float(), a, s, modes, left, mean, variance, only_modes=True)
+            smooth.append(found.view_as(y))
+        likely = torch.stack(smooth)
+        rest = (x.float() - alpha.view(-1, 1, 1, 1, 1) * likely) * self.inside
+        guess, error = wiener(rest, power_at(self.spectrum[contrast], self.grid), alpha, sigma)
+        return (likely + guess) * self.inside, error
+
+    def estimate(
+        self,
+        x: torch.Tensor,
+        alpha: torch.Tensor,
+        sigma: torch.Tensor,
+        contrast: torch.Tensor,
+        conditions: torch.Tensor,
+        known: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The estimate of z, and the standard error of its Gaussian part; arguments as of :meth:`forward`."""
+        with torch.autocast(x.device.type, enabled=False):
+            gaussian, error = self.gaussian(x, alpha, sigma, contrast, conditions, known)
+        inside = self.inside.to(x.dtype).expand(len(x), -1, -1, -1, -1)
+        place = self.on_grid(self.mean[contrast]).to(x.dtype)
+        told = torch.cat([conditions * known, known, F.one_hot(contrast, self.contrasts).to(x.dtype)], 1)
+        correction = self.unet(torch.cat([x * inside, gaussian, place, inside], 1), sigma, told)
+        return (gaussian + error * correction) * inside, error
 
     def forward(
         self,
@@ -139,16 +170,10 @@ class ImageDenoiser(nn.Module):
             conditions: standard numbers (N, conditions).
             known: 1 where a condition is given (N, conditions).
         """
+        z, _ = self.estimate(x, alpha, sigma, contrast, conditions, known)
         a, s = (value.view(-1, 1, 1, 1, 1) for value in (alpha, sigma))
-        with torch.autocast(x.device.type, enabled=False):
-            gaussian = self.gaussian(x, alpha, sigma, contrast, conditions, known)
-        inside = self.inside.to(x.dtype).expand(len(x), -1, -1, -1, -1)
-        place = self.on_grid(self.mean[contrast]).to(x.dtype)
-        told = torch.cat([conditions * known, known, F.one_hot(contrast, self.contrasts).to(x.dtype)], 1)
-        correction = self.unet(torch.cat([x, gaussian, place, inside], 1), sigma, told)
         # As in LabelDenoiser: where σ is small the division would amplify rounding.
-        velocity = (a * x - gaussian) / s.clamp_min(1e-3)
-        return (velocity + correction) * inside
+        return (a * x - z) / s.clamp_min(1e-3) * self.inside
 
 
 def _scatter(values: torch.Tensor, index: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:

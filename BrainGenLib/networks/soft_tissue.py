@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from BrainGenLib.networks.gaussian import BINS, power_at, wiener
 from BrainGenLib.networks.noise_unet import UNet
 
 CONDITIONS = 9
@@ -25,16 +26,7 @@ sharpness."""
 BRAIN = 5
 MULTIPLE = 8
 """Sides of the input are multiples of this number of voxels."""
-BINS = 32
-"""Of the power spectrum, from 0 to the corner of the frequency cube."""
-CORNER = 0.75**0.5
 LEAST_SPREAD = 0.05
-
-
-def radii(shape: Sequence[int], device: torch.device) -> torch.Tensor:
-    """|frequency| in cycles per voxel of every coefficient of ``rfftn`` over three axes."""
-    axes = [torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1]), torch.fft.rfftfreq(shape[2])]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt().to(device)
 
 
 def features(given: torch.Tensor) -> torch.Tensor:
@@ -83,23 +75,11 @@ class FieldDenoiser(nn.Module):
         spread = torch.einsum("nfxyz,of->noxyz", found, self.spread_weights)
         return mean, spread.clamp_min(LEAST_SPREAD)
 
-    def power(self, shape: Sequence[int]) -> torch.Tensor:
-        """The spectrum at the coefficients of ``rfftn``."""
-        place = radii(shape, self.spectrum.device) / CORNER * (BINS - 1)
-        low = place.long().clamp_max(BINS - 2)
-        return torch.lerp(self.spectrum[:, low], self.spectrum[:, low + 1], place - low)
-
     def gaussian(
         self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """E[z | x] if z were a stationary Gaussian field of this spectrum; its standard error (N, outputs, 1…)."""
-        power = self.power(x.shape[2:])
-        a, s = (value.view(-1, 1, 1, 1, 1) for value in (alpha, sigma))
-        noisy = a * a * power + s * s
-        with torch.autocast(x.device.type, enabled=False):
-            coefficients = torch.fft.rfftn(x.float(), dim=(2, 3, 4))
-            guess = torch.fft.irfftn(coefficients * (a * power / noisy), s=x.shape[2:], dim=(2, 3, 4))
-        return guess, (power * s * s / noisy).mean((2, 3, 4), keepdim=True).sqrt()
+        return wiener(x, power_at(self.spectrum, x.shape[2:]), alpha, sigma)
 
     def forward(
         self,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from BrainGenLib.diffusion import schedules
-from BrainGenLib.networks.soft_tissue import BINS, BRAIN, CORNER, FieldDenoiser, features, radii
+from BrainGenLib.networks.gaussian import power_spectrum
+from BrainGenLib.networks.soft_tissue import BRAIN, FieldDenoiser, features
 from BrainGenLib.training.run import Run, autocast
 
 T = TypeVar("T")
@@ -32,16 +33,8 @@ def fit_gaussian(network: FieldDenoiser, pairs: Sequence[Pair]) -> None:
     means = [network.expected(given[None])[0][0] for _, given in pairs]
     size = [(field - mean).abs() * (np.pi / 2) ** 0.5 for (field, _), mean in zip(pairs, means, strict=True)]
     network.spread_weights.copy_(_regression([(d, given) for d, (_, given) in zip(size, pairs, strict=True)]))
-    shape = pairs[0][0].shape[1:]
-    place = (radii(shape, torch.device("cpu")) / CORNER * (BINS - 1)).round().long().flatten()
-    power, count = torch.zeros_like(network.spectrum), torch.zeros(BINS)
-    for field, given in pairs:
-        z = standardised(network, field[None], given[None])[0]
-        found = torch.fft.rfftn(z, dim=(1, 2, 3)).abs().square() / (given[BRAIN] > 0).sum()
-        power.index_add_(1, place, found.flatten(1))
-        count.index_add_(0, place, torch.ones(len(place)))
-    # Never zero: the loss is in units of it.
-    network.spectrum.copy_((power / count.clamp_min(1)).clamp_min(1e-6))
+    fields = [standardised(network, field[None], given[None])[0] for field, given in pairs]
+    network.spectrum.copy_(power_spectrum(fields, [given[BRAIN] > 0 for _, given in pairs]))
 
 
 def _regression(pairs: Sequence[Pair]) -> torch.Tensor:

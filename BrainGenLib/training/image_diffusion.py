@@ -1,7 +1,8 @@
 """Recipe: diffusion of image latents, conditioned on contrast, person, volumes and loads (bundle ``brain-ldm``).
 
 Scans and painted images, varied, are encoded once. A Gaussian model of each contrast is fitted in closed form, and
-the U-Net learns the rest: v-prediction, min-SNR weights, moving average, conditions dropped for guidance. The recipe
+the U-Net learns the rest: loss in units of the Gaussian model's error, moving average, conditions dropped for
+guidance. The recipe
 ``image-broad`` trains the same on painted images alone: what this one starts from, and what fine-tuning with Latent
 Drifting is compared on (its situation is a broad model and few scans).
 """
@@ -18,6 +19,7 @@ import torch
 
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM, told
+from BrainGenLib.networks.gaussian import power_spectrum
 from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.spaces import GRID_2MM
@@ -44,9 +46,6 @@ SMOOTH = (*PERSON, "painted")
 COMPONENTS = 4
 UNET = (32, 32, 48)
 WATCH_EVERY = 1000
-LEFT = 0.1
-"""Share of the variance outside of the modes that the Gaussian model draws independently in each cell; see REMAINDER
-in :mod:`BrainGenLib.training.label_diffusion`."""
 WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
     ("T1w", {"age": 25.0}),
     ("T1w", {"age": 80.0}),
@@ -117,22 +116,22 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - step / total)
         pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
-        times = torch.randint(len(schedule), (len(pick),), generator=generator).to(where)
+        # More often high noise, where anatomy is decided.
+        times = (len(schedule) * torch.rand(len(pick), generator=generator).sqrt()).long().to(where)
         noise = torch.randn(z[pick].shape, generator=generator).to(where) * denoiser.inside
         told = known[pick] * kept(len(pick), generator).to(where)
         x = schedule.noised(z[pick], noise, times)
         alpha, sigma = schedule.alpha.to(where)[times], schedule.sigma.to(where)[times]
         with autocast(where):
-            velocity = denoiser(x, alpha, sigma, contrast[pick], conditions[pick], told)
-        error = (velocity.float() - schedule.velocity(z[pick], noise, times)).square()
-        per_case = error.flatten(1).sum(1) / denoiser.spread.numel()
-        loss = (schedule.min_snr_weight(times) * per_case).mean()
+            found, scale = denoiser.estimate(x, alpha, sigma, contrast[pick], conditions[pick], told)
+        # In units of what the Gaussian model leaves, so that no time and no channel dominates.
+        loss = ((found.float() - z[pick]) / scale).square().sum() / (len(pick) * denoiser.spread.numel())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimizer.step()
         run.update_averages()
-        run.log(error=per_case.mean().detach(), loss=loss.detach())
+        run.log(loss=loss.detach())
         if (step + 1) % WATCH_EVERY == 0:
             run.record(**watch.look(coder, cast(ImageDenoiser, run.average("network")), run, where))
 
@@ -262,8 +261,8 @@ def fit_modes(denoiser: ImageDenoiser, contrast: int, z: torch.Tensor, condition
     denoiser.modes[contrast, : len(modes)] = modes.unflatten(1, coarse.shape[1:])
     fine = denoiser.modes_of(contrast)
     coefficients = torch.linalg.lstsq(fine.T, z.flatten(1).T).solution
-    left = (z.flatten(1) - coefficients.T @ fine).view_as(z).square().sum((0, 2, 3, 4)) / len(z) / len(denoiser.index)
-    denoiser.remainder[contrast] = LEFT * left.clamp_min(0.02)
+    left = (z.flatten(1) - coefficients.T @ fine).view_as(z) * denoiser.inside
+    denoiser.spectrum[contrast] = power_spectrum(list(left), [denoiser.inside[0, 0] > 0] * len(left))
 
 
 def chances(latents: Latents) -> np.ndarray:

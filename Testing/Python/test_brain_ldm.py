@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import phantom_image
+from phantoms import phantom_image
 
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.diffusion.schedules import cosine
@@ -61,7 +61,7 @@ def test_the_gaussian_model_of_an_untrained_denoiser_is_exact():
         2, grid, 64, 8, contrasts=1, directions=1, conditions=3, components=1, unet_channels=(4, 4)
     )
     network.modes[0, 1] = torch.randn(2, 8)
-    network.remainder.fill_(1e-4)
+    network.spectrum.fill_(1e-4)
     z = 1.7 * network.modes_of(0)[1].view(1, 2, *grid)
     step = cosine().at(300)
     x = step.alpha * z + step.sigma * torch.randn(z.shape)
@@ -82,7 +82,7 @@ def test_a_known_condition_moves_the_estimate_and_an_unknown_one_does_not(model)
 
     assert ventricles({"age": 85.0}, "T1w") < ventricles({}, "T1w") < ventricles({"age": 20.0}, "T1w")
     assert ventricles({"age": 85.0}, "T2w") > ventricles({"age": 20.0}, "T2w")
-    assert float(model.expected_means({"age": 85.0}, "T1w")[0]) < float(model.expected_means({}, "T1w")[0])
+    assert float(model.expected({"age": 85.0}, "T1w")[0].mean()) < float(model.expected({}, "T1w")[0].mean())
 
 
 @torch.no_grad()

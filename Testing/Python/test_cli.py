@@ -164,7 +164,7 @@ def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):
         (["--pathology", "tumour=0.1", "--side", "tumour=left"], "cannot place 'tumour'"),
         (["--pathology", "wmh=0.1", "--side", "wmh=top"], "'left' or 'right'"),
         (["--seed", "-1"], "greater than or equal to 0"),
-        (["--bundle", "nothing"], "installed are: brainspade3d, segmenter"),
+        (["--bundle", "nothing"], "installed are: brain-ldm, brainspade3d, segmenter"),
         (["--style", "nothing.nii"], "There is no file nothing.nii"),
     ],
 )

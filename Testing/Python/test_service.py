@@ -112,7 +112,7 @@ def test_events_come_while_the_job_runs_and_say_how_many_are_ahead(local):
 
 def test_bundles_say_what_a_panel_needs_and_not_how_they_are_built(local):
     found = {bundle["name"]: bundle for bundle in local.ask("GET", "/bundles").json()}
-    assert set(found) == {"brainspade3d", "segmenter"}
+    assert set(found) == {"brain-ldm", "brainspade3d", "segmenter"}
     assert found["brainspade3d"]["contrasts"] == ["T1w", "FLAIR", "T1ce"]
     assert found["brainspade3d"]["conditions"][0]["label"]
     assert "networks" not in found["brainspade3d"]

@@ -12,7 +12,8 @@ from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import soft_tissue
 from BrainGenLib.methods.brainspade3d import LabelModel, sample_labels
 from BrainGenLib.methods.soft_tissue import TISSUE_CLASSES, blurred, conditions, draw_tissue, follow, shares_of
-from BrainGenLib.networks.soft_tissue import BINS, BRAIN, CONDITIONS, CORNER, TissueDenoiser, radii
+from BrainGenLib.networks.gaussian import BINS, CORNER, radii
+from BrainGenLib.networks.soft_tissue import BRAIN, CONDITIONS, TissueDenoiser
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Generate
 from BrainGenLib.spaces import GRID_2MM
