@@ -96,11 +96,15 @@ def case_of(scene: Any, name: str) -> Case:
         BadInput: a segment is no structure or lesion of the label table, or neither volume nor segmentation is left.
     """
     *_, case = reading(scene, name)
+    case.images = {contrast: image.copy(order="K") for contrast, image in case.images.items()}
     return case
 
 
 def reading(scene: Any, name: str) -> Iterator[Case]:
-    """As :func:`case_of`, but pausing after each array: a front end that copies one at a time never stands still."""
+    """As :func:`case_of`, but pausing after each array: a front end that takes one at a time never stands still.
+
+    Images may be the memory of their nodes: they are to be read soon, and not changed.
+    """
     import slicer
 
     nodes = nodes_of(scene, name)
@@ -115,7 +119,7 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
     )
     for contrast, node in nodes.volumes.items():
-        case.images[contrast] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)
+        case.images[contrast] = np.asarray(slicer.util.arrayFromVolume(node).T, np.float32)
         yield case
     for kind, node in nodes.maps.items():
         case.maps[kind] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)

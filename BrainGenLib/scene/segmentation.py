@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,7 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
     upright = to_world(node)
     grid = _own_grid(node) if reference is None else _grid_of(reference, upright)
     shape = grid.GetDimensions()
-    # In the order of the images and of NIfTI: another one takes twice as long here and again where it is written.
-    classes = np.zeros(shape, np.uint8, order="F")
+    layers: list[tuple[np.ndarray, np.ndarray]] = []
     for layer in range(segmentation.GetNumberOfLayers()):
         image = slicer.vtkOrientedImageData()
         slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
@@ -114,12 +114,18 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
         lookup = np.zeros(2**16, np.uint8)
         for segment_id in segmentation.GetSegmentIDsForLayer(layer):
             lookup[segmentation.GetSegment(segment_id).GetLabelValue()] = indices[segment_id]
-        found = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape, order="F")
+        layers.append((vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape, order="F"), lookup))
+    # In the order of the images and of NIfTI, else it takes twice as long here and again where it is written. Slice
+    # by slice: looking up turns what is looked up into 64 bit integers, and memory that is new is slow.
+    labels = np.empty(shape, np.uint16, order="F")
+    nothing = np.zeros(shape[:2], np.uint8)
+    for k in range(shape[2]):
         # Lesions are the last classes of the table.
-        np.maximum(classes, lookup[found], out=classes)
+        classes = reduce(np.maximum, (lookup[found[:, :, k]] for found, lookup in layers), nothing)
+        labels[:, :, k] = anatomy.to_values(classes)
     matrix = vtk.vtkMatrix4x4()
     grid.GetImageToWorldMatrix(matrix)
-    return anatomy.to_values(classes), upright @ slicer.util.arrayFromVTKMatrix(matrix)
+    return labels, upright @ slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _label(segment: Any) -> anatomy.Label:

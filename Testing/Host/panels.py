@@ -4,7 +4,7 @@ from pathlib import Path
 
 MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
 # Seconds after which something will not come any more, also on a busy machine.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def finish(host, panel):
