@@ -115,7 +115,19 @@ def train(
     prior = None
     if plan.scheme == "dreambooth":
         prior = prior_of(model, scans, base.metadata, PRIOR[size], out / "prior.npz")
-    tuned, done = tune(model, scans, examples, prior, plan, chosen, base.metadata, out, minutes, total)
+    tuned, done = tune(
+        model,
+        scans,
+        examples,
+        prior,
+        base.metadata,
+        out,
+        plan.scheme,
+        Drift(chosen.delta),
+        plan.variant,
+        total,
+        minutes,
+    )
     return finetuning_export.write(place, base, tuned, plan.scheme, plan.variant, chosen, scans, done)
 
 
@@ -124,22 +136,32 @@ def tune(
     scans: list[Picture],
     examples: Examples,
     prior: Examples | None,
-    plan: Plan,
-    chosen: Chosen,
     metadata: bundles.Metadata,
     out: Path,
-    minutes: float | None,
+    scheme: Scheme,
+    drift: Drift,
+    variant: Variant,
     total: int,
+    minutes: float | None = None,
 ) -> tuple[BrainLDM, int]:
-    """The training itself, in the run folder ``out``; returns the tuned model and how many steps it has had."""
+    """The training itself, in the run folder ``out`` (resumed if it exists).
+
+    Args:
+        examples: of the scans; the scans themselves are what samples are compared with.
+        prior: of :func:`prior_of`, for DreamBooth.
+        metadata: of the model's bundle.
+        drift: δ in all.
+
+    Returns:
+        The model with averaged weights and the drift, and how many steps it has had.
+    """
     where = torch.device(model.device)
     size = size_for(where)
-    drift, variant = Drift(chosen.delta), plan.variant
     denoiser = copy.deepcopy(model.diffusion).cpu()
-    trained = schemes.adapt(denoiser.unet, plan.scheme)
+    trained = schemes.adapt(denoiser.unet, scheme)
     token = schemes.token_of(denoiser.unet)
     denoiser.to(where)
-    rate = RATE[plan.scheme]
+    rate = RATE[scheme]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     run = Run(out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY, minutes=minutes)
     schedule = schedules.cosine()
@@ -167,10 +189,10 @@ def tune(
         run.update_averages()
         run.log(**scalars)
         if watch is not None and (step + 1) % WATCH_EVERY == 0:
-            run.record(**watch.look(_with(model, cast(ImageDenoiser, run.average("network")), drift), run))
+            run.record(**watch.look(with_diffusion(model, cast(ImageDenoiser, run.average("network")), drift), run))
     average = cast(ImageDenoiser, copy.deepcopy(run.average("network"))).eval().requires_grad_(False)
     schemes.merge(average.unet)
-    return _with(model, average, drift), run.step
+    return with_diffusion(model, average, drift), run.step
 
 
 @torch.no_grad()
@@ -216,7 +238,7 @@ def _drift(plan: Plan, model: BrainLDM, scans: list[Picture], base: Bundle, path
     return Chosen.model_validate_json(path.read_text())
 
 
-def _with(model: BrainLDM, diffusion: ImageDenoiser, drift: Drift) -> BrainLDM:
+def with_diffusion(model: BrainLDM, diffusion: ImageDenoiser, drift: Drift) -> BrainLDM:
     """The model with another diffusion of the same latents, and drift."""
     other = copy.copy(model)
     other.diffusion, other.drift = diffusion, drift
