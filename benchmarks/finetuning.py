@@ -33,7 +33,7 @@ from BrainGenLib.training.schemes import SCHEMES
 
 COLUMNS = ("FID deep", "MMD deep", "FID fine", "MMD fine", "MS-SSIM of pairs", "AUC")
 RIDGE = 1.0
-PAIRS = 30
+PAIRS = 12
 
 Images = list[np.ndarray]
 
@@ -153,7 +153,7 @@ def setting_of(arguments: argparse.Namespace, seed: int, ruler: LabelUNet) -> Se
         SystemExit: too few people have a scan of the contrast.
     """
     bundle = bundles.find(arguments.bundle)
-    model = BrainLDM.from_bundle(bundle, pick_device(arguments.device).type)
+    model = BrainLDM.from_bundle(bundle, str(pick_device(arguments.device)))
     scans = [scan for scan in ImageMaterial(arguments.cache).scans if scan.contrast == arguments.contrast]
     people = np.random.default_rng(seed).permutation(sorted({scan.case for scan in scans}))
     if len(people) < arguments.scans + 4:
