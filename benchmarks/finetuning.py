@@ -189,7 +189,8 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
     real_ages = np.array([scan.conditions.get("age", np.nan) for scan in setting.few])
     rows = {
         "scans that are learnt from (floor)": judge(
-            [scan.image / np.float32(255) for scan in setting.few], real_ages if np.isfinite(real_ages).all() else []
+            [scan.image / np.float32(255) for scan in setting.few],
+            real_ages if np.isfinite(real_ages).all() else np.array([]),
         ),
         "untuned": judge(setting.draw(model), setting.ages),
     }
@@ -261,7 +262,10 @@ def main() -> None:
         "--cache", type=Path, required=True, help="training cache of scans that the bundle has not seen"
     )
     parser.add_argument(
-        "--work", type=Path, required=True, help="folder of the runs; what is there is not done again"
+        "--work",
+        type=Path,
+        required=True,
+        help="folder of the runs of this bundle and cache; what is there is not done again",
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--bundle", default="brain-ldm")
@@ -304,6 +308,7 @@ def main() -> None:
             "older from younger than the median, learnt from samples and tested on scans.",
             "“Mean of the latent corrected” adds to every sample what the channel means of samples lack to those of "
             "the scans: what drift gains beyond this is not a shift of brightness.",
+            "Fréchet distances depend on the number of images: that of the floor is of as many as there are scans.",
             "With several seeds: mean ± standard deviation; each takes other people to learn from, and other noise.",
         ],
     )

@@ -25,7 +25,16 @@ from BrainGenLib.methods import latent_drifting
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import finetuning_drift, finetuning_export, schemes
-from BrainGenLib.training.finetuning_material import conditions_of, encoded, example, joined, load, save, scans_of
+from BrainGenLib.training.finetuning_material import (
+    commonest,
+    conditions_of,
+    encoded,
+    example,
+    joined,
+    load,
+    save,
+    scans_of,
+)
 from BrainGenLib.training.image_diffusion import Examples, Watch, descend, errors
 from BrainGenLib.training.image_material import Picture, tensor_of
 from BrainGenLib.training.run import Run, pick_device, size_for
@@ -54,11 +63,13 @@ class Plan(BaseModel):
     """What a run does; its folder cannot be used for another.
 
     Attributes:
+        data: folder of the scans.
         base: SHA-256 of the bundle that it starts from.
         drift: ``0``, ``auto`` or a number, as asked for.
     """
 
     name: str
+    data: str
     base: str
     scheme: Scheme
     drift: str
@@ -66,10 +77,9 @@ class Plan(BaseModel):
 
 
 class Chosen(BaseModel):
-    """The drift of a run: δ by channel, in all and without that of the base; and the curve if it was searched for."""
+    """The drift of a run: δ by channel, with that of the base; and the curve if it was searched for."""
 
     delta: tuple[float, ...]
-    added: tuple[float, ...]
     curve: DriftCurve | None = None
 
 
@@ -102,7 +112,7 @@ def train(
     """
     base = bundles.find(bundle)
     place = (folder or bundles.user_folder()) / name
-    plan = _plan(base, out, place, name, scheme, drift, variant)
+    plan = _plan(data, base, out, place, name, scheme, drift, variant)
     where = pick_device(device)
     size = size_for(where)
     model = BrainLDM.from_bundle(base, str(where))
@@ -165,9 +175,9 @@ def tune(
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     run = Run(out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY, minutes=minutes)
     schedule = schedules.cosine()
-    contrast = max({scan.contrast for scan in scans}, key=lambda name: sum(scan.contrast == name for scan in scans))
-    watched = [(scan.contrast, conditions_of(scan, metadata)) for scan in scans[:WATCHED]]
-    watch = Watch(scans, watched, contrast) if any(one == contrast for one, _ in watched) else None
+    contrast = commonest(scans)
+    own = [scan for scan in scans if scan.contrast == contrast]
+    watch = Watch(own, [(contrast, conditions_of(scan, metadata)) for scan in own[:WATCHED]], contrast)
     for step in run.steps(total):
         generator = torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
@@ -188,7 +198,7 @@ def tune(
         descend(loss, optimizer)
         run.update_averages()
         run.log(**scalars)
-        if watch is not None and (step + 1) % WATCH_EVERY == 0:
+        if (step + 1) % WATCH_EVERY == 0:
             run.record(**watch.look(with_diffusion(model, cast(ImageDenoiser, run.average("network")), drift), run))
     average = cast(ImageDenoiser, copy.deepcopy(run.average("network"))).eval().requires_grad_(False)
     schemes.merge(average.unet)
@@ -229,7 +239,7 @@ def drift_for(asked: str, model: BrainLDM, scans: list[Picture], metadata: bundl
         added = Drift(0.0)
     own, extra = (drift.channels * (len(model.spread) // len(drift.channels)) for drift in (model.drift, added))
     total = tuple(one + other for one, other in zip(own, extra, strict=True))
-    return Chosen(delta=total, added=extra, curve=curve)
+    return Chosen(delta=total, curve=curve)
 
 
 def _drift(plan: Plan, model: BrainLDM, scans: list[Picture], base: Bundle, path: Path) -> Chosen:
@@ -245,7 +255,7 @@ def with_diffusion(model: BrainLDM, diffusion: ImageDenoiser, drift: Drift) -> B
     return other
 
 
-def _plan(base: Bundle, out: Path, place: Path, name: str, scheme: str, drift: str, variant: str) -> Plan:
+def _plan(data: Path, base: Bundle, out: Path, place: Path, name: str, scheme: str, drift: str, variant: str) -> Plan:
     """What is asked for, checked."""
     if base.metadata.family != "brain-ldm":
         raise BadInput(f"Bundle {base.name} cannot be fine-tuned; only those of the family brain-ldm can.")
@@ -259,6 +269,7 @@ def _plan(base: Bundle, out: Path, place: Path, name: str, scheme: str, drift: s
         raise BadInput(f"{name!r} cannot be the name of a bundle; use small letters, digits, dots and dashes.")
     plan = Plan(
         name=name,
+        data=str(data.resolve()),
         base=base.sha256,
         scheme=cast(Scheme, scheme),
         drift=drift,

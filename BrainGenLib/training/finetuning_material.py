@@ -39,7 +39,7 @@ def scans_of(data: Path, out: Path, bundle: bundles.Metadata, device: str) -> li
         device: of the segmenter, which takes the skull off scans of whole heads.
 
     Raises:
-        BadInput: there are none, none of a contrast that the bundle knows, or they are all of one brain.
+        BadInput: there are none, none of a contrast that the bundle knows, or of no contrast those of two brains.
     """
     cache = data
     if not (data / "index.json").is_file():
@@ -61,8 +61,10 @@ def scans_of(data: Path, out: Path, bundle: bundles.Metadata, device: str) -> li
         )
     if len(scans) < len(every):
         print(f"Left out {len(every) - len(scans)} scans of contrasts that {bundle.name} does not know.", flush=True)
-    if len({scan.case for scan in scans}) < 2:
-        raise BadInput(f"{data} holds scans of one brain; give those of at least two, better of five to fifty.")
+    if len(brains(scans, commonest(scans))) < 2:
+        raise BadInput(
+            f"{data} holds scans of one brain; give those of at least two in one contrast, better of five to fifty."
+        )
     heads = [i for i, scan in enumerate(scans) if _is_head(scan)]
     if heads:
         segmenter = Segmenter.from_bundle(bundles.find("segmenter"), device)
@@ -70,6 +72,16 @@ def scans_of(data: Path, out: Path, bundle: bundles.Metadata, device: str) -> li
             scans[i] = stripped(scans[i], segmenter)
             print(f"took the skull off {number} of {len(heads)}", flush=True)
     return scans
+
+
+def brains(scans: Sequence[Picture], contrast: str) -> set[str]:
+    """Whose scans of a contrast there are."""
+    return {scan.case for scan in scans if scan.contrast == contrast}
+
+
+def commonest(scans: Sequence[Picture]) -> str:
+    """The contrast with scans of the most brains."""
+    return max(sorted({scan.contrast for scan in scans}), key=lambda contrast: len(brains(scans, contrast)))
 
 
 def _listed(names: object) -> str:
