@@ -142,6 +142,10 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/adversary.py
   BrainGenLib/training/cache.py
   BrainGenLib/training/field_diffusion.py
+  BrainGenLib/training/finetuning.py
+  BrainGenLib/training/finetuning_drift.py
+  BrainGenLib/training/finetuning_export.py
+  BrainGenLib/training/finetuning_material.py
   BrainGenLib/training/folds.py
   BrainGenLib/training/harmonise.py
   BrainGenLib/training/image_autoencoder.py
@@ -162,6 +166,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/renderer_patches.py
   BrainGenLib/training/resemblance.py
   BrainGenLib/training/run.py
+  BrainGenLib/training/schemes.py
   BrainGenLib/training/segmenter.py
   BrainGenLib/training/shared_bundle.py
   BrainGenLib/training/soft_tissue.py

@@ -68,6 +68,26 @@ class Network(BaseModel):
         return getattr(importlib.import_module(module_name), class_name)(**self.args | plain)
 
 
+class FineTuning(BaseModel):
+    """What a bundle was fine-tuned from, and how.
+
+    Attributes:
+        bundle, version, sha256: of the base.
+        drift: δ of each channel of the latent, or one of all, in units of the noise's standard deviation.
+        scans, subjects: that it has learnt from.
+    """
+
+    bundle: str
+    version: str
+    sha256: str
+    scheme: str
+    drift: list[float]
+    variant: str
+    scans: int
+    subjects: int
+    steps: int
+
+
 class Metadata(BaseModel):
     """What a bundle says of itself."""
 
@@ -88,6 +108,7 @@ class Metadata(BaseModel):
     limits: list[str] = []
     license: str = "Apache-2.0"
     attribution: str = ""
+    finetuning: FineTuning | None = None
 
 
 class Bundle:

@@ -169,6 +169,9 @@ def _generate(work: _Work) -> Case:
     requests.check(request, bundle.metadata)
     if family := bundle.metadata.family:
         model = work.open(_IMAGE_MODELS[family], bundle)
+        if request.drift is not None:
+            count = request.steps or int(bundle.metadata.parameters["steps"])
+            model = latent_drifting.drifting(model, request.drift, count)
         return image_model.draw(model, request, bundle.metadata, work.stage("image"))
     label_model = work.open(brainspade3d.LabelModel, bundle)
     if request.draft:

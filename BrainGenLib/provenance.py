@@ -31,7 +31,7 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
         "skull_stripped": case.measurements.get("skull_stripped", True),
         "request": request.model_dump(mode="json"),
         "inputs": {name: file_sha256(inputs / name) for name in inputs_of(request)},
-        "bundles": {bundle.name: {"version": bundle.metadata.version, "sha256": bundle.sha256} for bundle in bundles},
+        "bundles": {bundle.name: _identity(bundle) for bundle in bundles},
         "software": {"braingen": __version__, "torch": torch.__version__, "monai": version("monai")},
         "platform": platform.platform(),
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device,
@@ -39,6 +39,13 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "arrays": hashes(case),
     }
+
+
+def _identity(bundle: Bundle) -> dict[str, Any]:
+    found: dict[str, Any] = {"version": bundle.metadata.version, "sha256": bundle.sha256}
+    if base := bundle.metadata.finetuning:
+        found["base"] = {"name": base.bundle, "version": base.version, "sha256": base.sha256}
+    return found
 
 
 def hashes(case: Case) -> dict[str, str]:

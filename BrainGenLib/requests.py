@@ -43,6 +43,8 @@ class Generate(_Request):
     conditions (``ventricles``, ``brain``); what is absent is drawn from the training distribution, or is the bundle's
     default where the model draws images without labels. ``style`` names a reference volume in ``inputs``. ``draft``
     asks for labels of 2 mm only, without folds: what moving sliders show. ``steps`` None is what suits the model.
+    ``drift`` is of the noise that an image model of the family brain-ldm starts from, in standard deviations of the
+    latent's channel means between subjects (0: none); None is what the bundle was fine-tuned with.
     """
 
     verb: Literal["generate"] = "generate"
@@ -55,6 +57,7 @@ class Generate(_Request):
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int | None = Field(default=None, ge=2, le=1000)
     draft: bool = False
+    drift: float | None = Field(default=None, ge=-10, le=10)
 
 
 class Render(_Request):
@@ -168,6 +171,8 @@ def check(request: Request, bundle: Metadata) -> None:
     if isinstance(request, Generate):
         if bundle.family:
             _check_image_only(request, bundle.name)
+        if request.drift is not None and bundle.family != "brain-ldm":
+            raise BadInput(f"Bundle {bundle.name} cannot draw with drift; leave the drift out, or use brain-ldm.")
         pathologies = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
         anatomy = {condition.name: condition for condition in bundle.conditions if condition.kind == "anatomy"}
         _check_values("pathology", request.pathologies, pathologies, bundle.name)

@@ -11,7 +11,17 @@ from BrainGenLib.evaluation.results import Result, Table
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-ORDER = ("speed", "anatomy", "conditions", "segmenter_dice", "agreement", "realism", "utility", "counterfactuals")
+ORDER = (
+    "speed",
+    "anatomy",
+    "conditions",
+    "segmenter_dice",
+    "agreement",
+    "realism",
+    "utility",
+    "counterfactuals",
+    "finetuning",
+)
 VERDICT = {True: "yes", False: "**no**", None: "–"}
 MOSAIC = """## Blind mosaic
 

@@ -47,6 +47,13 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(help="Steps of the sampler, 2 to 1000.", show_default="what suits the model")
     ] = None,
+    drift: Annotated[
+        float | None,
+        typer.Option(
+            help="Of brain-ldm: standard deviations of the latent's means between subjects.",
+            show_default="what the model was fine-tuned with",
+        ),
+    ] = None,
     bundle: Bundle = "brainspade3d",
     device: Device = "auto",
     server: Server = None,
@@ -68,6 +75,7 @@ def generate(
             "style": name_of(inputs, style),
             "guidance": guidance,
             "steps": steps,
+            "drift": drift,
         }
         wanted = [requests.parse({**common, "seed": first + index}) for index in range(count)]
         to_dataset(wanted, inputs, out, server, as_json)

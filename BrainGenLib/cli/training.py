@@ -79,6 +79,46 @@ for _recipe in Recipe:
 
 
 @app.command()
+def finetune(
+    data: Annotated[Path, typer.Argument(help="BIDS folder of 5 to 50 scans, or a training cache of them.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists.")],
+    name: Annotated[str, typer.Option(help="Of the new bundle.")],
+    bundle: Annotated[str, typer.Option(help="Model to start from, of the family brain-ldm.")] = "brain-ldm",
+    scheme: Annotated[
+        str, typer.Option(help="basic, textual-inversion, dreambooth, custom-diffusion or lora.")
+    ] = "basic",
+    drift: Annotated[
+        str, typer.Option(help="0, auto, or standard deviations of the latent's means between subjects.")
+    ] = "0",
+    variant: Annotated[str, typer.Option(help="Of drift in training: V1, V2, or the paper's V3.")] = "V3",
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the bundle goes.", show_default="~/.braingen/bundles")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after that time; call again to go on.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
+    device: Device = "auto",
+) -> None:
+    """Fine-tune an image model on a few scans of your own, with or without Latent Drifting, to a new bundle."""
+    with guarded(as_json=False):
+        from BrainGenLib.training import finetuning
+
+        written = finetuning.train(
+            data,
+            run,
+            bundle=bundle,
+            name=name,
+            scheme=scheme,
+            drift=drift,
+            variant=variant,
+            folder=folder,
+            device=device,
+            minutes=minutes,
+            steps=steps,
+        )
+        print(f"Bundle {written.name} in {written.folder}", flush=True)
+
+
+@app.command()
 def export(
     recipe: Annotated[Recipe, typer.Argument(help="What the run trained.")],
     run: Annotated[Path, typer.Argument(help="Run folder.")],

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from BrainGenLib.diffusion.drift import Drift, per_step
-from BrainGenLib.diffusion.schedules import Step
+from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.errors import BadInput
 
 GRID = tuple(round(0.05 * index, 2) for index in range(-4, 5))
@@ -57,6 +57,25 @@ def response(drift: Drift, steps: Sequence[Step], spread: torch.Tensor, position
         kept = now.sigma * after.sigma / positions + now.alpha * after.alpha * spread**2
         shift = unit(index, shift * kept / (now.sigma**2 / positions + now.alpha**2 * spread**2))
     return shift[0]
+
+
+def sampler_response(
+    sampler: Callable[[Denoiser, torch.Tensor, Sequence[Step]], torch.Tensor],
+    steps: Sequence[Step],
+    spread: torch.Tensor,
+    positions: int,
+) -> torch.Tensor:
+    """The change by drift at the start, for any deterministic sampler: what it makes of a shift of 1 with the exact
+    denoiser of the Gaussian mode, z = αs²/(α²s² + σ²/N)·x. Of DDIM it is :func:`response`.
+
+    Args:
+        spread, positions: as for :func:`gain`.
+    """
+
+    def denoise(x: torch.Tensor, step: Step) -> torch.Tensor:
+        return step.alpha * spread**2 / (step.alpha**2 * spread**2 + step.sigma**2 / positions) * x
+
+    return sampler(denoise, torch.ones_like(spread)[None], steps)[0]
 
 
 def leak(mean: torch.Tensor, start: Step, change: torch.Tensor) -> torch.Tensor:

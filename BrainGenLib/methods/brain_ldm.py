@@ -16,6 +16,7 @@ import torch
 from BrainGenLib import anatomy
 from BrainGenLib.bundles import Bundle, Metadata
 from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.drift import Drift, started
 from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import Callback, nothing, sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser, Step
@@ -30,6 +31,8 @@ PERSON = ("age", "sex", "ventricles", "brain")
 """Years; 0 female, 1 male; mL in template space, lateral ventricles of both sides and brain without fluid."""
 CONDITIONS = (*PERSON, "painted", *PATHOLOGIES)
 """What the diffusion is told, in this order; ``painted`` is 1 for the synthetic images of its pre-training."""
+
+NO_DRIFT = Drift()
 
 
 def told(conditions: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +71,8 @@ class BrainLDM(ImageModel):
         spread: standard deviation between subjects of the mean of each channel of the latent (C,), for drift.
         ageing: what a year adds to the logarithm of a volume condition.
         painted: draw images such as the diffusion was pre-trained on, instead of scans.
+        drift: of the noise that :meth:`sample` starts from; what the diffusion was fine-tuned with.
+        centres: where the latents of each contrast lie (contrasts, C, …).
     """
 
     autoencoder: ImageAutoencoder
@@ -77,6 +82,7 @@ class BrainLDM(ImageModel):
     ageing: Mapping[str, float]
     device: str
     painted: bool = False
+    drift: Drift = NO_DRIFT
 
     def __post_init__(self) -> None:
         self.latent_shape = (self.autoencoder.latent, *self.diffusion.grid)
@@ -88,8 +94,7 @@ class BrainLDM(ImageModel):
             spread, mean = self.diffusion.spread, self.diffusion.mean
             self._mean = self.diffusion.on_grid(mean.mean(0))[None]
             self._spread = self.diffusion.on_grid(spread)[None]
-            # Where the latents of a contrast lie, in standard units.
-            self._centres = self.diffusion.on_grid((mean - mean.mean(0)) / spread)
+            self.centres = self.diffusion.on_grid((mean - mean.mean(0)) / spread)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> BrainLDM:
@@ -98,7 +103,8 @@ class BrainLDM(ImageModel):
         assert isinstance(diffusion, ImageDenoiser)
         numbers = bundle.metadata.parameters
         spread = torch.tensor(numbers["channel_spread"], device=device)
-        return cls(autoencoder, diffusion, numbers["contrasts"], spread, numbers["ageing"], device)
+        drift = Drift(tuple(numbers["drift"])) if "drift" in numbers else NO_DRIFT
+        return cls(autoencoder, diffusion, numbers["contrasts"], spread, numbers["ageing"], device, drift=drift)
 
     def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
         """What is asked for; pathologies that are not are absent from the brain, all else is left to the model."""
@@ -123,16 +129,16 @@ class BrainLDM(ImageModel):
 
     def contrast_of(self, z: torch.Tensor, among: Sequence[str]) -> str:
         """The one of these contrasts whose mean is nearest to a latent (1, C, …)."""
-        distance = (z - self._centres).square().flatten(1).sum(1).tolist()
+        distance = (z - self.centres).square().flatten(1).sum(1).tolist()
         return min(among, key=lambda name: distance[self.contrasts.index(name)])
 
     def expected(self, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
         """The latent (C, …) that the Gaussian model expects under conditions."""
         number = self.contrasts.index(contrast)
-        standard, _ = self._standard(conditions)
+        standard, _ = self.standard(conditions)
         first = self.diffusion.directions
         slopes = self.diffusion.modes_of(number)[:first]
-        return self._centres[number] + (standard[0, :first] @ slopes).view(self.latent_shape)
+        return self.centres[number] + (standard[0, :first] @ slopes).view(self.latent_shape)
 
     def sample(
         self,
@@ -143,12 +149,13 @@ class BrainLDM(ImageModel):
         count: int,
         callback: Callback = nothing,
     ) -> torch.Tensor:
-        return sample_dpmpp_2m(self.denoiser(conditions, contrast, guidance), x, self.steps(count), callback)
+        denoiser = self.denoiser(conditions, contrast, guidance)
+        return sample_dpmpp_2m(denoiser, started(x, self.drift), self.steps(count), callback)
 
     def _plain(self, conditions: Mapping[str, float], contrast: str) -> Denoiser:
         number = self.contrasts.index(contrast)
-        standard, known = self._standard(conditions)
-        centre = self._centres[number]
+        standard, known = self.standard(conditions)
+        centre = self.centres[number]
         index = torch.tensor([number], device=self.device)
 
         def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
@@ -161,12 +168,13 @@ class BrainLDM(ImageModel):
         about_mean = velocity_denoiser(velocity)
 
         def denoise(x: torch.Tensor, step: Step) -> torch.Tensor:
-            # x = α·(z + centre) + σ·ε: without the centre it is what the network knows.
-            return about_mean(x - step.alpha * centre, step) + centre
+            # x = α·(z + centre) + σ·ε: without the centre it is what the network knows, and where all is background
+            # it has never been shown noise.
+            return about_mean((x - step.alpha * centre) * self.diffusion.inside, step) + centre
 
         return denoise
 
-    def _standard(self, conditions: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def standard(self, conditions: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
         """Conditions as standard numbers, 0 where unknown, and which are known; (1, K) each."""
         values, known = (
             torch.from_numpy(part)[None].to(self.device)

@@ -8,6 +8,7 @@ blurs and the inversion misses is the same in both, and cancels.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 
 from BrainGenLib.diffusion.drift import Drift, per_step
-from BrainGenLib.diffusion.drift_choice import auto_delta, response, to_delta
+from BrainGenLib.diffusion.drift_choice import auto_delta, response, sampler_response, to_delta
 from BrainGenLib.diffusion.guidance import classifier_free
-from BrainGenLib.diffusion.samplers import invert_ddim, sample_ddim
+from BrainGenLib.diffusion.samplers import invert_ddim, sample_ddim, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.reporting import Reporter
@@ -97,7 +98,7 @@ def edit(
 
     clean = model.encode(image)
     noised = invert_ddim(source, clean, part, progress, iterations=1)
-    x = torch.cat([noised, *_variants(noised, clean, part[0], change.variants - 1, generator)])
+    x = torch.cat([noised, *_variants(model, noised, clean, part[0], change.variants - 1, generator)])
     before = model.decode(sample_ddim(source, x, part, progress))
     drift = change.drift
     if change.auto:
@@ -128,6 +129,15 @@ def raw_delta(model: BrainLDM, units: float, drift: Drift, steps: list[Step]) ->
     )
 
 
+def drifting(model: BrainLDM, units: float, count: int) -> BrainLDM:
+    """The model with a drift of its noise that moves, in place of its own, what ``count`` steps draw by ``units``
+    standard deviations of every channel's mean between subjects."""
+    change = sampler_response(sample_dpmpp_2m, model.steps(count), model.spread, math.prod(model.latent_shape[1:]))
+    other = copy.copy(model)
+    other.drift = Drift(tuple(to_delta(torch.full_like(model.spread, units), model.spread, change).tolist()))
+    return other
+
+
 def _response(model: BrainLDM, drift: Drift, steps: list[Step]) -> torch.Tensor:
     return response(drift, steps, model.spread, math.prod(model.latent_shape[1:]))
 
@@ -148,11 +158,10 @@ def _missing(
 
 
 def _variants(
-    noised: torch.Tensor, clean: torch.Tensor, step: Step, count: int, generator: torch.Generator
+    model: BrainLDM, noised: torch.Tensor, clean: torch.Tensor, step: Step, count: int, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """The inverted latent with part of its noise exchanged."""
-    noise = (noised - step.alpha * clean) / step.sigma
+    """The inverted latent with part of its noise exchanged; the model's own drift stays."""
+    kept = step.alpha * clean + step.sigma * model.drift.added_to(torch.zeros_like(clean))
+    noise = (noised - kept) / step.sigma
     fresh = [torch.randn(noise.shape, generator=generator).to(noise) for _ in range(count)]
-    return [
-        step.alpha * clean + step.sigma * (math.sqrt(1 - FRESH) * noise + math.sqrt(FRESH) * one) for one in fresh
-    ]
+    return [kept + step.sigma * (math.sqrt(1 - FRESH) * noise + math.sqrt(FRESH) * one) for one in fresh]

@@ -10,6 +10,7 @@ Drifting is compared on (its situation is a broad model and few scans).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from BrainGenLib.diffusion import schedules
+from BrainGenLib.diffusion.drift import Drift, Variant, training_pair
 from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM, told
 from BrainGenLib.networks.gaussian import power_spectrum
 from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder
@@ -72,6 +74,17 @@ class Latents:
     brain: np.ndarray
 
 
+@dataclass
+class Examples:
+    """What a denoiser learns from, on its device: standard latents ``z`` (n, C, …), number of the contrast (n,),
+    standard conditions and which are known (n, K)."""
+
+    z: torch.Tensor
+    contrast: torch.Tensor
+    conditions: torch.Tensor
+    known: torch.Tensor
+
+
 def train(
     cache: Path,
     out: Path,
@@ -100,40 +113,84 @@ def train(
         average = {k.removeprefix("module."): v for k, v in start["averages"]["network"].items()}
         denoiser.unet.load_state_dict({k[5:]: v for k, v in average.items() if k.startswith("unet.")})
     denoiser.to(where)
-    z, conditions = z.to(where), conditions.to(where)
-    contrast, known = torch.from_numpy(latents.contrast).to(where), torch.from_numpy(latents.known).to(where)
+    examples = Examples(
+        *(
+            part.to(where)
+            for part in (z, torch.from_numpy(latents.contrast), conditions, torch.from_numpy(latents.known))
+        )
+    )
     schedule = schedules.cosine()
     optimizer = torch.optim.AdamW(denoiser.unet.parameters(), lr=RATE, weight_decay=1e-4)
     run = Run(
         out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
-    facts = describe(material, latents, z.cpu())
+    facts = describe(material, latents, z)
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
     weights = torch.from_numpy(chances(latents))
-    watch = Watch(material, facts, broad)
+    watched = [(contrast, loads(asked, material.bank.maximum)) for contrast, asked in WATCHED]
+    watch = Watch(material.scans, watched, "T1w")
     for step in run.steps(total):
         generator = torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - step / total)
         pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
-        # More often high noise, where anatomy is decided.
-        times = (len(schedule) * torch.rand(len(pick), generator=generator).sqrt()).long().to(where)
-        noise = torch.randn(z[pick].shape, generator=generator).to(where) * denoiser.inside
-        told = known[pick] * kept(len(pick), generator).to(where)
-        x = schedule.noised(z[pick], noise, times)
-        alpha, sigma = schedule.alpha.to(where)[times], schedule.sigma.to(where)[times]
-        with autocast(where):
-            found, scale = denoiser.estimate(x, alpha, sigma, contrast[pick], conditions[pick], told)
-        # In units of what the Gaussian model leaves, so that no time and no channel dominates.
-        loss = ((found.float() - z[pick]) / scale).square().sum() / (len(pick) * denoiser.spread.numel())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
+        _, weighted = errors(denoiser, schedule, examples, pick, generator)
+        loss = weighted.mean()
+        descend(loss, optimizer)
         run.update_averages()
         run.log(loss=loss.detach())
         if (step + 1) % WATCH_EVERY == 0:
-            run.record(**watch.look(coder, cast(ImageDenoiser, run.average("network")), run, where))
+            averaged = cast(ImageDenoiser, run.average("network"))
+            model = BrainLDM(coder, averaged, CONTRASTS, torch.ones(1), {}, where.type, painted=broad)
+            run.record(**watch.look(model, run))
+
+
+def errors(
+    denoiser: ImageDenoiser,
+    schedule: schedules.Schedule,
+    examples: Examples,
+    pick: torch.Tensor,
+    generator: torch.Generator,
+    drift: Drift = Drift(),
+    variant: Variant = "V3",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared errors of the velocity of noised examples, per number of the latent; plain, and in units of what the
+    Gaussian model leaves, so that no time and no channel dominates.
+
+    Args:
+        pick: which examples, (batch,).
+        generator: of times, noise and of what is not told.
+        drift, variant: of :func:`BrainGenLib.diffusion.drift.training_pair`; where all is background nothing drifts,
+            as there is no noise.
+
+    Returns:
+        Both of shape (batch,).
+    """
+    z = examples.z[pick]
+    where = z.device
+    # More often high noise, where anatomy is decided.
+    times = (len(schedule) * torch.rand(len(pick), generator=generator).sqrt()).long().to(where)
+    noise = torch.randn(z.shape, generator=generator).to(where) * denoiser.inside
+    told = examples.known[pick] * kept(len(pick), generator).to(where)
+    alpha, sigma = schedule.coefficients(times, z)
+    x, target = (part * denoiser.inside for part in training_pair(z, noise, alpha, sigma, "v", drift, variant))
+    with autocast(where):
+        found, scale = denoiser.estimate(
+            x, alpha.flatten(), sigma.flatten(), examples.contrast[pick], examples.conditions[pick], told
+        )
+    # An error of the velocity is one of z, divided by σ.
+    error = alpha * x - found.float() - sigma * target
+    numbers = denoiser.spread.numel()
+    plain = (error / sigma.clamp_min(1e-3)).square().flatten(1).sum(1) / numbers
+    return plain, (error / scale).square().flatten(1).sum(1) / numbers
+
+
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step down, no longer than gradients of norm 1 take it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
 
 
 def encode_all(
@@ -325,28 +382,32 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
 
 
 class Watch:
-    """Looks at samples during training: a mosaic, and whether they come closer to a scan than scans do."""
+    """Looks at samples during training: a mosaic, and whether they come closer to a scan than scans do.
 
-    def __init__(self, material: ImageMaterial, facts: dict[str, Any], painted: bool) -> None:
-        self._painted = painted
-        self._maximum = facts["millilitres"]
-        scans = [scan for scan in material.scans if scan.contrast == "T1w"]
-        self._scans = torch.cat([_coarse(tensor_of([scan])) for scan in scans])
-        self._cases = [scan.case for scan in scans]
+    Args:
+        scans: of at least two subjects in ``contrast``.
+        watched: what the mosaic shows: contrasts, and conditions with loads.
+        contrast: whose samples and scans are compared.
+    """
+
+    def __init__(
+        self, scans: Sequence[Picture], watched: Sequence[tuple[str, dict[str, float]]], contrast: str
+    ) -> None:
+        self._watched, self._contrast = watched, contrast
+        own = [scan for scan in scans if scan.contrast == contrast]
+        self._scans = torch.cat([_coarse(tensor_of([scan])) for scan in own])
+        self._cases = [scan.case for scan in own]
 
     @torch.no_grad()
-    def look(
-        self, coder: ImageAutoencoder, denoiser: ImageDenoiser, run: Run, where: torch.device
-    ) -> dict[str, float]:
-        """Largest correlation of T1w samples with a scan, and of scans with another; the mosaic goes to the run."""
-        model = BrainLDM(coder, denoiser, CONTRASTS, torch.ones(1), {}, where.type, painted=self._painted)
+    def look(self, model: BrainLDM, run: Run) -> dict[str, float]:
+        """Largest correlation of samples with a scan, and of scans with another; the mosaic goes to the run."""
         columns, samples = [], []
-        for seed, (contrast, asked) in enumerate(WATCHED):
-            noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)).to(where)
-            z = model.sample(noise, loads(asked, self._maximum), contrast, 1.0, SAMPLED)
+        for seed, (contrast, asked) in enumerate(self._watched):
+            noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
+            z = model.sample(noise.to(model.device), asked, contrast, 1.0, SAMPLED)
             image = model.decode(z).clamp(0, 1)
             columns.append(slices(image[0, 0]))
-            if contrast == "T1w":
+            if contrast == self._contrast:
                 samples.append(image.cpu())
         run.picture("samples", np.concatenate(columns, 1))
         near = [float(_correlation(_coarse(sample), self._scans).max()) for sample in samples]

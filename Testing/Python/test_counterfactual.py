@@ -1,5 +1,7 @@
 """Counterfactuals of a scan: what changes, what does not, and where it lies."""
 
+import dataclasses
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -97,6 +99,19 @@ def test_variants_tell_how_certain_a_change_is(model, image):
     found = edit(model, image, change({"age": 30.0}, {"age": 85.0}, variants=3))
     assert found.spread.max() > 0
     assert np.isfinite(found.change).all()
+
+
+def test_variants_of_a_model_with_drift_keep_it(model):
+    """Noise of the same mean as the inverted one's: that of the model's own drift."""
+    drifting = dataclasses.replace(model, drift=Drift((0.5, -0.5)))
+    step, clean = model.steps(STEPS)[1], torch.zeros(1, *model.latent_shape)
+    fresh = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    noised = step.sigma * drifting.drift.added_to(fresh)
+    generator = torch.Generator().manual_seed(2)
+    (variant,) = latent_drifting._variants(drifting, noised, clean, step, 1, generator)
+    means = (variant / step.sigma).mean((0, 2, 3, 4))
+    assert means.tolist() == pytest.approx([0.5, -0.5], abs=0.03)
+    assert float((variant - noised).std()) > 0.3
 
 
 def test_small_changes_are_left_out_and_large_ones_kept():

@@ -18,6 +18,7 @@ from BrainGenLib.diffusion.drift_choice import (
     l1_distance,
     leak,
     response,
+    sampler_response,
     to_delta,
     to_units,
 )
@@ -222,6 +223,24 @@ def test_the_response_is_exact_for_any_steps_and_any_place(steps_of, drift):
     torch.testing.assert_close(
         measured(people, steps, drift), response(drift, steps, people.spread, people.positions), atol=0, rtol=1e-8
     )
+
+
+def test_the_response_of_any_sampler_is_what_it_does_to_a_shift():
+    """Of DDIM it is the formula; DPM-Solver++ of as many steps comes closer to the limit."""
+    people, steps = population(spread=0.3), schedules.cosine().trailing(20)
+    found = {
+        sampler: sampler_response(sampler, steps, people.spread, people.positions)
+        for sampler in (sample_ddim, sample_dpmpp_2m)
+    }
+    formula = response(Drift(), steps, people.spread, people.positions)
+    torch.testing.assert_close(found[sample_ddim], formula, atol=0, rtol=1e-8)
+    x = noise(1, 3, people.grid)
+    moved = sample_dpmpp_2m(people.denoise, started(x, Drift(0.01)), steps) - sample_dpmpp_2m(
+        people.denoise, x, steps
+    )
+    torch.testing.assert_close(channel_means(moved)[0] / 0.01, found[sample_dpmpp_2m], atol=0, rtol=1e-6)
+    limit = gain(people.spread, steps[0], people.positions)
+    assert ((found[sample_dpmpp_2m] - limit).abs() < (formula - limit).abs()).all()
 
 
 @pytest.mark.parametrize("latent", LATENTS)
