@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import phantom_image
+from phantoms import phantom_image
 from monai.networks.nets import DiffusionModelUNet
 from typer.testing import CliRunner
 
