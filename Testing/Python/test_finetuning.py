@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from phantoms import phantom_image
 from monai.networks.nets import DiffusionModelUNet
+from phantoms import phantom_image
 from typer.testing import CliRunner
 
 from BrainGenLib import bundles, spaces
