@@ -56,12 +56,11 @@ def stages(request: Request) -> list[str]:
     """
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
-    if isinstance(request, Counterfactual) and request.route == "labels":
-        drawn = "tissue", f"rendering {request.contrast}" if request.contrast else "rendering"
-        return ["loading", "segmentation", "counterfactual", *drawn]
+    family = bundles.find(request.bundle).metadata.family
     if isinstance(request, Counterfactual):
-        return ["loading", "segmentation", "counterfactual", "segmentation of it"]
-    if bundles.find(request.bundle).metadata.family:
+        last = ["segmentation of it"] if family else ["tissue", "rendering"]
+        return ["loading", "segmentation", "counterfactual", *last]
+    if family:
         return ["loading", "image"]
     if isinstance(request, Generate) and request.draft:
         return ["loading", "labels"]
@@ -243,7 +242,6 @@ def _counterfactual(work: _Work) -> Case:
     bundle = work.bundle(request.bundle)
     requests.check(request, bundle.metadata)
     given = read_scan(work.inputs / request.scan)
-    model = work.open(BrainLDM, bundle)
     segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
     scan = Volume(*spaces.canonical(given.data, given.affine))
     try:
@@ -251,14 +249,14 @@ def _counterfactual(work: _Work) -> Case:
     except ValueError as error:
         raise BadInput(f"{Path(request.scan).name} cannot be changed: {error}") from error
     aligned = Aligned.of(scan, found.template_to_scan, found.classes)
-    image = aligned.image()
-    latent = model.encode(torch.from_numpy(counterfactuals.halved(image))[None, None].to(work.device))
-    contrast = request.contrast or model.contrast_of(latent, bundle.metadata.contrasts)
-    change = (_relabelled if request.route == "labels" else _diffused)(work, model, aligned, image, found, contrast)
+    before = _with_painted(work, found)
+    change = (_diffused if bundle.metadata.family else _relabelled)(work, bundle, aligned.image(), before)
     difference = counterfactuals.to_scan(change.values, change.grid, aligned)
     after = np.clip(scan.data + difference, aligned.low, None)
     classes = change.classes
     if classes is None:
+        # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
+        before = found.classes
         report = work.stage("segmentation of it")
         report.step("", 0, 1)
         fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
@@ -271,79 +269,59 @@ def _counterfactual(work: _Work) -> Case:
     def labels_of(template: np.ndarray) -> np.ndarray:
         return segmentation.to_scan(template, found.template_to_scan, given.data.shape, given.affine)
 
-    case = Case({contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
+    case = Case({change.contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
     case.maps = {"difference": back(after - scan.data)}
     if change.spread is not None:
         case.maps["uncertainty"] = back(counterfactuals.to_scan(change.spread, change.grid, aligned))
     voxel_mm3 = abs(float(np.linalg.det(given.affine[:3, :3])))
     case.measurements = {
-        "contrast": contrast,
+        "contrast": change.contrast,
         **change.measurements,
-        "volumes_before_ml": morphometry.volumes_ml(labels_of(change.classes_before), voxel_mm3),
+        "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
         "similarity": counterfactuals.similarity(scan.data, after),
         "template_to_scan": found.template_to_scan.tolist(),
     }
     return case
 
 
-def _diffused(
-    work: _Work,
-    model: BrainLDM,
-    aligned: Aligned,
-    image: np.ndarray,
-    found: segmentation.Segmentation,
-    contrast: str,
-) -> counterfactuals.TemplateChange:
+def _with_painted(work: _Work, found: segmentation.Segmentation) -> np.ndarray:
+    """The scan's class map in template space, with what somebody labelled in it."""
+    if work.request.segmentation is None:
+        return found.classes
+    painted = read_segmentation(work.inputs / work.request.segmentation)
+    there = spaces.to_grid(
+        painted.data, painted.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan, order="label"
+    )
+    return np.where(there > 0, there, found.classes).astype(np.uint8)
+
+
+def _diffused(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray) -> counterfactuals.TemplateChange:
     """What the image diffusion changes."""
+    model = work.open(BrainLDM, bundle)
     coarse = counterfactuals.halved(image)
-    asked = _change(work.request, work.used[0], model, contrast, found.classes)
+    scan = torch.from_numpy(coarse)[None, None].to(work.device)
+    contrast = work.request.contrast or model.contrast_of(model.encode(scan), bundle.metadata.contrasts)
+    asked = _change(work.request, bundle, model, contrast, before)
     edited = latent_drifting.edit(
-        model,
-        torch.from_numpy(coarse)[None, None].to(work.device),
-        contrast,
-        asked,
-        torch.Generator().manual_seed(work.request.seed),
-        work.stage("counterfactual"),
+        model, scan, contrast, asked, torch.Generator().manual_seed(work.request.seed), work.stage("counterfactual")
     )
     change = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
     preview = Case({contrast: np.clip(coarse + change, 0, 1)}, None, spaces.GRID_2MM.affine)
     work.report.preview(preview, "counterfactual")
     return counterfactuals.TemplateChange(
+        contrast,
         change,
         spaces.GRID_2MM,
-        found.classes,
         None,
         edited.spread if asked.variants > 1 else None,
         {"own": dict(asked.own), "wanted": dict(asked.wanted), "drift": list(edited.delta)},
     )
 
 
-def _relabelled(
-    work: _Work,
-    model: BrainLDM,
-    aligned: Aligned,
-    image: np.ndarray,
-    found: segmentation.Segmentation,
-    contrast: str,
-) -> counterfactuals.TemplateChange:
+def _relabelled(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray) -> counterfactuals.TemplateChange:
     """What the renderer draws where labels of lesions change."""
     request: Counterfactual = work.request
-    bundle = work.bundle(request.renderer)
-    requests.check_relabelling(request, bundle.metadata)
     renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
-    if contrast not in renderer.contrasts:
-        raise BadInput(f"Bundle {bundle.name} does not know contrast {contrast!r}; ask for the route diffusion.")
-    before = found.classes
-    if request.segmentation is not None:
-        painted = read_segmentation(work.inputs / request.segmentation)
-        there = spaces.to_grid(
-            painted.data,
-            painted.affine,
-            spaces.GRID_1MM,
-            template_to_scan=found.template_to_scan,
-            order="label",
-        )
-        before = np.where(there > 0, there, before).astype(np.uint8)
     report = work.stage("counterfactual")
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
@@ -352,10 +330,15 @@ def _relabelled(
     wanted = {name: load * labels.millilitres[name] for name, load in request.wanted.items()}
     after = label_edit.with_loads(before, wanted, labels, request.seed, progress)
     style = brainspade.encode_style(renderer, image)
+    contrast = request.contrast or brainspade.contrast_of(renderer, style)
     tissue = _tissue(work, renderer, lesions.split_lesions(before)[0])
-    drawn, redrawn = (_image(work, renderer, classes, tissue, contrast, style) for classes in (before, after))
+    report = work.stage("rendering")
+    drawn, redrawn = (
+        brainspade.render(renderer, classes, tissue, contrast, style=style, seed=request.seed, report=report)
+        for classes in (before, after)
+    )
     change = counterfactuals.rendered_change(image, drawn, redrawn, before, after)
-    return counterfactuals.TemplateChange(change, spaces.GRID_1MM, before, after, None, {"wanted": request.wanted})
+    return counterfactuals.TemplateChange(contrast, change, spaces.GRID_1MM, after, None, {"wanted": request.wanted})
 
 
 def _change(
@@ -363,7 +346,15 @@ def _change(
 ) -> latent_drifting.Change:
     """What to change, from what is known of the scan, what is measured on it, and what is asked for."""
     requests.check_offered(request.wanted, bundle.metadata, contrast)
-    own = {**volume_conditions(classes, spaces.GRID_1MM.spacing), **request.known}
+    own = volume_conditions(classes, spaces.GRID_1MM.spacing)
+    if request.segmentation is not None:
+        volumes = {name: float((classes == label.index).sum()) / 1000 for name, label in anatomy.lesions().items()}
+        own |= {
+            condition.name: min(volumes[condition.name] / condition.millilitres, condition.maximum)
+            for condition in bundle.metadata.conditions
+            if condition.millilitres and volumes[condition.name] > 0
+        }
+    own |= request.known
     # Pathologies that nobody named stay as they are: unknown on both sides.
     wanted = {**own, **request.wanted}
     wanted |= {

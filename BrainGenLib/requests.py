@@ -86,10 +86,10 @@ class Counterfactual(_Request):
     recognised. ``drift`` is in standard deviations of the latent's channel means between subjects (0: none), or
     ``auto``: what still lacks to the mean that the model expects of what is wanted. ``strength`` is the share of the
     noise that the scan is inverted to: 1 leaves nothing of it but its noise. ``variants`` of other noise tell how
-    certain the change is.
+    certain the change is. ``segmentation`` says where the scan's lesions are, if somebody painted them.
 
-    The route ``labels`` changes lesions alone, exactly: in the scan's label map, drawn by the renderer of the bundle
-    ``renderer`` in the scan's own style. ``segmentation`` says where its lesions are, if somebody painted them.
+    A bundle without ``family`` (brainspade3d) changes lesions alone, exactly: in the scan's label map, drawn by its
+    renderer in the scan's own style. Of the above it uses the contrast, the wanted loads and the segmentation.
     """
 
     verb: Literal["counterfactual"] = "counterfactual"
@@ -104,8 +104,6 @@ class Counterfactual(_Request):
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int = Field(default=20, ge=2, le=1000)
     variants: int = Field(default=1, ge=1, le=16)
-    route: Literal["diffusion", "labels"] = "diffusion"
-    renderer: str = "brainspade3d"
     segmentation: str | None = None
 
 
@@ -205,16 +203,6 @@ def check_offered(names: Iterable[str], bundle: Metadata, contrast: str) -> None
             )
 
 
-def check_relabelling(request: Counterfactual, renderer: Metadata) -> None:
-    """Check a counterfactual by labels against the bundle that renders it.
-
-    Raises:
-        BadInput: something else than lesions is to change, or a load is out of range.
-    """
-    known = {condition.name: condition for condition in renderer.conditions if condition.kind == "pathology"}
-    _check_values("pathology", request.wanted, known, renderer.name)
-
-
 def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
     if request.contrast is not None and request.contrast not in bundle.contrasts:
         raise BadInput(
@@ -222,13 +210,23 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
             f"{', '.join(bundle.contrasts)}."
         )
     known = {condition.name: condition for condition in bundle.conditions}
-    if request.route == "labels":
-        # Loads are those of the renderer's bundle, which is asked for them when it is opened.
+    if not bundle.family:
+        _check_relabelling(request, bundle)
         return
     for values in (request.known, request.wanted):
         _check_values("condition", values, known, bundle.name)
     if request.contrast is not None:
         check_offered(request.wanted, bundle, request.contrast)
+
+
+def _check_relabelling(request: Counterfactual, bundle: Metadata) -> None:
+    lesions = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
+    _check_values("pathology", request.wanted, lesions, bundle.name)
+    for name in ("known", "drift", "drift_step", "strength", "guidance", "steps", "variants"):
+        if getattr(request, name) != Counterfactual.model_fields[name].get_default(call_default_factory=True):
+            raise BadInput(
+                f"Bundle {bundle.name} changes the label map and draws it anew; leave {name} out, or use brain-ldm."
+            )
 
 
 def _check_image_only(request: Generate, bundle: str) -> None:

@@ -111,7 +111,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
         version="0.0.1",
         title="Tiny brainSPADE3D",
         description="For tests.",
-        verbs=["generate", "render"],
+        verbs=["generate", "render", "counterfactual"],
         contrasts=contrasts,
         conditions=[
             *(

@@ -284,7 +284,7 @@ def main() -> None:
         tables=[age_table, lesion_table],
         notes=[
             "The judge of age is a ridge regression on training scans at 8 mm; it has seen what the model has.",
-            "Lesion masks are given to the routes labels and filled; the diffusion is told the load alone.",
+            "Lesion masks are given to the ways labels and filled; the diffusion is told the load alone.",
             "The segmenter hardly finds lesions, so that it finds none says little.",
             "No held-out subject was scanned twice years apart: whether a person would change so is not known.",
         ],

@@ -35,11 +35,8 @@ def counterfactual(
     ],
     steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
     variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
-    route: Annotated[
-        str, typer.Option(help="diffusion, or labels: lesions alone, exactly, drawn by the renderer.")
-    ] = "diffusion",
     segmentation: Annotated[
-        Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen), for the route labels.")
+        Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen).")
     ] = None,
     seed: Seed = None,
     bundle: Bundle = _DEFAULTS["bundle"],
@@ -65,7 +62,6 @@ def counterfactual(
             "guidance": guidance,
             "steps": steps,
             "variants": variants,
-            "route": route,
             "segmentation": name_of(inputs, segmentation),
         }
         parsed = requests.parse(request)

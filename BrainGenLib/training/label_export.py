@@ -44,7 +44,7 @@ def write(
         facts: what the diffusion run wrote as ``facts.json``.
     """
     metadata = shared_bundle.metadata_of(bundle_folder)
-    metadata.verbs = sorted({*metadata.verbs, "generate"})
+    metadata.verbs = sorted({*metadata.verbs, "generate", "counterfactual"})
     metadata.conditions = [*_pathologies(facts), *_anatomy(facts)]
     metadata.parameters["anatomy_correlation"] = facts["correlation"]
     targets = {"label_autoencoder": "LabelAutoencoder", "label_diffusion": "LabelDenoiser"}

@@ -18,7 +18,7 @@ from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.engine import Engine, stages
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
-from BrainGenLib.methods import latent_drifting, segmentation
+from BrainGenLib.methods import brainspade, latent_drifting, segmentation
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Counterfactual, check
@@ -246,7 +246,7 @@ def lesion_scan(tmp_path, phantom_classes):
 def test_an_erased_lesion_takes_the_look_of_its_surroundings(lesion_scan, quick, tiny_bundles, tmp_path, few_steps):
     assert lesion_scan.sum() > 300
     request = Counterfactual(
-        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T1w", route="labels", seed=1
+        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T1w", bundle="brainspade3d", seed=1
     )
     case = Engine().run(request, tmp_path)
     before = np.asarray(nib.load(tmp_path / "scan.nii").dataobj)
@@ -263,7 +263,7 @@ def test_an_erased_lesion_takes_the_look_of_its_surroundings(lesion_scan, quick,
 
 def test_a_lesion_comes_at_the_asked_load_beside_what_is_there(lesion_scan, quick, tiny_bundles, tmp_path, few_steps):
     request = Counterfactual(
-        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0.3}, contrast="T1w", route="labels", seed=1
+        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0.3}, contrast="T1w", bundle="brainspade3d", seed=1
     )
     case = Engine().run(request, tmp_path)
     lesion = case.labels == anatomy.lesions()["wmh"].value
@@ -273,7 +273,38 @@ def test_a_lesion_comes_at_the_asked_load_beside_what_is_there(lesion_scan, quic
     assert np.abs(case.maps["difference"][far]).max() == 0
 
 
+def test_by_labels_the_contrast_is_that_of_the_nearest_style(tiny_folder):
+    renderer = brainspade.Renderer.from_bundle(Bundle(tiny_folder / "brainspade3d"), "cpu")
+    first, second = renderer.contrasts[:2]
+    far, near = (np.full(16, value, np.float32) for value in (5.0, 0.1))
+    styles = {name: (far, axes) for name, (_, axes) in renderer.styles.items()}
+    renderer = dataclasses.replace(renderer, styles=styles | {second: (near, styles[second][1])})
+    assert brainspade.contrast_of(renderer, np.zeros(16, np.float32)) == second
+    assert brainspade.contrast_of(renderer, far) == first
+
+
+def test_by_labels_no_contrast_needs_to_be_named(lesion_scan, quick, tiny_bundles, tmp_path):
+    request = Counterfactual(scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, bundle="brainspade3d")
+    case = Engine().run(request, tmp_path)
+    assert list(case.images) == [case.measurements["contrast"]]
+
+
+def test_painted_lesions_are_known_to_the_diffusion(lesion_scan, quick, tiny_bundles, tmp_path):
+    request = Counterfactual(
+        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T2w", steps=STEPS
+    )
+    case = Engine().run(request, tmp_path)
+    assert case.measurements["own"]["wmh"] == pytest.approx(lesion_scan.sum() / 1000 / 50, rel=0.05)
+    assert case.measurements["wanted"]["wmh"] == 0
+
+
+def test_what_has_no_meaning_by_labels_is_refused(tiny_bundles, tmp_path):
+    request = Counterfactual(scan="scan.nii", wanted={"wmh": 0}, bundle="brainspade3d", drift=0.5)
+    with pytest.raises(BadInput, match="leave drift out, or use brain-ldm"):
+        Engine().run(request, tmp_path)
+
+
 def test_only_lesions_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):
-    request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, contrast="T1w", route="labels")
+    request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, bundle="brainspade3d")
     with pytest.raises(BadInput, match="does not know the pathology 'age'"):
         Engine().run(request, tmp_path)
