@@ -141,6 +141,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/acquisition.py
   BrainGenLib/training/adversary.py
   BrainGenLib/training/cache.py
+  BrainGenLib/training/drift_curve.py
   BrainGenLib/training/field_diffusion.py
   BrainGenLib/training/finetuning.py
   BrainGenLib/training/finetuning_drift.py

@@ -120,7 +120,10 @@ class BrainLDM(ImageModel):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Images (N, 1, R, A, S) on GRID_2MM, 0 outside of the brain and 1 at its 99.5th percentile, to latents."""
-        code = self.autoencoder.encode(image)
+        return self.standardised(self.autoencoder.encode(image))
+
+    def standardised(self, code: torch.Tensor) -> torch.Tensor:
+        """Latents of codes of the autoencoder (N, C, …)."""
         return (code - self._mean) / self._spread.clamp_min(1e-6) * self.diffusion.inside
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:

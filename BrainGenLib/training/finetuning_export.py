@@ -49,10 +49,11 @@ def write(
     contrasts = [name for name in old.contrasts if any(scan.contrast == name for scan in scans)]
     subjects = len({scan.case for scan in scans})
     parameters = {**old.parameters, "drift": list(chosen.delta)}
+    # That of the slider is the base's.
     parameters.pop("drift_curve", None)
     if chosen.curve is not None:
         # Over multiples of the automatic δ, so "best" is one of them.
-        parameters["drift_curve"] = chosen.curve.model_dump(mode="json")
+        parameters["drift_search"] = chosen.curve.model_dump(mode="json")
     metadata = old.model_copy(
         update={
             "name": place.name,

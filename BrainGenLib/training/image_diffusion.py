@@ -222,7 +222,12 @@ def encode_all(
         np.savez(temporary, **columns)  # type: ignore[arg-type]
         temporary.rename(path)
         print(f"encoded {first + len(rows)} of {len(numbered)}", flush=True)
-    pieces = [np.load(path) for path in sorted(out.glob("latents-?????.npz"))]
+    return read_latents(out)
+
+
+def read_latents(folder: Path) -> Latents:
+    """What :func:`encode_all` wrote."""
+    pieces = [np.load(path) for path in sorted(folder.glob("latents-?????.npz"))]
     return Latents(*(np.concatenate([piece[field.name] for piece in pieces]) for field in fields(Latents)))
 
 

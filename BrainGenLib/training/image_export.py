@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from BrainGenLib import anatomy, bundles
-from BrainGenLib.methods.brain_ldm import PERSON
+from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import image_autoencoder, image_diffusion
+from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import load_averaged
 from BrainGenLib.training.sources import CONTRASTS
 
@@ -55,10 +57,11 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     weights = state["modules"]["network"]
     args = image_diffusion.arguments(len(weights["index"]), len(weights["half_index"]))
     coder_run, broad_run = (run.parent / name for name in ("image-autoencoder", "image-broad"))
-    networks: dict[str, torch.nn.Module] = {
-        "autoencoder": load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run),
-        "diffusion": load_averaged(ImageDenoiser(**args), run),
-    }
+    autoencoder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run)
+    diffusion = load_averaged(ImageDenoiser(**args), run)
+    networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
+    spread = torch.tensor(facts["channel_spread"])
+    model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu")
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
     metadata = bundles.Metadata(
         name="brain-ldm",
@@ -83,6 +86,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
             "contrasts": list(CONTRASTS),
             "channel_spread": facts["channel_spread"],
             "ageing": facts["ageing"],
+            "drift_curve": _drift_curve(model, run.parent / "image-latents"),
         },
         training_data="Public brain MRI, train split; see docs/README.md.",
         limits=[
@@ -103,6 +107,16 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     )
     licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
     return bundles.save(bundle_folder, metadata, networks, card, licence)
+
+
+def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:
+    """The slider's curve, against the scans of the most frequent contrast."""
+    latents = image_diffusion.read_latents(encoded)
+    numbers = latents.contrast[~latents.painted]
+    common = int(np.bincount(numbers).argmax())
+    own = ~latents.painted & (latents.contrast == common)
+    codes = torch.from_numpy(latents.z[own]).float()
+    return slider_curve(model, model.standardised(codes), CONTRASTS[common], image_diffusion.SAMPLED)
 
 
 def _steps(run: Path) -> int:

@@ -335,8 +335,8 @@ def test_a_run_goes_on_where_it_stopped(tuned, tmp_path):
 
 def test_automatic_drift_is_stored_with_its_curve(tuned):
     parameters = tuned(drift="auto", steps=1).metadata.parameters
-    assert parameters["drift_curve"]["deltas"] == [0.0, 1.0]
-    assert any(parameters["drift"]) == (np.argmin(parameters["drift_curve"]["distances"]) == 1)
+    assert parameters["drift_search"]["deltas"] == [0.0, 1.0]
+    assert any(parameters["drift"]) == (np.argmin(parameters["drift_search"]["distances"]) == 1)
 
 
 def test_a_bids_folder_is_prepared_first(seconds, tmp_path, phantom_classes):

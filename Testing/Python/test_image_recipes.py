@@ -11,7 +11,7 @@ from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
 from BrainGenLib.methods.brain_ldm import CONDITIONS, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
-from BrainGenLib.training import image_autoencoder, image_broad, image_diffusion, image_export
+from BrainGenLib.training import drift_curve, image_autoencoder, image_broad, image_diffusion, image_export
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 from BrainGenLib.training.image_material import ImageMaterial, augmented, loads, measured
 
@@ -121,6 +121,7 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(image_diffusion, "SAMPLED", 2)
     monkeypatch.setattr(image_diffusion, "WATCH_EVERY", 2)
     monkeypatch.setattr(image_autoencoder, "WATCH_EVERY", 2)
+    monkeypatch.setattr(drift_curve, "DRAWN", 2)
     monkeypatch.setattr(image_export, "ENOUGH", {"anatomy": 1, "pathology": 1})
     monkeypatch.setattr(image_diffusion, "UNET", (4, 4))
     image_autoencoder.train(cache, tmp_path / "image-autoencoder", device="cpu", steps=2)
@@ -136,6 +137,10 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     offered = {condition.name: condition.contrasts for condition in bundle.metadata.conditions}
     assert offered["wmh"] == ["T1w", "T2w"]
     assert "stroke" not in offered
+    curve = bundle.metadata.parameters["drift_curve"]
+    assert curve["units"][4] == curve["delta"][4] == 0
+    assert np.all(np.diff(curve["delta"]) > 0)
+    assert max(curve["l1"]) > min(curve["l1"]) > 0
     model = BrainLDM.from_bundle(bundle, "cpu")
     image = model.decode(model.sample(torch.randn(1, *model.latent_shape), {"age": 40.0}, "T1w", 1.0, 2))
     assert image.shape == (1, 1, 80, 112, 80)
