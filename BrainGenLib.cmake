@@ -77,6 +77,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/brain_ldm.py
   BrainGenLib/methods/brainspade.py
   BrainGenLib/methods/brainspade3d.py
+  BrainGenLib/methods/contrast.py
   BrainGenLib/methods/folds.py
   BrainGenLib/methods/image_model.py
   BrainGenLib/methods/intensity_model.py

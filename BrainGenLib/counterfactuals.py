@@ -62,14 +62,12 @@ class TemplateChange:
     """What to change, in template space.
 
     Attributes:
-        contrast: of the scan, as asked for or recognised.
         values: to be added to the image, 1 is its brightest tissue; on ``grid``.
         classes: uint8 on GRID_1MM; None if the changed scan is to be segmented.
         spread: standard deviation of ``values`` between variants, if there are any.
         measurements: what is to be told of it.
     """
 
-    contrast: str
     values: np.ndarray
     grid: spaces.Grid
     classes: np.ndarray | None

@@ -34,6 +34,7 @@ from BrainGenLib.methods import (
     soft_tissue,
 )
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
+from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
@@ -249,8 +250,9 @@ def _counterfactual(work: _Work) -> Case:
     except ValueError as error:
         raise BadInput(f"{Path(request.scan).name} cannot be changed: {error}") from error
     aligned = Aligned.of(scan, found.template_to_scan, found.classes)
-    before = _with_painted(work, found)
-    change = (_diffused if bundle.metadata.family else _relabelled)(work, bundle, aligned.image(), before)
+    before, image = _with_painted(work, found), aligned.image()
+    contrast = request.contrast or recognise(image, found.classes, bundle.metadata.contrasts)
+    change = (_diffused if bundle.metadata.family else _relabelled)(work, bundle, image, before, contrast)
     difference = counterfactuals.to_scan(change.values, change.grid, aligned)
     after = np.clip(scan.data + difference, aligned.low, None)
     classes = change.classes
@@ -269,13 +271,13 @@ def _counterfactual(work: _Work) -> Case:
     def labels_of(template: np.ndarray) -> np.ndarray:
         return segmentation.to_scan(template, found.template_to_scan, given.data.shape, given.affine)
 
-    case = Case({change.contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
+    case = Case({contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
     case.maps = {"difference": back(after - scan.data)}
     if change.spread is not None:
         case.maps["uncertainty"] = back(counterfactuals.to_scan(change.spread, change.grid, aligned))
     voxel_mm3 = abs(float(np.linalg.det(given.affine[:3, :3])))
     case.measurements = {
-        "contrast": change.contrast,
+        "contrast": contrast,
         **change.measurements,
         "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
         "similarity": counterfactuals.similarity(scan.data, after),
@@ -295,12 +297,13 @@ def _with_painted(work: _Work, found: segmentation.Segmentation) -> np.ndarray:
     return np.where(there > 0, there, found.classes).astype(np.uint8)
 
 
-def _diffused(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray) -> counterfactuals.TemplateChange:
+def _diffused(
+    work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> counterfactuals.TemplateChange:
     """What the image diffusion changes."""
     model = work.open(BrainLDM, bundle)
     coarse = counterfactuals.halved(image)
     scan = torch.from_numpy(coarse)[None, None].to(work.device)
-    contrast = work.request.contrast or model.contrast_of(model.encode(scan), bundle.metadata.contrasts)
     asked = _change(work.request, bundle, model, contrast, before)
     edited = latent_drifting.edit(
         model, scan, contrast, asked, torch.Generator().manual_seed(work.request.seed), work.stage("counterfactual")
@@ -309,7 +312,6 @@ def _diffused(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray
     preview = Case({contrast: np.clip(coarse + change, 0, 1)}, None, spaces.GRID_2MM.affine)
     work.report.preview(preview, "counterfactual")
     return counterfactuals.TemplateChange(
-        contrast,
         change,
         spaces.GRID_2MM,
         None,
@@ -318,7 +320,9 @@ def _diffused(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray
     )
 
 
-def _relabelled(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray) -> counterfactuals.TemplateChange:
+def _relabelled(
+    work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> counterfactuals.TemplateChange:
     """What the renderer draws where labels of lesions change."""
     request: Counterfactual = work.request
     renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
@@ -330,7 +334,6 @@ def _relabelled(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarr
     wanted = {name: load * labels.millilitres[name] for name, load in request.wanted.items()}
     after = label_edit.with_loads(before, wanted, labels, request.seed, progress)
     style = brainspade.encode_style(renderer, image)
-    contrast = request.contrast or brainspade.contrast_of(renderer, style)
     tissue = _tissue(work, renderer, lesions.split_lesions(before)[0])
     report = work.stage("rendering")
     drawn, redrawn = (
@@ -338,7 +341,7 @@ def _relabelled(work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarr
         for classes in (before, after)
     )
     change = counterfactuals.rendered_change(image, drawn, redrawn, before, after)
-    return counterfactuals.TemplateChange(contrast, change, spaces.GRID_1MM, after, None, {"wanted": request.wanted})
+    return counterfactuals.TemplateChange(change, spaces.GRID_1MM, after, None, {"wanted": request.wanted})
 
 
 def _change(

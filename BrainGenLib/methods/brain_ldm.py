@@ -130,11 +130,6 @@ class BrainLDM(ImageModel):
         code = torch.where(self.diffusion.inside > 0, z * self._spread + self._mean, self._background)
         return self.autoencoder.decode(code)
 
-    def contrast_of(self, z: torch.Tensor, among: Sequence[str]) -> str:
-        """The one of these contrasts whose mean is nearest to a latent (1, C, …)."""
-        distance = (z - self.centres).square().flatten(1).sum(1).tolist()
-        return min(among, key=lambda name: distance[self.contrasts.index(name)])
-
     def expected(self, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
         """The latent (C, …) that the Gaussian model expects under conditions."""
         number = self.contrasts.index(contrast)

@@ -56,11 +56,6 @@ def draw_style(model: Renderer, contrast: str, generator: torch.Generator) -> np
     return mean + torch.randn(len(axes), generator=generator).numpy() @ axes
 
 
-def contrast_of(model: Renderer, style: np.ndarray) -> str:
-    """The contrast whose scans have codes most like this one (S,)."""
-    return min(model.contrasts, key=lambda name: float(np.square(style - model.styles[name][0]).sum()))
-
-
 @torch.inference_mode()
 def encode_style(model: Renderer, image: np.ndarray) -> np.ndarray:
     """Style code of a scan: the mean over five axial slices.

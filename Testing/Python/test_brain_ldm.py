@@ -87,13 +87,11 @@ def test_a_known_condition_moves_the_estimate_and_an_unknown_one_does_not(model)
 
 @torch.no_grad()
 def test_latents_decode_without_their_contrast(model, phantom_classes):
-    for contrast, values in (("T1w", (0.9, 0.6, 0.2)), ("T2w", (0.3, 0.5, 0.9))):
+    for values in ((0.9, 0.6, 0.2), (0.3, 0.5, 0.9)):
         image = torch.from_numpy(phantom_image(phantom_classes, *values))[None, None]
         z = model.encode(image)
         linear = model.autoencoder.linear_decode(model.autoencoder.linear_code(image))
         assert torch.allclose(model.decode(z), linear, atol=1e-3)
-        assert model.contrast_of(z, ["T1w", "T2w"]) == contrast
-        assert model.contrast_of(z, ["T2w"]) == "T2w"
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.engine import Engine, stages
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
-from BrainGenLib.methods import brainspade, latent_drifting, segmentation
+from BrainGenLib.methods import latent_drifting, segmentation
 from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Counterfactual, check
 
@@ -273,20 +274,33 @@ def test_a_lesion_comes_at_the_asked_load_beside_what_is_there(lesion_scan, quic
     assert np.abs(case.maps["difference"][far]).max() == 0
 
 
-def test_by_labels_the_contrast_is_that_of_the_nearest_style(tiny_folder):
-    renderer = brainspade.Renderer.from_bundle(Bundle(tiny_folder / "brainspade3d"), "cpu")
-    first, second = renderer.contrasts[:2]
-    far, near = (np.full(16, value, np.float32) for value in (5.0, 0.1))
-    styles = {name: (far, axes) for name, (_, axes) in renderer.styles.items()}
-    renderer = dataclasses.replace(renderer, styles=styles | {second: (near, styles[second][1])})
-    assert brainspade.contrast_of(renderer, np.zeros(16, np.float32)) == second
-    assert brainspade.contrast_of(renderer, far) == first
+@pytest.mark.parametrize(
+    ("contrast", "values"),
+    [
+        ("T1w", (0.8, 0.5, 0.3)),
+        ("T2w", (0.3, 0.4, 0.9)),
+        ("FLAIR", (0.6, 0.65, 0.1)),
+        ("PDw", (0.7, 0.8, 0.75)),
+    ],
+)
+def test_the_contrast_of_a_scan_is_recognised(phantom_classes, contrast, values):
+    every = ["T1w", "T2w", "FLAIR", "PDw", "T1ce"]
+    image = phantom_image(phantom_classes, *values)
+    assert recognise(image, phantom_classes, every) == contrast
+    with pytest.raises(BadInput, match=f"looks like {contrast}"):
+        recognise(image, phantom_classes, [name for name in every if name != contrast])
 
 
-def test_by_labels_no_contrast_needs_to_be_named(lesion_scan, quick, tiny_bundles, tmp_path):
+def test_a_brain_without_ventricles_has_no_known_contrast(phantom_classes, ventricles):
+    solid = np.where(ventricles, 0, phantom_classes)
+    with pytest.raises(BadInput, match="name it"):
+        recognise(phantom_image(solid), solid, ["T1w"])
+
+
+def test_by_labels_a_contrast_that_the_renderer_does_not_know_is_refused(lesion_scan, quick, tiny_bundles, tmp_path):
     request = Counterfactual(scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, bundle="brainspade3d")
-    case = Engine().run(request, tmp_path)
-    assert list(case.images) == [case.measurements["contrast"]]
+    with pytest.raises(BadInput, match="looks like T2w; if it is not, name its contrast"):
+        Engine().run(request, tmp_path)
 
 
 def test_painted_lesions_are_known_to_the_diffusion(lesion_scan, quick, tiny_bundles, tmp_path):
