@@ -11,7 +11,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,8 +138,7 @@ class Bundle:
         """Hash over metadata and weights: what provenance records."""
         digest = hashlib.sha256((self.folder / "configs" / "metadata.json").read_bytes())
         for name in sorted(self.metadata.networks):
-            for block in _blocks(self.weights(name)):
-                digest.update(block)
+            digest.update(_unchanged_sha256(self.weights(name)).encode())
         return digest.hexdigest()
 
     def verify(self) -> None:
@@ -152,7 +151,7 @@ class Bundle:
             path = self.weights(name)
             if not path.is_file():
                 raise BadInput(f"Bundle {self.name}: {path} is missing; install the bundle again.")
-            if network.sha256 and file_sha256(path) != network.sha256:
+            if network.sha256 and _unchanged_sha256(path) != network.sha256:
                 raise BadInput(f"Bundle {self.name}: {path} does not match its checksum; install the bundle again.")
 
     def load(self, network: str, device: str = "cpu") -> nn.Module:
@@ -178,6 +177,17 @@ def file_sha256(path: Path) -> str:
     return file_digest(path, "sha256")
 
 
+def _unchanged_sha256(path: Path) -> str:
+    """SHA-256 of a file that is read again only if it changed: public weights have gigabytes."""
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+    return file_sha256(path)
+
+
 def file_digest(path: Path, algorithm: str) -> str:
     """Hexadecimal digest of a file by an algorithm that hashlib knows."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
@@ -187,7 +197,7 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    # Public weights have gigabytes: they must not be read as a whole.
+    # Such files must not be read as a whole.
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             yield block

@@ -54,6 +54,14 @@ def test_a_changed_weights_file_is_noticed(toy):
         toy.verify()
 
 
+def test_weights_that_did_not_change_are_read_once(toy, monkeypatch):
+    toy.verify()
+    monkeypatch.setattr(bundles, "file_sha256", pytest.fail)
+    again = Bundle(toy.folder)
+    again.verify()
+    assert again.sha256 == toy.sha256
+
+
 def test_only_networks_of_braingen_and_monai_are_built(toy):
     toy.metadata.networks["net"].target = "subprocess.Popen"
     with pytest.raises(BadInput, match=r"subprocess\.Popen"):
