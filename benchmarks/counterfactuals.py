@@ -11,6 +11,7 @@ around it.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,12 @@ from scipy import ndimage
 from BrainGenLib import anatomy, bundles, counterfactuals
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.diffusion.samplers import nothing
+from BrainGenLib.errors import BadInput
 from BrainGenLib.evaluation.results import Headline, Result, Table
 from BrainGenLib.lesions import split_lesions
 from BrainGenLib.methods import brainspade, brainspade3d, label_edit, latent_drifting, segmentation, soft_tissue
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
+from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.reporting import Silent
 from BrainGenLib.spaces import GRID_1MM, GRID_2MM
 from BrainGenLib.training.cache import Cache, CachedCase
@@ -37,6 +40,7 @@ YEARS = 30.0
 ADULT = (20.0, 90.0)
 STEPS = 20
 RIDGE = 300.0
+RECOGNISED = ("T1w", "T2w", "FLAIR", "PDw")
 
 
 @dataclass
@@ -243,6 +247,28 @@ def removals(
     return Table(title="White matter lesions of FLAIR scans taken away", columns=columns, rows=rows), summary
 
 
+def recognitions(cache: Cache) -> Table:
+    """What each contrast is taken for, with the cache's label maps; nobody learnt it, so every rare scan counts."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for case in cache.select(space="template", labelled=True):
+        for contrast in case.images:
+            if contrast == "T1w" and case.split != "test":
+                continue
+            scan = scan_of(cache, case, contrast)
+            try:
+                found = recognise(scan.image, scan.classes, RECOGNISED)
+            except BadInput:
+                found = "not recognised"
+            counts[contrast, found] += 1
+    columns = [*RECOGNISED, "not recognised"]
+    shown = sorted({contrast for contrast, _ in counts})
+    return Table(
+        title="Contrast, as recognised",
+        columns=["contrast", *columns],
+        rows=[[contrast, *(counts[contrast, found] for found in columns)] for contrast in shown],
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
@@ -281,7 +307,7 @@ def main() -> None:
                 figure=" / ".join(f"{figures['contrast']:.1f}" for figures in lesion.values()) + " sd",
             ),
         ],
-        tables=[age_table, lesion_table],
+        tables=[age_table, lesion_table, recognitions(cache)],
         notes=[
             "The judge of age is a ridge regression on training scans at 8 mm; it has seen what the model has.",
             "Lesion masks are given to the ways labels and filled; the diffusion is told the load alone.",

@@ -19,7 +19,9 @@ from rich.progress import track
 from scipy.stats import mannwhitneyu
 
 from BrainGenLib import bundles, spaces
+from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.drift import Drift
+from BrainGenLib.diffusion.samplers import sample_dpmpp_2m
 from BrainGenLib.evaluation import fidelity
 from BrainGenLib.evaluation.features import features
 from BrainGenLib.evaluation.results import Result, Table
@@ -64,13 +66,24 @@ class Setting:
         return self.few[0].contrast
 
     @torch.no_grad()
-    def draw(self, model: BrainLDM, shift: torch.Tensor | None = None) -> Images:
-        """Samples at the asked ages; ``shift`` (C,) is added to the channels of their latents."""
+    def draw(self, model: BrainLDM, shift: torch.Tensor | None = None, *, leading: bool = False) -> Images:
+        """Samples at the asked ages.
+
+        Args:
+            model: what draws them.
+            shift: (C,), added to the channels of their latents.
+            leading: as with a schedule that does not end in pure noise, what the paper's models have.
+        """
         images = []
         for number in range(self.samples):
             generator = torch.Generator().manual_seed(10_000 * (self.seed + 1) + number)
             noise = torch.randn(1, *model.latent_shape, generator=generator).to(model.device)
-            z = model.sample(noise, self.asked(number), self.contrast, 1.0, self.steps)
+            if leading:
+                denoiser = model.denoiser(self.asked(number), self.contrast, 1.0)
+                steps = schedules.cosine().leading(self.steps)
+                z = sample_dpmpp_2m(denoiser, model.drift.added_to(noise), steps)
+            else:
+                z = model.sample(noise, self.asked(number), self.contrast, 1.0, self.steps)
             if shift is not None:
                 z = z + shift.view(1, -1, 1, 1, 1) * model.diffusion.inside
             images.append(model.decode(z).clamp(0, 1)[0, 0].cpu().numpy())
@@ -199,6 +212,11 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
         setting.draw(finetuning.with_diffusion(model, model.diffusion, Drift(chosen.delta))), setting.ages
     )
     rows["untuned, mean of the latent corrected"] = judge(setting.draw(model, missing(setting)), setting.ages)
+    rows["untuned, terminal noise not pure"] = judge(setting.draw(model, leading=True), setting.ages)
+    rows["untuned, terminal noise not pure, drift when drawing"] = judge(
+        setting.draw(finetuning.with_diffusion(model, model.diffusion, Drift(chosen.delta)), leading=True),
+        setting.ages,
+    )
     work.mkdir(parents=True, exist_ok=True)
     examples = encoded(setting.few, model, metadata, size, work / "latents.npz")
     prior = None
@@ -308,6 +326,8 @@ def main() -> None:
             "older from younger than the median, learnt from samples and tested on scans.",
             "“Mean of the latent corrected” adds to every sample what the channel means of samples lack to those of "
             "the scans: what drift gains beyond this is not a shift of brightness.",
+            "The schedule of brain-ldm ends in pure noise (zero terminal signal-to-noise ratio); “terminal noise not "
+            "pure” starts one step before, as the schedules do that the paper works with.",
             "Fréchet distances depend on the number of images: that of the floor is of as many as there are scans.",
             "With several seeds: mean ± standard deviation; each takes other people to learn from, and other noise.",
         ],

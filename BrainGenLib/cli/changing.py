@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from BrainGenLib import requests
+from BrainGenLib import bundles, participants, requests
 from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
 from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
@@ -21,7 +21,10 @@ def counterfactual(
     scan: Annotated[Path, typer.Argument(help="Scan of a contrast of the bundle, whole head or skull-stripped.")],
     out: Out,
     wanted: Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")],
-    known: Annotated[list[str], several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60 or wmh=0.4")],
+    known: Annotated[
+        list[str],
+        several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60; age and sex of a BIDS tree are read"),
+    ],
     contrast: Annotated[str | None, typer.Option(help="Of the scan.", show_default="recognised")] = None,
     drift: Annotated[
         str, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
@@ -47,6 +50,8 @@ def counterfactual(
     """Show what a scan would look like with other conditions, in its own grid, with what was changed."""
     with guarded(as_json):
         inputs = named(scan=scan, segmentation=segmentation)
+        # What a server is told of a person, is told by hand.
+        person = _person(scan, bundle) if server is None else {}
         request: dict[str, Any] = {
             "verb": "counterfactual",
             "bundle": bundle,
@@ -54,7 +59,7 @@ def counterfactual(
             "seed": secrets.randbelow(2**32) if seed is None else seed,
             "scan": name_of(inputs, scan),
             "contrast": contrast,
-            "known": named_values(known, "--known"),
+            "known": {**person, **named_values(known, "--known")},
             "wanted": named_values(wanted, "--set"),
             "drift": drift if drift == "auto" else _number(drift),
             "drift_step": drift_step,
@@ -67,6 +72,24 @@ def counterfactual(
         parsed = requests.parse(request)
         check(parsed, inputs, server)
         to_dataset([parsed], inputs, out, server, as_json)
+
+
+def _person(scan: Path, bundle: str) -> dict[str, float]:
+    """What the BIDS tree around a scan says of the person, as far as the bundle understands it."""
+    metadata = bundles.find(bundle).metadata
+    if not metadata.family:
+        return {}
+    try:
+        found = participants.conditions_of(scan)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    # Somebody older than anybody in the training data is as old as the oldest to the model.
+    ranges = {condition.name: condition for condition in metadata.conditions}
+    return {
+        name: min(max(value, ranges[name].minimum), ranges[name].maximum)
+        for name, value in found.items()
+        if name in ranges
+    }
 
 
 def _number(text: str) -> float:

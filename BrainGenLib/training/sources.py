@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from BrainGenLib import anatomy
+from BrainGenLib import anatomy, participants
 
 CONTRASTS = ("T1w", "T1ce", "T2w", "FLAIR", "PDw")
 
@@ -44,7 +43,7 @@ def scan_bids(bids: Path) -> list[Session]:
     """
     if not bids.is_dir():
         raise ValueError(f"{bids} is not a folder; give the root of a BIDS tree.")
-    people = _participants(bids)
+    people = participants.read(bids)
     sessions: dict[str, Session] = {}
     raw = sorted(bids.glob("sub-*/**/anat/*.nii*"))
     derived = sorted(bids.glob("derivatives/**/sub-*/**/anat/*.nii*"))
@@ -76,14 +75,3 @@ def _enter(session: Session, file: File, entities: dict[str, str], suffix: str) 
         session.whole_head = session.whole_head or entities.get("desc") == "head"
     elif suffix == "mask" and entities.get("desc") == "brain":
         session.brain = session.brain or file
-
-
-def _participants(bids: Path) -> dict[str, dict[str, str]]:
-    path = bids / "participants.tsv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if rows and "participant_id" not in rows[0]:
-        raise ValueError(f"{path} has no column participant_id; columns must be separated by tabs.")
-    return {row["participant_id"]: {k: v for k, v in row.items() if v and v != "n/a"} for row in rows}
