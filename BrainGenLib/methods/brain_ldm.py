@@ -104,7 +104,16 @@ class BrainLDM(ImageModel):
         numbers = bundle.metadata.parameters
         spread = torch.tensor(numbers["channel_spread"], device=device)
         drift = Drift(tuple(numbers["drift"])) if "drift" in numbers else NO_DRIFT
-        return cls(autoencoder, diffusion, numbers["contrasts"], spread, numbers["ageing"], device, drift=drift)
+        return cls(
+            autoencoder,
+            diffusion,
+            numbers["contrasts"],
+            spread,
+            numbers["ageing"],
+            device,
+            painted=numbers.get("painted", False),
+            drift=drift,
+        )
 
     def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:
         """What is asked for; pathologies that are not are absent from the brain, all else is left to the model."""

@@ -47,7 +47,7 @@ makes of a scan is what a model expects, not what would happen to a person. Not 
 
 
 def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
-    """Write the averaged networks of a run and the autoencoder beside it.
+    """Write the averaged networks of a run and its autoencoder; those of ``image-broad`` draw painted images.
 
     Raises:
         FileNotFoundError: a run has no checkpoint yet.
@@ -57,16 +57,17 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     weights = state["modules"]["network"]
     args = image_diffusion.arguments(len(weights["index"]), len(weights["half_index"]))
     coder_run, broad_run = (run.parent / name for name in ("image-autoencoder", "image-broad"))
+    broad = run == broad_run
     autoencoder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run)
     diffusion = load_averaged(ImageDenoiser(**args), run)
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
     spread = torch.tensor(facts["channel_spread"])
-    model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu")
+    model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
     metadata = bundles.Metadata(
-        name="brain-ldm",
+        name=bundle_folder.name,
         version="0.1.0",
-        title="Brain LDM",
+        title="Brain LDM, painted images alone" if broad else "Brain LDM",
         description="Brain images at 2 mm from age, sex, volumes and loads; counterfactuals of scans.",
         family="brain-ldm",
         verbs=["generate", "counterfactual"],
@@ -86,6 +87,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
             "contrasts": list(CONTRASTS),
             "channel_spread": facts["channel_spread"],
             "ageing": facts["ageing"],
+            "painted": broad,
             "drift_curve": _drift_curve(model, run.parent / "image-latents"),
         },
         training_data="Public brain MRI, train split; see docs/README.md.",

@@ -144,4 +144,8 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     model = BrainLDM.from_bundle(bundle, "cpu")
     image = model.decode(model.sample(torch.randn(1, *model.latent_shape), {"age": 40.0}, "T1w", 1.0, 2))
     assert image.shape == (1, 1, 80, 112, 80)
+    broad = image_export.export(tmp_path / "image-broad", tmp_path / "broad")
+    assert broad.name == "broad"
+    assert BrainLDM.from_bundle(broad, "cpu").painted
+    assert not model.painted
     assert "| wmh | **2** | 0 | **2** | 0 | 0 |" in (tmp_path / "brain-ldm" / "docs" / "README.md").read_text("utf-8")
