@@ -30,6 +30,8 @@ class Case:
         synthetic: False only for results that hold nothing made up (a segmentation of a real scan).
         template: the same in template space (GRID_1MM), where the grid above is a scan's own;
             ``measurements["template_to_scan"]`` then is the 4×4 matrix between their worlds.
+        frames: of a sweep, in the order of its values; then it holds no arrays of its own, and its measurements are
+            those of :func:`BrainGenLib.sweeps.measured`.
     """
 
     images: dict[str, np.ndarray]
@@ -40,6 +42,7 @@ class Case:
     synthetic: bool = True
     template: Case | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s)."""
@@ -66,6 +69,7 @@ class Case:
                     "provenance": self.provenance,
                     "synthetic": self.synthetic,
                     "affine": np.asarray(self.affine, float).tolist(),
+                    "values": [frame.value for frame in self.frames],
                 },
                 indent=1,
             ),
@@ -74,6 +78,8 @@ class Case:
         yield folder / "case.json"
         if self.template is not None:
             yield from self.template.saving(folder / "template")
+        for number, frame in enumerate(self.frames, 1):
+            yield from frame.case.saving(folder / frame_folder(number))
 
     @classmethod
     def load(cls, folder: Path) -> Case:
@@ -100,7 +106,21 @@ class Case:
             data["synthetic"],
             cls.load(folder / "template") if (folder / "template").is_dir() else None,
             maps,
+            [Frame(value, cls.load(folder / frame_folder(number))) for number, value in enumerate(data["values"], 1)],
         )
+
+
+@dataclass
+class Frame:
+    """A case of a sweep, and the value of what was swept over."""
+
+    value: float
+    case: Case
+
+
+def frame_folder(number: int) -> str:
+    """Where a case folder holds its frame of that number, from 1."""
+    return f"frame-{number:02d}"
 
 
 def read_array(path: Path) -> np.ndarray:

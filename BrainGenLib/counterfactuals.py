@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from BrainGenLib import anatomy, morphometry, spaces
+from BrainGenLib import anatomy, lesions, morphometry, spaces
 from BrainGenLib.inputs import Volume
 
 NOTICED = (0.015, 0.05)
@@ -21,6 +21,8 @@ SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
 SHELL = 6
 """How far around a lesion its surroundings are looked at, mm."""
+LEAST_ML = 0.05
+"""A smaller change of a lesion's volume is none to speak of."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class TemplateChange:
         classes: uint8 on GRID_1MM; None if the changed scan is to be segmented.
         spread: standard deviation of ``values`` between variants, if there are any.
         measurements: what is to be told of it.
+        reached: how much of what was asked for was reached, by judge.
+        asked_ml: by how much lesions were to become more or less, which is to be judged by the labels.
     """
 
     values: np.ndarray
@@ -73,6 +77,8 @@ class TemplateChange:
     classes: np.ndarray | None
     spread: np.ndarray | None
     measurements: dict[str, Any]
+    reached: dict[str, float]
+    asked_ml: dict[str, float]
 
 
 def halved(image: np.ndarray) -> np.ndarray:
@@ -134,6 +140,17 @@ def expected_volumes(own: Mapping[str, float], wanted: Mapping[str, float], agei
         name: wanted.get(name, own[name] * float(np.exp(rate * years)))
         for name, rate in ageing.items()
         if name in own or name in wanted
+    }
+
+
+def lesions_reached(before: np.ndarray, after: np.ndarray, asked_ml: Mapping[str, float]) -> dict[str, float]:
+    """How much of the asked changes of lesions two class maps on GRID_1MM show, as a share by pathology; what was to
+    change by less than :data:`LEAST_ML` is left out."""
+    had, has = lesions.volumes_ml(before), lesions.volumes_ml(after)
+    return {
+        name: round((has[name] - had[name]) / change, 4)
+        for name, change in asked_ml.items()
+        if abs(change) >= LEAST_ML
     }
 
 

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from BrainGenLib import anatomy, bundles, counterfactuals, devices, lesions, morphometry, provenance, requests, spaces
+from BrainGenLib import (
+    anatomy,
+    bundles,
+    counterfactuals,
+    devices,
+    lesions,
+    morphometry,
+    provenance,
+    requests,
+    spaces,
+    sweeps,
+)
 from BrainGenLib.bundles import Bundle
-from BrainGenLib.case import Case
+from BrainGenLib.case import Case, Frame
 from BrainGenLib.counterfactuals import Aligned
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.errors import BadInput, OutOfMemory
@@ -39,7 +50,7 @@ from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
 from BrainGenLib.reporting import Reporter, Silent
-from BrainGenLib.requests import Counterfactual, Generate, Render, Request, Segment
+from BrainGenLib.requests import Counterfactual, Generate, Render, Request, Segment, Sweep
 
 # By the family that a bundle names.
 _IMAGE_MODELS: dict[str, type[ImageModel]] = {
@@ -58,6 +69,9 @@ def stages(request: Request) -> list[str]:
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
     family = bundles.find(request.bundle).metadata.family
+    count = len(request.values) if isinstance(request, Sweep) else 1
+    if isinstance(request, Sweep):
+        request = request.of
     if isinstance(request, Counterfactual):
         last = ["segmentation of it"] if family else ["tissue", "rendering"]
         return ["loading", "segmentation", "counterfactual", *last]
@@ -67,7 +81,8 @@ def stages(request: Request) -> list[str]:
         return ["loading", "labels"]
     style = ["style"] if request.style else []
     anatomy_ = ["labels"] if isinstance(request, Generate) else ["tissue"]
-    return ["loading", *style, *anatomy_, *(f"rendering {contrast}" for contrast in request.contrasts)]
+    each = [*anatomy_, *(f"rendering {contrast}" for contrast in request.contrasts)]
+    return ["loading", *style, *each * count]
 
 
 class Engine:
@@ -88,7 +103,8 @@ class Engine:
 
         Returns:
             The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM; from a model that draws images without
-            labels, on its own grid), on the grid of the given file for ``render`` and ``segment``.
+            labels, on its own grid), on the grid of the given file for ``render``, ``segment`` and
+            ``counterfactual``. That of a sweep holds such cases as frames.
 
         Raises:
             BadInput: the request or a file cannot be used.
@@ -109,10 +125,13 @@ class Engine:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise OutOfMemory(_memory_advice(device)) from error
             raise
-        if case.labels is not None:
-            voxel_mm3 = abs(float(np.linalg.det(case.affine[:3, :3])))
-            case.measurements["volumes_ml"] = morphometry.volumes_ml(anatomy.to_classes(case.labels), voxel_mm3)
+        for one in (case, *(frame.case for frame in case.frames)):
+            if one.labels is not None:
+                voxel_mm3 = abs(float(np.linalg.det(one.affine[:3, :3])))
+                one.measurements["volumes_ml"] = morphometry.volumes_ml(anatomy.to_classes(one.labels), voxel_mm3)
         case.provenance = provenance.record(request, work.used, inputs, device, case)
+        for number, frame in enumerate(case.frames, 1):
+            frame.case.provenance = provenance.of_frame(case.provenance, number)
         return case
 
     def model(self, kind: Any, bundle: Bundle, device: str) -> Any:
@@ -163,36 +182,71 @@ class _Stage:
         self._report.preview(case, name)
 
 
+class _Frame:
+    """Reports a frame of several; a job has room for each name of a preview once."""
+
+    def __init__(self, report: Reporter, number: int) -> None:
+        self._report = report
+        self._number = number
+
+    def step(self, stage: str, step: int, of: int, message: str = "") -> None:
+        self._report.step(stage, step, of, message)
+
+    def preview(self, case: Case, name: str) -> None:
+        self._report.preview(case, f"frame-{self._number:02d}-{name}")
+
+
 def _generate(work: _Work) -> Case:
-    request: Generate = work.request
-    bundle = work.bundle(request.bundle)
-    requests.check(request, bundle.metadata)
+    requests.check(work.request, bundles.find(work.request.bundle).metadata)
+    (case,) = _generated(work, [work.request])
+    return case
+
+
+def _generated(work: _Work, asked: Sequence[Generate]) -> list[Case]:
+    """Cases of requests that differ in conditions, guidance and drift alone."""
+    bundle = work.bundle(asked[0].bundle)
     if family := bundle.metadata.family:
         model = work.open(_IMAGE_MODELS[family], bundle)
-        if request.drift is not None:
-            count = request.steps or int(bundle.metadata.parameters["steps"])
-            model = latent_drifting.drifting(model, request.drift, count)
-        return image_model.draw(model, request, bundle.metadata, work.stage("image"))
+        return image_model.draw(model, asked, bundle.metadata, work.stage("image"))
     label_model = work.open(brainspade3d.LabelModel, bundle)
-    if request.draft:
-        sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
-        case = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
-        case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
-        return case
+    each = (
+        [work]
+        if len(asked) == 1
+        else [replace(work, report=_Frame(work.report, n)) for n in range(1, len(asked) + 1)]
+    )
+    if asked[0].draft:
+        return [_draft(one, label_model, request) for one, request in zip(each, asked, strict=True)]
     renderer = work.open(brainspade.Renderer, bundle)
     style = _style(work, renderer)
+    return [_labelled(one, label_model, renderer, style, request) for one, request in zip(each, asked, strict=True)]
+
+
+def _draft(work: _Work, label_model: brainspade3d.LabelModel, request: Generate) -> Case:
     sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
-    work.report.preview(Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine), "labels")
+    case = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+    case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+    return case
+
+
+def _labelled(
+    work: _Work,
+    label_model: brainspade3d.LabelModel,
+    renderer: Any,
+    style: np.ndarray | None,
+    request: Generate,
+) -> Case:
+    """Labels and images of them."""
+    sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
+    coarse = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+    work.report.preview(coarse, "labels")
     classes = sample.classes_1mm()
     case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
     case.measurements = {
         "requested": sample.requested,
         # Of the map that is given out, not of the coarse one that the sampler measured.
         "obtained": {
-            condition.name: np.count_nonzero(classes == anatomy.lesions()[condition.name].index)
-            / (1000 * condition.millilitres)
-            for condition in bundle.metadata.conditions
-            if condition.millilitres
+            name: np.count_nonzero(classes == anatomy.lesions()[name].index) / (1000 * millilitres)
+            for name, millilitres in label_model.millilitres.items()
         },
         "anatomy": sample.anatomy,
     }
@@ -239,9 +293,15 @@ def _segment(work: _Work) -> Case:
 
 
 def _counterfactual(work: _Work) -> Case:
+    requests.check(work.request, bundles.find(work.request.bundle).metadata)
+    (case,) = _counterfactuals(work, [work.request])
+    return case
+
+
+def _counterfactuals(work: _Work, asked: Sequence[Counterfactual]) -> list[Case]:
+    """Cases of requests that differ in what is wanted, drift, strength and guidance alone."""
     request: Counterfactual = work.request
     bundle = work.bundle(request.bundle)
-    requests.check(request, bundle.metadata)
     given = read_scan(work.inputs / request.scan)
     segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
     scan = Volume(*spaces.canonical(given.data, given.affine))
@@ -252,15 +312,33 @@ def _counterfactual(work: _Work) -> Case:
     aligned = Aligned.of(scan, found.template_to_scan, found.classes)
     before, image = _with_painted(work, found), aligned.image()
     contrast = request.contrast or recognise(image, found.classes, bundle.metadata.contrasts)
-    change = (_diffused if bundle.metadata.family else _relabelled)(work, bundle, image, before, contrast)
+    make = _diffused if bundle.metadata.family else _relabelled
+    changes = make(work, asked, bundle, image, before, contrast)
+    cases = []
+    for number, change in enumerate(changes):
+        if change.classes is None:
+            work.report.step("segmentation of it", number, len(changes))
+        cases.append(_changed(given, aligned, found, before, segmenter, contrast, change))
+    return cases
+
+
+def _changed(
+    given: Volume,
+    aligned: Aligned,
+    found: segmentation.Segmentation,
+    before: np.ndarray,
+    segmenter: segmentation.Segmenter,
+    contrast: str,
+    change: counterfactuals.TemplateChange,
+) -> Case:
+    """A scan with a change, in its own grid."""
+    scan = aligned.scan
     difference = counterfactuals.to_scan(change.values, change.grid, aligned)
     after = np.clip(scan.data + difference, aligned.low, None)
     classes = change.classes
     if classes is None:
         # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
         before = found.classes
-        report = work.stage("segmentation of it")
-        report.step("", 0, 1)
         fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
         classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, aligned.low))
 
@@ -281,6 +359,7 @@ def _counterfactual(work: _Work) -> Case:
         **change.measurements,
         "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
         "similarity": counterfactuals.similarity(scan.data, after),
+        "reached": {**change.reached, **counterfactuals.lesions_reached(before, classes, change.asked_ml)},
         "template_to_scan": found.template_to_scan.tolist(),
     }
     return case
@@ -298,31 +377,47 @@ def _with_painted(work: _Work, found: segmentation.Segmentation) -> np.ndarray:
 
 
 def _diffused(
-    work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
-) -> counterfactuals.TemplateChange:
+    work: _Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> list[counterfactuals.TemplateChange]:
     """What the image diffusion changes."""
     model = work.open(BrainLDM, bundle)
     coarse = counterfactuals.halved(image)
     scan = torch.from_numpy(coarse)[None, None].to(work.device)
-    asked = _change(work.request, bundle, model, contrast, before)
-    edited = latent_drifting.edit(
-        model, scan, contrast, asked, torch.Generator().manual_seed(work.request.seed), work.stage("counterfactual")
-    )
-    change = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
-    preview = Case({contrast: np.clip(coarse + change, 0, 1)}, None, spaces.GRID_2MM.affine)
-    work.report.preview(preview, "counterfactual")
-    return counterfactuals.TemplateChange(
-        change,
-        spaces.GRID_2MM,
-        None,
-        edited.spread if asked.variants > 1 else None,
-        {"own": dict(asked.own), "wanted": dict(asked.wanted), "drift": list(edited.delta)},
-    )
+    changes = [_change(request, bundle, model, contrast, before) for request in asked]
+    generator = torch.Generator().manual_seed(work.request.seed)
+    edits = latent_drifting.edit(model, scan, contrast, changes, generator, work.stage("counterfactual"))
+    volumes = lesions.volumes_ml(before)
+    found = []
+    for request, change, edited in zip(asked, changes, edits, strict=True):
+        values = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
+        after = np.clip(coarse + values, 0, 1)
+        share = latent_drifting.reached(
+            model, scan, torch.from_numpy(after)[None, None].to(work.device), contrast, change
+        )
+        asked_ml = {
+            one.name: request.wanted[one.name] * one.millilitres
+            - (change.own[one.name] * one.millilitres if one.name in change.own else volumes[one.name])
+            for one in bundle.metadata.conditions
+            if one.millilitres and one.name in request.wanted
+        }
+        found.append(
+            counterfactuals.TemplateChange(
+                values,
+                spaces.GRID_2MM,
+                None,
+                edited.spread if change.variants > 1 else None,
+                {"own": dict(change.own), "wanted": dict(change.wanted), "drift": list(edited.delta)},
+                {} if share is None else {"model": round(share, 4)},
+                asked_ml,
+            )
+        )
+    work.report.preview(Case({contrast: after}, None, spaces.GRID_2MM.affine), "counterfactual")
+    return found
 
 
 def _relabelled(
-    work: _Work, bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
-) -> counterfactuals.TemplateChange:
+    work: _Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> list[counterfactuals.TemplateChange]:
     """What the renderer draws where labels of lesions change."""
     request: Counterfactual = work.request
     renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
@@ -331,17 +426,28 @@ def _relabelled(
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("places", index, 2 * brainspade3d.STEPS)
 
-    wanted = {name: load * labels.millilitres[name] for name, load in request.wanted.items()}
-    after = label_edit.with_loads(before, wanted, labels, request.seed, progress)
+    wanted = [{name: load * labels.millilitres[name] for name, load in one.wanted.items()} for one in asked]
+    after = [label_edit.with_loads(before, loads, labels, request.seed, progress) for loads in wanted]
     style = brainspade.encode_style(renderer, image)
     tissue = _tissue(work, renderer, lesions.split_lesions(before)[0])
     report = work.stage("rendering")
-    drawn, redrawn = (
+    drawn, *redrawn = (
         brainspade.render(renderer, classes, tissue, contrast, style=style, seed=request.seed, report=report)
-        for classes in (before, after)
+        for classes in (before, *after)
     )
-    change = counterfactuals.rendered_change(image, drawn, redrawn, before, after)
-    return counterfactuals.TemplateChange(change, spaces.GRID_1MM, after, None, {"wanted": request.wanted})
+    volumes = lesions.volumes_ml(before)
+    return [
+        counterfactuals.TemplateChange(
+            counterfactuals.rendered_change(image, drawn, picture, before, classes),
+            spaces.GRID_1MM,
+            classes,
+            None,
+            {"wanted": one.wanted},
+            {},
+            {name: millilitres - volumes[name] for name, millilitres in loads.items()},
+        )
+        for one, loads, classes, picture in zip(asked, wanted, after, redrawn, strict=True)
+    ]
 
 
 def _change(
@@ -351,7 +457,7 @@ def _change(
     requests.check_offered(request.wanted, bundle.metadata, contrast)
     own = volume_conditions(classes, spaces.GRID_1MM.spacing)
     if request.segmentation is not None:
-        volumes = {name: float((classes == label.index).sum()) / 1000 for name, label in anatomy.lesions().items()}
+        volumes = lesions.volumes_ml(classes)
         own |= {
             condition.name: min(volumes[condition.name] / condition.millilitres, condition.maximum)
             for condition in bundle.metadata.conditions
@@ -445,11 +551,24 @@ def _on_grid_of(target: Volume, volume: Volume, order: Literal[1, "label"]) -> n
     return spaces.resample(volume.data, volume.affine, target.data.shape, target.affine, order=order)
 
 
+def _sweep(work: _Work) -> Case:
+    request: Sweep = work.request
+    metadata = bundles.find(request.bundle).metadata
+    requests.check(request, metadata)
+    asked: list[Any] = requests.frames(request, metadata)
+    # What frames have in common is done once, as the request that they come from says.
+    common = replace(work, request=request.of)
+    cases = (_counterfactuals if isinstance(request.of, Counterfactual) else _generated)(common, asked)
+    frames = [Frame(value, case) for value, case in zip(request.values, cases, strict=True)]
+    return Case({}, None, cases[0].affine, sweeps.measured(request, metadata, frames), frames=frames)
+
+
 _VERBS: dict[str, Callable[[_Work], Case]] = {
     "generate": _generate,
     "render": _render,
     "segment": _segment,
     "counterfactual": _counterfactual,
+    "sweep": _sweep,
 }
 
 

@@ -56,6 +56,11 @@ def split_lesions(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(is_lesion, classes[tuple(nearest)], classes).astype(np.uint8), lesions
 
 
+def volumes_ml(classes: np.ndarray) -> dict[str, float]:
+    """Volume of every pathology in a class map on GRID_1MM."""
+    return {name: np.count_nonzero(classes == label.index) / 1000 for name, label in anatomy.lesions().items()}
+
+
 @cache
 def lobe_atlas() -> np.ndarray:
     """The lobe of every voxel of GRID_2MM (uint8, 1 + its index in :data:`LOBES`, 0 outside the brain)."""

@@ -26,9 +26,10 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
     # Not at file scope: comparing two records needs no torch.
     import torch
 
+    parts = [frame.case for frame in case.frames] or [case]
     return {
         "synthetic": case.synthetic,
-        "skull_stripped": case.measurements.get("skull_stripped", True),
+        "skull_stripped": all(one.measurements.get("skull_stripped", True) for one in parts),
         "request": request.model_dump(mode="json"),
         "inputs": {name: file_sha256(inputs / name) for name in inputs_of(request)},
         "bundles": {bundle.name: _identity(bundle) for bundle in bundles},
@@ -41,6 +42,21 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
     }
 
 
+def of_frame(whole: dict[str, Any], number: int) -> dict[str, Any]:
+    """The provenance of a frame of a sweep: that of the sweep, of which it is the frame of that number, from 1."""
+    prefix = _prefix(number)
+    arrays = {name: digest for name, digest in whole.get("arrays", {}).items() if name.startswith(prefix)}
+    return {
+        **whole,
+        "frame": number,
+        "arrays": {name.removeprefix(prefix): digest for name, digest in arrays.items()},
+    }
+
+
+def _prefix(number: int) -> str:
+    return f"{number:02d} "
+
+
 def _identity(bundle: Bundle) -> dict[str, Any]:
     found: dict[str, Any] = {"version": bundle.metadata.version, "sha256": bundle.sha256}
     if base := bundle.metadata.finetuning:
@@ -49,11 +65,17 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
 
 
 def hashes(case: Case) -> dict[str, str]:
-    """SHA-256 of each image (float32) and of the labels (uint16), by contrast name or ``labels``."""
+    """SHA-256 of each image (float32) and of the labels (uint16), by contrast name or ``labels``; of a sweep those of
+    its frames, e.g. ``03 T1w``."""
     arrays = {name: volume.astype(np.float32) for name, volume in case.images.items()}
     if case.labels is not None:
         arrays["labels"] = case.labels.astype(np.uint16)
-    return {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    found = {
+        name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()
+    }
+    for number, frame in enumerate(case.frames, 1):
+        found |= {_prefix(number) + name: digest for name, digest in hashes(frame.case).items()}
+    return found
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from BrainGenLib.errors import BadInput
 
@@ -97,7 +97,7 @@ class Counterfactual(_Request):
     scan: str
     contrast: str | None = None
     known: dict[str, float] = {}
-    wanted: dict[str, float] = Field(min_length=1)
+    wanted: dict[str, float] = {}
     drift: float | Literal["auto"] = 0.0
     drift_step: Literal["none", "literal", "normalised"] = "none"
     strength: float = Field(default=0.6, ge=0.1, le=1)
@@ -107,7 +107,43 @@ class Counterfactual(_Request):
     segmentation: str | None = None
 
 
-Request = Annotated[Generate | Render | Segment | Counterfactual, Field(discriminator="verb")]
+class Sweep(BaseModel):
+    """A series of cases that differ in one number: a film.
+
+    ``over`` is ``drift``, ``strength``, ``guidance`` or a condition of the bundle (:func:`sweepable`); each of
+    ``values``, which are put in ascending order, takes the place of what ``of`` says of it. All frames begin from the
+    same noise or the same inverted scan. A bundle can sweep over what it can generate or change; its verbs do not
+    list it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    verb: Literal["sweep"] = "sweep"
+    of: Annotated[Generate | Counterfactual, Field(discriminator="verb")]
+    over: str
+    values: list[float] = Field(min_length=2, max_length=32)
+
+    @field_validator("values")
+    @classmethod
+    def _ascending(cls, values: list[float]) -> list[float]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value comes twice; give each once")
+        return sorted(values)
+
+    @property
+    def bundle(self) -> str:
+        return self.of.bundle
+
+    @property
+    def seed(self) -> int:
+        return self.of.seed
+
+    @property
+    def device(self) -> str:
+        return self.of.device
+
+
+Request = Annotated[Generate | Render | Segment | Counterfactual | Sweep, Field(discriminator="verb")]
 adapter: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -142,6 +178,8 @@ def inputs_of(request: Request) -> list[str]:
             names = [request.scan]
         case Counterfactual():
             names = [request.scan, request.segmentation]
+        case Sweep():
+            return inputs_of(request.of)
     return [name for name in names if name is not None]
 
 
@@ -153,6 +191,10 @@ def check(request: Request, bundle: Metadata) -> None:
             value is out of range, a place is asked for a lesion that has none, or labels or more than one image are
             asked of a model that draws one image.
     """
+    if isinstance(request, Sweep):
+        for frame in frames(request, bundle):
+            check(frame, bundle)
+        return
     if request.verb not in bundle.verbs:
         raise BadInput(f"Bundle {bundle.name} cannot {request.verb}; it can: {', '.join(bundle.verbs)}.")
     if isinstance(request, Segment):
@@ -188,6 +230,45 @@ def check(request: Request, bundle: Metadata) -> None:
                 )
 
 
+def sweepable(verb: str, bundle: Metadata) -> list[str]:
+    """What a sweep over frames of that verb may vary: settings that the bundle's model honours, and conditions."""
+    if verb == "counterfactual" and not bundle.family:
+        return [condition.name for condition in bundle.conditions if condition.kind == "pathology"]
+    if verb == "counterfactual":
+        settings = ["drift", "strength", "guidance"]
+    else:
+        # The public latent diffusion was never trained without its conditions.
+        settings = ["drift"] * (bundle.family == "brain-ldm") + ["guidance"] * (bundle.family != "latent-diffusion")
+    return [*settings, *(condition.name for condition in bundle.conditions)]
+
+
+def frames(request: Sweep, bundle: Metadata) -> list[Generate | Counterfactual]:
+    """The request of each frame of a sweep.
+
+    Raises:
+        BadInput: the bundle cannot vary what is swept over, or a value is out of its range.
+    """
+    able = sweepable(request.of.verb, bundle)
+    if request.over not in able:
+        raise BadInput(
+            f"Bundle {bundle.name} cannot sweep over {request.over!r}; it can sweep over: "
+            f"{', '.join(able) or 'nothing'}."
+        )
+    kinds = {condition.name: condition.kind for condition in bundle.conditions}
+    base = request.of.model_dump()
+    changed: list[dict]
+    if request.over not in kinds:
+        changed = [{request.over: value} for value in request.values]
+    else:
+        if isinstance(request.of, Counterfactual):
+            place = "wanted"
+        else:
+            place = "pathologies" if kinds[request.over] == "pathology" else "anatomy"
+        changed = [{place: {**base[place], request.over: value}} for value in request.values]
+    made = [parse({**base, **change}) for change in changed]
+    return [frame for frame in made if isinstance(frame, Generate | Counterfactual)]
+
+
 def check_offered(names: Iterable[str], bundle: Metadata, contrast: str) -> None:
     """Check that the data behind a bundle support conditions in a contrast.
 
@@ -209,6 +290,8 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
             f"Bundle {bundle.name} does not know contrast {request.contrast!r}; it knows: "
             f"{', '.join(bundle.contrasts)}."
         )
+    if not request.wanted:
+        raise BadInput("Nothing is asked to be otherwise; say what, e.g. age=80.")
     known = {condition.name: condition for condition in bundle.conditions}
     if not bundle.family:
         _check_relabelling(request, bundle)

@@ -101,7 +101,7 @@ def by_diffusion(
     generator = torch.Generator().manual_seed(0)
     change = asked(model, own, wanted, auto)
     return counterfactuals.noticed(
-        latent_drifting.edit(model, given, contrast, change, generator, Silent()).change, GRID_2MM.spacing
+        latent_drifting.edit(model, given, contrast, [change], generator, Silent())[0].change, GRID_2MM.spacing
     )
 
 

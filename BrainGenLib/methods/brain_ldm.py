@@ -7,8 +7,10 @@ one mean of all: so that a latent can be decoded without knowing its contrast, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,11 +19,13 @@ from BrainGenLib import anatomy
 from BrainGenLib.bundles import Bundle, Metadata
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.drift import Drift, started
+from BrainGenLib.diffusion.drift_choice import sampler_response, to_delta
 from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import Callback, nothing, sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods.image_model import ImageModel
+from BrainGenLib.networks.gaussian import discriminant
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.requests import Generate
@@ -31,6 +35,9 @@ PERSON = ("age", "sex", "ventricles", "brain")
 """Years; 0 female, 1 male; mL in template space, lateral ventricles of both sides and brain without fluid."""
 CONDITIONS = (*PERSON, "painted", *PATHOLOGIES)
 """What the diffusion is told, in this order; ``painted`` is 1 for the synthetic images of its pre-training."""
+
+Conditions = Mapping[str, float] | Sequence[Mapping[str, float]]
+"""Of all items of a batch, or of each."""
 
 NO_DRIFT = Drift()
 
@@ -83,6 +90,8 @@ class BrainLDM(ImageModel):
     device: str
     painted: bool = False
     drift: Drift = NO_DRIFT
+    # Half a gigabyte on their way through the networks.
+    batch: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         self.latent_shape = (self.autoencoder.latent, *self.diffusion.grid)
@@ -123,9 +132,18 @@ class BrainLDM(ImageModel):
     def steps(self, count: int) -> list[Step]:
         return self._schedule.trailing(count)
 
-    def denoiser(self, conditions: Mapping[str, float], contrast: str, guidance: float) -> Denoiser:
+    def denoiser(self, conditions: Conditions, contrast: str, guidance: float | Sequence[float]) -> Denoiser:
+        """As of :class:`ImageModel`; conditions and guidance may be those of each item of the batch."""
         with_conditions = self._plain(conditions, contrast)
-        return classifier_free(with_conditions, self._plain({}, contrast), guidance)
+        return classifier_free(with_conditions, self._plain({}, contrast), self.scale(guidance))
+
+    def scale(self, guidance: float | Sequence[float]) -> float | torch.Tensor:
+        """Guidance, of all items of a batch or of each, as ``classifier_free`` takes it."""
+        if not isinstance(guidance, Sequence):
+            return guidance
+        # One number for all takes half the time where it is 1.
+        each = torch.tensor(guidance, device=self.device).view(-1, 1, 1, 1, 1)
+        return guidance[0] if len(set(guidance)) == 1 else each
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Images (N, 1, R, A, S) on GRID_2MM, 0 outside of the brain and 1 at its 99.5th percentile, to latents."""
@@ -147,6 +165,18 @@ class BrainLDM(ImageModel):
         slopes = self.diffusion.modes_of(number)[:first]
         return self.centres[number] + (standard[0, :first] @ slopes).view(self.latent_shape)
 
+    def discriminant(self, direction: torch.Tensor, conditions: Mapping[str, float], contrast: str) -> torch.Tensor:
+        """What tells latents that lie apart by ``direction`` (C, …) from each other, under conditions: Σ⁻¹·direction
+        of the Gaussian model, by which a latent is to be multiplied."""
+        number = self.contrasts.index(contrast)
+        modes = self.diffusion.modes_of(number)
+        _, known = self.standard(conditions)
+        first = self.diffusion.directions
+        variance = torch.ones(len(modes), device=self.device)
+        variance[:first] = 1 - known[0, :first]
+        left = self.diffusion.remainder_of(number)
+        return discriminant(direction.flatten(), modes, left, variance).view(self.latent_shape)
+
     def sample(
         self,
         x: torch.Tensor,
@@ -159,7 +189,30 @@ class BrainLDM(ImageModel):
         denoiser = self.denoiser(conditions, contrast, guidance)
         return sample_dpmpp_2m(denoiser, started(x, self.drift), self.steps(count), callback)
 
-    def _plain(self, conditions: Mapping[str, float], contrast: str) -> Denoiser:
+    def sample_each(
+        self,
+        x: torch.Tensor,
+        requests: Sequence[Generate],
+        bundle: Metadata,
+        count: int,
+        callback: Callback = nothing,
+    ) -> torch.Tensor:
+        (contrast,) = requests[0].contrasts
+        drifts = [
+            self.drift if request.drift is None else self.drift_of(request.drift, count) for request in requests
+        ]
+        begun = torch.cat([started(one, drift) for one, drift in zip(x.split(1), drifts, strict=True)])
+        conditions = [self.conditions_of(request, bundle) for request in requests]
+        denoiser = self.denoiser(conditions, contrast, [request.guidance for request in requests])
+        return sample_dpmpp_2m(denoiser, begun, self.steps(count), callback)
+
+    def drift_of(self, units: float, count: int) -> Drift:
+        """The drift that moves what :meth:`sample` draws in ``count`` steps by ``units`` standard deviations of every
+        channel's mean between subjects."""
+        change = sampler_response(sample_dpmpp_2m, self.steps(count), self.spread, math.prod(self.latent_shape[1:]))
+        return Drift(tuple(to_delta(torch.full_like(self.spread, units), self.spread, change).tolist()))
+
+    def _plain(self, conditions: Conditions, contrast: str) -> Denoiser:
         number = self.contrasts.index(contrast)
         standard, known = self.standard(conditions)
         centre = self.centres[number]
@@ -181,10 +234,9 @@ class BrainLDM(ImageModel):
 
         return denoise
 
-    def standard(self, conditions: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Conditions as standard numbers, 0 where unknown, and which are known; (1, K) each."""
-        values, known = (
-            torch.from_numpy(part)[None].to(self.device)
-            for part in told({**conditions, "painted": float(self.painted)})
-        )
+    def standard(self, conditions: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
+        """Conditions as standard numbers, 0 where unknown, and which are known; (1, K) each, or (N, K)."""
+        each = [conditions] if isinstance(conditions, Mapping) else conditions
+        parts = zip(*(told({**one, "painted": float(self.painted)}) for one in each), strict=True)
+        values, known = (torch.from_numpy(np.stack(part)).to(self.device) for part in parts)
         return self.diffusion.standard(values) * known, known

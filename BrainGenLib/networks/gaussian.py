@@ -43,6 +43,25 @@ def posterior_mean(
     return likely if only_modes else likely + (a * remainder / noise) * (residual - a * explained)
 
 
+def discriminant(
+    direction: torch.Tensor, modes: torch.Tensor, remainder: torch.Tensor, variance: torch.Tensor
+) -> torch.Tensor:
+    """Σ⁻¹·direction for the covariance Σ of z = Σ_k c_k m_k + r (Fisher's linear discriminant).
+
+    Args:
+        direction: (size,).
+        modes, remainder, variance: as of :func:`posterior_mean`.
+    """
+    scale = variance.sqrt()
+    weighted = direction / remainder
+    # Woodbury, as above.
+    precision = (
+        torch.eye(len(modes), device=direction.device) + scale[:, None] * ((modes / remainder) @ modes.T) * scale
+    )
+    explained = scale * torch.linalg.solve(precision, scale * (modes @ weighted))
+    return weighted - (explained @ modes) / remainder
+
+
 def radii(shape: Sequence[int], device: torch.device) -> torch.Tensor:
     """|frequency| in cycles per voxel of every coefficient of ``rfftn`` over three axes."""
     axes = [torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1]), torch.fft.rfftfreq(shape[2])]

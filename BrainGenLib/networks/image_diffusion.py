@@ -104,6 +104,10 @@ class ImageDenoiser(nn.Module):
         fine = F.interpolate(coarse, scale_factor=2.0, mode="trilinear")
         return (fine * self.inside).flatten(1)
 
+    def remainder_of(self, contrast: int) -> torch.Tensor:
+        """Variance of what the modes leave (latent · grid), at the low frequencies where modes are."""
+        return self.spectrum[contrast, :, 1:LOW].mean(1)[:, None, None, None].expand(-1, *self.grid).flatten()
+
     def gaussian(
         self,
         x: torch.Tensor,
@@ -126,7 +130,7 @@ class ImageDenoiser(nn.Module):
             mean, variance = torch.zeros(len(modes), device=x.device), torch.ones(len(modes), device=x.device)
             mean[:given] = (condition * is_known)[:given]
             variance[:given] = 1 - is_known[:given]
-            left = self.spectrum[c, :, 1:LOW].mean(1)[:, None, None, None].expand(-1, *self.grid).flatten()
+            left = self.remainder_of(int(c))
             found = posterior_mean(y.flatten().float(), a, s, modes, left, mean, variance, only_modes=True)
             smooth.append(found.view_as(y))
         likely = torch.stack(smooth)

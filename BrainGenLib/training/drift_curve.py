@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from BrainGenLib.diffusion.drift_choice import l1_curve
 from BrainGenLib.methods.brain_ldm import BrainLDM
-from BrainGenLib.methods.latent_drifting import drifting
 
 UNITS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 DRAWN = 8
@@ -30,7 +30,7 @@ def slider_curve(model: BrainLDM, real: torch.Tensor, contrast: str, steps: int)
         torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)).to(real.device)
         for seed in range(DRAWN)
     ]
-    models = {units: drifting(model, units, steps) for units in UNITS}
+    models = {units: replace(model, drift=model.drift_of(units, steps)) for units in UNITS}
 
     def draw(units: float) -> torch.Tensor:
         return torch.cat([models[units].sample(x, {}, contrast, 1.0, steps) for x in noise])

@@ -21,7 +21,6 @@ from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.drift import Drift, Variant
 from BrainGenLib.diffusion.drift_choice import DriftCurve
 from BrainGenLib.errors import BadInput
-from BrainGenLib.methods import latent_drifting
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import finetuning_drift, finetuning_export, schemes
@@ -234,7 +233,7 @@ def drift_for(asked: str, model: BrainLDM, scans: list[Picture], metadata: bundl
         conditions = [conditions_of(scan, metadata) for scan in scans]
         added, curve = finetuning_drift.choose(model, z, [scan.contrast for scan in scans], conditions)
     elif units := float(asked):
-        added = latent_drifting.drifting(model, units, int(metadata.parameters["steps"])).drift
+        added = model.drift_of(units, int(metadata.parameters["steps"]))
     else:
         added = Drift(0.0)
     own, extra = (drift.channels * (len(model.spread) // len(drift.channels)) for drift in (model.drift, added))

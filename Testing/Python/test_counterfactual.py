@@ -49,7 +49,7 @@ def change(own, wanted, drift=None, **others):
 
 
 def edit(model, image, asked):
-    return latent_drifting.edit(model, image, "T1w", asked, torch.Generator().manual_seed(0), Silent())
+    return latent_drifting.edit(model, image, "T1w", [asked], torch.Generator().manual_seed(0), Silent())[0]
 
 
 def test_nothing_changes_if_nothing_else_is_wanted(model, image):
@@ -108,8 +108,8 @@ def test_variants_of_a_model_with_drift_keep_it(model):
     step, clean = model.steps(STEPS)[1], torch.zeros(1, *model.latent_shape)
     fresh = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     noised = step.sigma * drifting.drift.added_to(fresh)
-    generator = torch.Generator().manual_seed(2)
-    (variant,) = latent_drifting._variants(drifting, noised, clean, step, 1, generator)
+    other = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    (variant,) = latent_drifting._variants(drifting, noised, clean, step, [other])
     means = (variant / step.sigma).mean((0, 2, 3, 4))
     assert means.tolist() == pytest.approx([0.5, -0.5], abs=0.03)
     assert float((variant - noised).std()) > 0.3

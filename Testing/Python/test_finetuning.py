@@ -1,5 +1,6 @@
 """Fine-tuning: what each scheme may change, what drift does to it, and the bundle that comes out."""
 
+import dataclasses
 import os
 
 import nibabel as nib
@@ -19,7 +20,6 @@ from BrainGenLib.engine import Engine
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
 from BrainGenLib.methods.brain_ldm import BrainLDM
-from BrainGenLib.methods.latent_drifting import drifting
 from BrainGenLib.networks.noise_unet import UNet
 from BrainGenLib.requests import Generate, check
 from BrainGenLib.training import finetuning, finetuning_drift, finetuning_material, image_diffusion, schemes
@@ -236,11 +236,10 @@ def test_a_bundle_is_drawn_from_with_its_own_drift_unless_another_is_asked_for(m
         return one.sample(noise, {}, "T1w", 1.0, 8).mean((0, 2, 3, 4))
 
     without = mean(model)
-    own = drifting(model, 2.0, 8)
     assert model.drift == Drift()
+    own = dataclasses.replace(model, drift=model.drift_of(2.0, 8))
     assert (mean(own) > without).all()
-    model.drift = own.drift
-    assert torch.equal(mean(drifting(model, 0.0, 8)), without)
+    assert torch.equal(mean(dataclasses.replace(own, drift=own.drift_of(0.0, 8))), without)
 
 
 @torch.no_grad()

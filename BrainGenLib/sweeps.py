@@ -1,0 +1,66 @@
+"""What a sweep shows beside its pictures: which of its frames are the best compromises.
+
+A counterfactual is to reach what was asked for (``flip``) and to leave the scan what it is (``identity``); drift,
+strength and guidance trade one for the other (Yeganeh et al., CVPR 2025, arXiv 2412.20651, section 3.3: min-max).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from BrainGenLib.bundles import Metadata
+from BrainGenLib.case import Case, Frame
+from BrainGenLib.requests import Counterfactual, Sweep
+
+SETTINGS = {"drift": "standard deviations", "strength": "share of the noise", "guidance": ""}
+"""What may be swept over beside conditions, and its unit."""
+
+
+def flip(case: Case) -> float | None:
+    """How much of what was asked for a counterfactual has reached, 1 is all; the mean over its judges, if any."""
+    shares = case.measurements.get("reached", {}).values()
+    return sum(shares) / len(shares) if shares else None
+
+
+def identity(case: Case) -> float:
+    """How much of the scan is left in a counterfactual: structural similarity."""
+    return case.measurements["similarity"]["ssim"]
+
+
+def measured(request: Sweep, bundle: Metadata, frames: Sequence[Frame]) -> dict[str, Any]:
+    """What a sweep was over, and, of settings of a counterfactual that can be judged, the numbers (from 1) of the
+    frames on the Pareto front and the best of them."""
+    units = SETTINGS | {condition.name: condition.unit for condition in bundle.conditions}
+    found: dict[str, Any] = {"over": request.over, "unit": units[request.over]}
+    if isinstance(request.of, Counterfactual) and request.over in SETTINGS:
+        flips = [flip(frame.case) for frame in frames]
+        losses = [
+            (abs(1 - share), 1 - identity(frame.case))
+            for share, frame in zip(flips, frames, strict=True)
+            if share is not None
+        ]
+        if len(losses) == len(frames):
+            front = pareto_front(losses)
+            found |= {"front": [index + 1 for index in front], "best": best_of(losses, front) + 1}
+    return found
+
+
+def pareto_front(losses: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the pairs that no other one beats: none is smaller in one and not larger in the other."""
+    return [
+        index
+        for index, (one, two) in enumerate(losses)
+        if not any(a <= one and b <= two and (a < one or b < two) for a, b in losses)
+    ]
+
+
+def best_of(losses: Sequence[tuple[float, float]], front: Sequence[int]) -> int:
+    """The index on a Pareto front whose larger loss is smallest, each scaled to 0 to 1 between the front's ends."""
+    lows = [min(losses[index][kind] for index in front) for kind in (0, 1)]
+    highs = [max(losses[index][kind] for index in front) for kind in (0, 1)]
+
+    def larger(index: int) -> float:
+        return max((losses[index][kind] - lows[kind]) / max(highs[kind] - lows[kind], 1e-12) for kind in (0, 1))
+
+    return min(front, key=larger)
