@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from BrainGenLib.cli import browser, changing, inventory, serving, showing, synthesis, training
+from BrainGenLib.cli import browser, changing, inventory, serving, showing, sweeping, synthesis, training
 
 app = typer.Typer(
     help=__doc__,
@@ -19,6 +19,7 @@ app.command()(synthesis.generate)
 app.command()(synthesis.render)
 app.command()(synthesis.segment)
 app.command()(changing.counterfactual)
+app.command()(sweeping.sweep)
 app.command()(synthesis.replay)
 app.command()(showing.scene)
 app.command()(browser.app)

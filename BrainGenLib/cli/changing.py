@@ -13,6 +13,15 @@ from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
 from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
 
+Wanted = Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")]
+Known = Annotated[
+    list[str],
+    several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60; age and sex of a BIDS tree are read"),
+]
+LesionsAt = Annotated[Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen).")]
+DriftUnits = Annotated[
+    str | None, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
+]
 _DEFAULTS = {name: field.default for name, field in requests.Counterfactual.model_fields.items()}
 
 
@@ -20,15 +29,10 @@ def counterfactual(
     *,
     scan: Annotated[Path, typer.Argument(help="Scan of a contrast of the bundle, whole head or skull-stripped.")],
     out: Out,
-    wanted: Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")],
-    known: Annotated[
-        list[str],
-        several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60; age and sex of a BIDS tree are read"),
-    ],
+    wanted: Wanted,
+    known: Known,
     contrast: Annotated[str | None, typer.Option(help="Of the scan.", show_default="recognised")] = None,
-    drift: Annotated[
-        str, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
-    ] = "0",
+    drift: DriftUnits = "0",
     drift_step: Annotated[str, typer.Option(help="Drift per step too: none, literal, normalised.")] = "none",
     strength: Annotated[float, typer.Option(help="Share of the noise to invert to, 0.1 to 1.")] = _DEFAULTS[
         "strength"
@@ -38,9 +42,7 @@ def counterfactual(
     ],
     steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
     variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
-    segmentation: Annotated[
-        Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen).")
-    ] = None,
+    segmentation: LesionsAt = None,
     seed: Seed = None,
     bundle: Bundle = _DEFAULTS["bundle"],
     device: Device = "auto",
@@ -50,8 +52,6 @@ def counterfactual(
     """Show what a scan would look like with other conditions, in its own grid, with what was changed."""
     with guarded(as_json):
         inputs = named(scan=scan, segmentation=segmentation)
-        # What a server is told of a person, is told by hand.
-        person = _person(scan, bundle) if server is None else {}
         request: dict[str, Any] = {
             "verb": "counterfactual",
             "bundle": bundle,
@@ -59,9 +59,9 @@ def counterfactual(
             "seed": secrets.randbelow(2**32) if seed is None else seed,
             "scan": name_of(inputs, scan),
             "contrast": contrast,
-            "known": {**person, **named_values(known, "--known")},
+            "known": known_of(scan, bundle, known, server),
             "wanted": named_values(wanted, "--set"),
-            "drift": drift if drift == "auto" else _number(drift),
+            "drift": drift_of(drift or "0"),
             "drift_step": drift_step,
             "strength": strength,
             "guidance": guidance,
@@ -72,6 +72,17 @@ def counterfactual(
         parsed = requests.parse(request)
         check(parsed, inputs, server)
         to_dataset([parsed], inputs, out, server, as_json)
+
+
+def known_of(scan: Path, bundle: str, known: list[str], server: str | None) -> dict[str, Any]:
+    """What ``--known`` says, and for what it does not say the BIDS tree around the scan.
+
+    Raises:
+        BadInput: one of them is not understood, or there is no such bundle.
+    """
+    # What a server is told of a person, is told by hand.
+    person = _person(scan, bundle) if server is None else {}
+    return {**person, **named_values(known, "--known")}
 
 
 def _person(scan: Path, bundle: str) -> dict[str, float]:
@@ -92,8 +103,13 @@ def _person(scan: Path, bundle: str) -> dict[str, float]:
     }
 
 
-def _number(text: str) -> float:
+def drift_of(text: str) -> float | str:
+    """What ``--drift`` says: ``auto`` or a number.
+
+    Raises:
+        BadInput: it is neither.
+    """
     try:
-        return float(text)
+        return text if text == "auto" else float(text)
     except ValueError as error:
         raise BadInput(f"--drift {text!r} is not understood: write auto, or a number such as 0.5.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,16 +29,20 @@ Contrasts = Annotated[
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
 Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.")]
+Pathology = Annotated[list[str], several("--pathology", "NAME=LOAD, e.g. wmh=0.05")]
+Side = Annotated[list[str], several("--side", "NAME=left or NAME=right, where a pathology lies")]
+Lobe = Annotated[list[str], several("--lobe", "NAME=LOBE, e.g. wmh=frontal")]
+Anatomy = Annotated[list[str], several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")]
 _GUIDANCE = requests.Generate.model_fields["guidance"].default
 
 
 def generate(
     *,
     out: Out,
-    pathology: Annotated[list[str], several("--pathology", "NAME=LOAD, e.g. wmh=0.05")],
-    side: Annotated[list[str], several("--side", "NAME=left or NAME=right, where a pathology lies")],
-    lobe: Annotated[list[str], several("--lobe", "NAME=LOBE, e.g. wmh=frontal")],
-    anatomy: Annotated[list[str], several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")],
+    pathology: Pathology,
+    side: Side,
+    lobe: Lobe,
+    anatomy: Anatomy,
     contrast: Contrasts,
     style: Style = None,
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
@@ -61,17 +65,14 @@ def generate(
 ) -> None:
     """Make brains with segmentations from conditions."""
     with guarded(as_json):
-        sides, lobes = named_values(side, "--side"), named_values(lobe, "--lobe")
         inputs = named(style=style)
         first = secrets.randbelow(2**32 - count) if seed is None else seed
         common = {
             "verb": "generate",
             "bundle": bundle,
             "device": device,
-            "pathologies": named_values(pathology, "--pathology"),
-            "locations": {name: {"side": sides.get(name), "lobe": lobes.get(name)} for name in {**sides, **lobes}},
-            "anatomy": named_values(anatomy, "--anatomy"),
             "contrasts": contrast,
+            **brain(pathology, side, lobe, anatomy),
             "style": name_of(inputs, style),
             "guidance": guidance,
             "steps": steps,
@@ -144,7 +145,7 @@ def replay(
     """Make a case again from its provenance, and tell whether the result is identical. Writes nothing."""
     with guarded(as_json):
         from BrainGenLib.export import bids
-        from BrainGenLib.provenance import differences
+        from BrainGenLib.provenance import differences, of_frame
 
         before = bids.read_case(case).provenance
         request = requests.parse(before["request"])
@@ -154,6 +155,8 @@ def replay(
         check(request, inputs)
         with Runner(as_json, threads=before["threads"]) as runner:
             after = runner.run(request, inputs, "replay").provenance
+        if number := before.get("frame"):
+            after = of_frame(after, number)
         lines = differences(before, after)
         text = "Identical." if not lines else "Not identical:\n" + "\n".join(lines)
         emit({"identical": not lines, "differences": lines}, text, as_json)
@@ -168,13 +171,23 @@ def to_dataset(
     from BrainGenLib.export import bids
 
     check(wanted[0], inputs, server)
-    bids.check_target(out, len(wanted))
+    bids.check_target(out, sum(len(one.values) if isinstance(one, requests.Sweep) else 1 for one in wanted))
     with Runner(as_json, server=server) as runner:
         for number, request in enumerate(wanted, 1):
             case = runner.run(request, inputs, f"{request.verb} {number}/{len(wanted)}")
             subject = bids.write_case(out, case)
-            files = sorted(str(path) for path in subject.glob("anat/*.nii.gz"))
+            files = sorted(str(path) for path in subject.rglob("*.nii.gz"))
             emit({"result": {"subject": str(subject), "seed": request.seed, "files": files}}, str(subject), as_json)
+
+
+def brain(pathology: list[str], side: list[str], lobe: list[str], anatomy: list[str]) -> dict[str, Any]:
+    """The fields of a request that say what brain is wanted."""
+    sides, lobes = named_values(side, "--side"), named_values(lobe, "--lobe")
+    return {
+        "pathologies": named_values(pathology, "--pathology"),
+        "locations": {name: {"side": sides.get(name), "lobe": lobes.get(name)} for name in {**sides, **lobes}},
+        "anatomy": named_values(anatomy, "--anatomy"),
+    }
 
 
 def check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:

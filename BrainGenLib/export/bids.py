@@ -2,7 +2,8 @@
 
 ``OUT/sub-0001/anat/sub-0001_T1w.nii.gz`` … ``_dseg.nii.gz`` with JSON sidecars (BIDS 1.9, *Derivatives*), and the
 ``dataset_description.json``, ``participants.tsv`` and ``dseg.tsv`` of the whole set. Nothing is overwritten: a new
-case is a new subject, which appears complete or not at all.
+case is a new subject, which appears complete or not at all. The frames of a sweep are sessions of one subject, whose
+values stand in ``sub-0001/sub-0001_sessions.tsv``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from BrainGenLib import __version__, anatomy
-from BrainGenLib.case import Case, read_array
+from BrainGenLib import __version__, anatomy, sweeps
+from BrainGenLib.case import Case, Frame, read_array
 from BrainGenLib.errors import BadInput
+from BrainGenLib.export.plot import trade_off
 from BrainGenLib.spaces import GRID_1MM
 
 # BIDS has no suffix for contrast agents, but an entity.
@@ -89,7 +91,7 @@ def write_case(out: Path, case: Case) -> Path:
         _write_dataset_files(out)
         name, partial = _reserve(out)
         try:
-            _write_subject(partial / "anat", name, case)
+            (_write_sessions if case.frames else _write_images)(partial, name, case)
             os.replace(partial, out / name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -110,7 +112,21 @@ def read_case(folder: Path) -> Case:
         folder = folder / "result"
     if (folder / "case.json").is_file():
         return Case.load(folder)
-    prefix = folder / "anat" / folder.resolve().name
+    name = folder.resolve().name
+    sessions = folder / f"{name}_sessions.json"
+    if not sessions.is_file():
+        # A session on its own is a case too.
+        return _read_images(folder, f"{folder.resolve().parent.name}_{name}" if name.startswith("ses-") else name)
+    record = json.loads(sessions.read_text("utf-8"))["BrainGen"]
+    case = Case({}, None, np.array(record["affine"]), record["measurements"], record["provenance"])
+    for number, value in enumerate(record["values"], 1):
+        session = _session(number)
+        case.frames.append(Frame(value, _read_images(folder / session, f"{name}_{session}")))
+    return case
+
+
+def _read_images(folder: Path, name: str) -> Case:
+    prefix = folder / "anat" / name
     # Those of the images say the same as that of the labels, which a case need not have.
     sidecars = sorted(prefix.parent.glob(f"{prefix.name}_*.json"), key=lambda path: "_dseg" not in path.name)
     if not sidecars:
@@ -126,7 +142,7 @@ def read_case(folder: Path) -> Case:
         maps={
             name: read_array(path)
             for name in MAPS
-            if (path := folder / "anat" / f"{folder.resolve().name}_desc-{name}_{MAP}.nii.gz").is_file()
+            if (path := prefix.with_name(f"{prefix.name}_desc-{name}_{MAP}.nii.gz")).is_file()
         },
     )
 
@@ -205,7 +221,43 @@ def _reserve(out: Path) -> tuple[str, Path]:
         return f"sub-{number:04d}", partial
 
 
-def _write_subject(anat: Path, name: str, case: Case) -> None:
+def _write_sessions(subject: Path, name: str, case: Case) -> None:
+    over, measured = case.measurements["over"], case.measurements
+    columns = {
+        "session_id": {"Description": "Frame of a sweep; nobody was scanned again."},
+        over: {"Description": "What was swept over.", "Units": measured["unit"]},
+        "flip": {
+            "Description": "Share of what was asked for that was reached, as the model itself or the labels say."
+        },
+        "identity": {"Description": "Structural similarity to the scan."},
+        "pareto_front": {"Description": "1: no other frame has more of both; 2: the best of these."},
+    }
+    rows = []
+    for number, frame in enumerate(case.frames, 1):
+        session = _session(number)
+        (subject / session).mkdir()
+        _write_images(subject / session, f"{name}_{session}", frame.case)
+        found = sweeps.flip(frame.case)
+        flip = "n/a" if found is None else round(found, 4)
+        identity = sweeps.identity(frame.case) if "similarity" in frame.case.measurements else "n/a"
+        front = "n/a" if "front" not in measured else int(number in measured["front"])
+        rows.append((session, frame.value, flip, identity, 2 if number == measured.get("best") else front))
+    _write_table(subject / f"{name}_sessions.tsv", tuple(columns), rows)
+    record = _sidecar(case, "Frames of a SYNTHETIC sweep made by BrainGen.")
+    record["BrainGen"]["values"] = [frame.value for frame in case.frames]
+    _write_json(subject / f"{name}_sessions.json", {**columns, **record})
+    if "front" in measured:
+        (subject / "figures").mkdir()
+        path = subject / "figures" / f"{name}_desc-tradeoff_plot.svg"
+        path.write_text(trade_off(case), "utf-8")
+
+
+def _session(number: int) -> str:
+    return f"ses-{number:02d}"
+
+
+def _write_images(folder: Path, name: str, case: Case) -> None:
+    anat = folder / "anat"
     anat.mkdir()
     for contrast, volume in case.images.items():
         path = _image_path(anat / name, contrast)
@@ -217,7 +269,8 @@ def _write_subject(anat: Path, name: str, case: Case) -> None:
             _save(path, np.round(volume * 32767).astype(np.int16), case.affine, slope=1 / 32767)
         sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen; no person was scanned.")
         # The images of the label-driven models never have a skull; the others say.
-        sidecar["SkullStripped"] = case.provenance.get("skull_stripped", True)
+        stripped = case.provenance.get("skull_stripped", True)
+        sidecar["SkullStripped"] = case.measurements.get("skull_stripped", stripped)
         _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     for map_, volume in case.maps.items():
         path = anat / f"{name}_desc-{map_}_{MAP}.nii.gz"
@@ -291,15 +344,19 @@ def _columns() -> dict[str, str]:
 
 def _add_participant(path: Path, name: str, case: Case) -> None:
     request = case.provenance["request"]
+    verb = request["verb"]
+    # What a sweep varies has no one value.
+    request = request.get("of", request)
     row: dict[str, Any] = {
         "participant_id": name,
         "synthetic": 1,
-        "verb": request["verb"],
+        "verb": verb,
         "bundle": request["bundle"],
         "seed": request["seed"],
     }
     for condition, label in anatomy.lesions().items():
-        row[f"{condition}_load"] = request.get("pathologies", {}).get(condition, "n/a")
+        swept = condition == case.measurements.get("over")
+        row[f"{condition}_load"] = "n/a" if swept else request.get("pathologies", {}).get(condition, "n/a")
         volumes = case.measurements.get("volumes_ml")
         row[f"{condition}_ml"] = "n/a" if volumes is None else volumes.get(label.name, 0)
     fresh = not path.exists()

@@ -42,9 +42,10 @@ def write(out: Path, folders: list[Path]) -> list[Path]:
 
 def _measure(case: Case) -> None:
     """Volumes of the labels as they are now, and which arrays are no longer those that the provenance speaks of."""
-    if case.labels is not None:
-        voxel_mm3 = abs(float(np.linalg.det(case.affine[:3, :3])))
-        case.measurements["volumes_ml"] = morphometry.volumes_ml(anatomy.to_classes(case.labels), voxel_mm3)
+    for one in (case, *(frame.case for frame in case.frames)):
+        if one.labels is not None:
+            voxel_mm3 = abs(float(np.linalg.det(one.affine[:3, :3])))
+            one.measurements["volumes_ml"] = morphometry.volumes_ml(anatomy.to_classes(one.labels), voxel_mm3)
     made = case.provenance.get("arrays", {})
     edited = [name for name, digest in provenance.hashes(case).items() if made.get(name) != digest]
     if edited:

@@ -12,10 +12,10 @@ from BrainGenLib.errors import BadInput
 
 _BLOCK = 2**20
 _RECORD = tarfile.BLOCKSIZE
-# A case of ten contrasts in 0.5 mm, with room to spare.
-MAX_BYTES = 4 * 2**30
-MAX_FILES = 100
-_NAME = re.compile(r"(template/)?[A-Za-z0-9][A-Za-z0-9_-]*\.(nii|json)")
+# A case of ten contrasts in 0.5 mm, or a sweep of 32 frames of a scan in 1 mm, with room to spare.
+MAX_BYTES = 8 * 2**30
+MAX_FILES = 400
+_NAME = re.compile(r"((template|frame-[0-9]{2})/)?[A-Za-z0-9][A-Za-z0-9_-]*\.(nii|json)")
 
 
 def pack(folder: Path) -> Iterator[bytes]:

@@ -168,7 +168,7 @@ def member(name, content=b"{}", **fields):
         gzip.compress(tar(member("case.json", type=tarfile.SYMTYPE, linkname="/etc/passwd"))),
         gzip.compress(tar(member("case.pkl"))),
         gzip.compress(tar(member("case.json"), member("case.json"))),
-        gzip.compress(tar(*(member(f"a{number}.json") for number in range(200)))),
+        gzip.compress(tar(*(member(f"a{number}.json") for number in range(archive.MAX_FILES + 1)))),
         gzip.compress(tar(member("case.json", b"0" * 5000)))[:-40],
         gzip.compress(tar(member("case.json"))[:600]),
         gzip.compress(b"no tar " * 100),
