@@ -42,6 +42,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/cli/inventory.py
   BrainGenLib/cli/serving.py
   BrainGenLib/cli/showing.py
+  BrainGenLib/cli/sweeping.py
   BrainGenLib/cli/synthesis.py
   BrainGenLib/cli/training.py
   BrainGenLib/counterfactuals.py
@@ -69,6 +70,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/execution.py
   BrainGenLib/export/__init__.py
   BrainGenLib/export/bids.py
+  BrainGenLib/export/plot.py
   BrainGenLib/export/write.py
   BrainGenLib/inputs.py
   BrainGenLib/jobs.py
@@ -118,7 +120,9 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/maps.py
   BrainGenLib/scene/screenshot.py
   BrainGenLib/scene/segmentation.py
+  BrainGenLib/scene/sequences.py
   BrainGenLib/scene/showing.py
+  BrainGenLib/scene/tables.py
   BrainGenLib/scene/terminology.py
   BrainGenLib/scene/views.py
   BrainGenLib/scene/volumes.py
@@ -138,6 +142,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/service/volumes.py
   BrainGenLib/session.py
   BrainGenLib/spaces.py
+  BrainGenLib/sweeps.py
   BrainGenLib/timeline.py
   BrainGenLib/training/__init__.py
   BrainGenLib/training/acquisition.py

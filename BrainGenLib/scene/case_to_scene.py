@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from BrainGenLib.case import Case
+from BrainGenLib.scene import sequences
 from BrainGenLib.scene.maps import add_map
 from BrainGenLib.scene.segmentation import add_segmentation
+from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import add_volume
 
 MARK = "SYNTHETIC"
@@ -20,12 +22,17 @@ _OWNERS = {
     "vtkMRMLSegmentationNode": "Segmentations",
     "vtkMRMLTextNode": "Texts",
     "vtkMRMLTableNode": "Tables",
+    "vtkMRMLPlotChartNode": "Plots",
 }
 
 
 @dataclass
 class CaseNodes:
-    """What a case became. ``folder`` is its item in the subject hierarchy."""
+    """What a case became. ``folder`` is its item in the subject hierarchy.
+
+    Of a sweep, the first nodes are those that show the frame to which the browser has come, ``measurements`` is the
+    table of its frames, and ``film`` holds the rest: sequences, browser, chart.
+    """
 
     volumes: dict[str, Any]
     segmentation: Any | None
@@ -33,12 +40,13 @@ class CaseNodes:
     measurements: Any | None
     folder: int
     maps: dict[str, Any] = field(default_factory=dict)
+    film: list[Any] = field(default_factory=list)
 
     @property
     def present(self) -> list[Any]:
         """All nodes that there are."""
         nodes = (*self.volumes.values(), *self.maps.values(), self.segmentation, self.provenance, self.measurements)
-        return [node for node in nodes if node is not None]
+        return [node for node in (*nodes, *self.film) if node is not None]
 
 
 def add_case(scene: Any, case: Case, name: str) -> CaseNodes:
@@ -60,21 +68,22 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
     """As :func:`add_case`, but pausing after each node: a front end that adds one at a time never stands still."""
     mark = f" {MARK}" if case.synthetic else ""
     nodes = CaseNodes({}, None, None, None, 0)
-    for contrast, image in case.images.items():
-        volume = add_volume(scene, image, case.affine, f"{name} {contrast}{mark}")
+    shown = case.frames[0].case if case.frames else case
+    for contrast, image in shown.images.items():
+        volume = add_volume(scene, image, shown.affine, f"{name} {contrast}{mark}")
         volume.SetAttribute(CONTRAST, contrast)
         _describe(volume, case, name)
         nodes.volumes[contrast] = volume
         yield nodes
-    for kind, values in case.maps.items():
-        nodes.maps[kind] = add_map(scene, values, case.affine, f"{name} {kind}{mark}")
+    for kind, values in shown.maps.items():
+        nodes.maps[kind] = add_map(scene, values, shown.affine, f"{name} {kind}{mark}")
         nodes.maps[kind].SetAttribute(MAP, kind)
         _describe(nodes.maps[kind], case, name)
         yield nodes
-    if case.labels is not None:
+    if shown.labels is not None:
         reference = next(iter(nodes.volumes.values()), None)
         nodes.segmentation = add_segmentation(
-            scene, case.labels, case.affine, f"{name} segmentation{mark}", reference
+            scene, shown.labels, shown.affine, f"{name} segmentation{mark}", reference
         )
         _describe(nodes.segmentation, case, name)
         yield nodes
@@ -83,8 +92,19 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
     nodes.provenance.SetText(json.dumps(case.provenance, indent=1))
     nodes.provenance.SetForceCreateStorageNode(nodes.provenance.CreateStorageNodeAlways)
     _describe(nodes.provenance, case, name)
-    if volumes_ml := case.measurements.get("volumes_ml"):
-        nodes.measurements = _table(scene, volumes_ml, f"{name} volumes")
+    if case.frames:
+        nodes.measurements = sequences.add_table_of_frames(scene, case, name)
+        nodes.film += sequences.add_chart(scene, case, name, nodes.measurements)
+        for node in (nodes.measurements, *nodes.film):
+            _describe(node, case, name)
+        for new in sequences.adding(scene, case, name, nodes.volumes, nodes.maps, nodes.segmentation):
+            if new is not None:
+                _describe(new, case, name)
+                nodes.film.append(new)
+            yield nodes
+    elif volumes_ml := case.measurements.get("volumes_ml"):
+        columns = {"Structure": list(volumes_ml), "Volume (mL)": list(volumes_ml.values())}
+        nodes.measurements = add_table(scene, columns, f"{name} volumes")
         _describe(nodes.measurements, case, name)
     nodes.folder = _folder(scene, name, nodes)
     yield nodes
@@ -96,7 +116,8 @@ def _describe(node: Any, case: Case, name: str) -> None:
     if case.synthetic:
         node.SetAttribute("BrainGen.synthetic", MARK)
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
-    facts = {key: request.get(key) for key in ("verb", "seed", "bundle")}
+    # A sweep says the other two in the request that its frames come from.
+    facts = {"verb": request.get("verb")} | {key: request.get("of", request).get(key) for key in ("seed", "bundle")}
     facts["time"] = case.provenance.get("time")
     facts["version"] = case.provenance.get("software", {}).get("braingen")
     for name, bundle in bundles.items():
@@ -106,28 +127,13 @@ def _describe(node: Any, case: Case, name: str) -> None:
             node.SetAttribute(f"BrainGen.{key}", str(value))
 
 
-def _table(scene: Any, volumes_ml: dict[str, float], name: str) -> Any:
-    import vtk
-
-    structures, volumes = vtk.vtkStringArray(), vtk.vtkDoubleArray()
-    structures.SetName("Structure")
-    volumes.SetName("Volume (mL)")
-    for structure, volume in volumes_ml.items():
-        structures.InsertNextValue(structure)
-        volumes.InsertNextValue(volume)
-    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
-    node.AddColumn(structures)
-    node.AddColumn(volumes)
-    return node
-
-
 def _folder(scene: Any, name: str, nodes: CaseNodes) -> int:
     import slicer
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
     _own(hierarchy, folder, "Folder")
-    for node in nodes.present:
+    for node in (node for node in nodes.present if node.GetClassName() in _OWNERS):
         # The application makes an item for every node; without its plugins nobody does (item 0).
         item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
         hierarchy.SetItemParent(item, folder)

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from BrainGenLib.case import Case
+from BrainGenLib import provenance
+from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
+from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import world_affine
+
+_FILM = ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
 
 
 def case_names(scene: Any) -> list[str]:
@@ -45,6 +49,7 @@ def nodes_of(scene: Any, name: str) -> CaseNodes:
         first("vtkMRMLTableNode"),
         hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes[0])),
         {node.GetAttribute(MAP): node for node in nodes if node.GetAttribute(MAP)},
+        [node for kind in _FILM for node in nodes if node.IsA(kind)],
     )
 
 
@@ -96,7 +101,8 @@ def case_of(scene: Any, name: str) -> Case:
         BadInput: a segment is no structure or lesion of the label table, or neither volume nor segmentation is left.
     """
     *_, case = reading(scene, name)
-    case.images = {contrast: image.copy(order="K") for contrast, image in case.images.items()}
+    for one in (case, *(frame.case for frame in case.frames)):
+        one.images = {contrast: image.copy(order="K") for contrast, image in one.images.items()}
     return case
 
 
@@ -105,8 +111,6 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
 
     Images may be the memory of their nodes: they are to be read soon, and not changed.
     """
-    import slicer
-
     nodes = nodes_of(scene, name)
     reference = next(iter(nodes.volumes.values()), None)
     if reference is None and nodes.segmentation is None:
@@ -118,14 +122,34 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
         synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
     )
-    for contrast, node in nodes.volumes.items():
+    browser = next((node for node in nodes.film if node.IsA("vtkMRMLSequenceBrowserNode")), None)
+    if browser is None:
+        yield from _filling(case, nodes.volumes, nodes.maps, nodes.segmentation)
+        return
+    case.measurements = swept_over(browser)
+    for number, (value, found) in enumerate(nodes_by_frame(browser).items(), 1):
+        made = provenance.of_frame(case.provenance, number)
+        frame = Case({}, None, case.affine, provenance=made, synthetic=case.synthetic)
+        case.frames.append(Frame(value, frame))
+        volumes = {node.GetAttribute(CONTRAST): node for node in found if node.GetAttribute(CONTRAST)}
+        maps = {node.GetAttribute(MAP): node for node in found if node.GetAttribute(MAP)}
+        segmentation = next((node for node in found if node.IsA("vtkMRMLSegmentationNode")), None)
+        for _ in _filling(frame, volumes, maps, segmentation):
+            yield case
+
+
+def _filling(case: Case, volumes: dict[str, Any], maps: dict[str, Any], segmentation: Any | None) -> Iterator[Case]:
+    """Put the arrays of nodes into a case, pausing after each."""
+    import slicer
+
+    for contrast, node in volumes.items():
         case.images[contrast] = np.asarray(slicer.util.arrayFromVolume(node).T, np.float32)
         yield case
-    for kind, node in nodes.maps.items():
+    for kind, node in maps.items():
         case.maps[kind] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)
         yield case
-    if nodes.segmentation is not None:
-        case.labels, case.affine = label_map_of(nodes.segmentation, reference)
+    if segmentation is not None:
+        case.labels, case.affine = label_map_of(segmentation, next(iter(volumes.values()), None))
         yield case
 
 

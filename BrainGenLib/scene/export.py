@@ -14,6 +14,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import MARK, add_case
 from BrainGenLib.scene.screenshot import OVERSAMPLING, write_screenshot
+from BrainGenLib.scene.sequences import segmentations_of
 from BrainGenLib.scene.showing import most_to_see
 from BrainGenLib.scene.views import four_up
 
@@ -36,12 +37,13 @@ def save_scene(case: Case, out: Path | None, screenshot: Path | None, name: str 
     for path, suffix in ((out, ".mrb"), (screenshot, ".png")):
         if path is not None and path.suffix != suffix:
             raise BadInput(f"{path} must end in {suffix}.")
-    if not case.images and case.labels is None:
+    if not case.images and case.labels is None and not case.frames:
         raise BadInput("The case holds neither an image nor a label map, so there is nothing to show.")
     stage = headless()
     nodes = add_case(stage.scene, case, name)
-    if nodes.segmentation is not None:
-        nodes.segmentation.CreateClosedSurfaceRepresentation()
+    # Of every frame of a film: what it shows takes the place of the surfaces too.
+    for segmentation in [nodes.segmentation, *segmentations_of(nodes.film)] if nodes.segmentation is not None else []:
+        segmentation.CreateClosedSurfaceRepresentation()
     views = four_up(stage, nodes, most_to_see(case), _VIEW_PIXELS * OVERSAMPLING)
     if out is not None:
         with _replacing(out) as part:

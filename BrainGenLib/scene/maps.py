@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ def add_map(scene: Any, volume: np.ndarray, affine: np.ndarray, name: str) -> An
         volume, affine, name: as of :func:`BrainGenLib.scene.volumes.add_volume`.
     """
     node = add_volume(scene, volume, affine, name)
-    display = node.GetDisplayNode()
-    display.SetAndObserveColorNodeID(_colours(scene).GetID())
-    # Half of the largest change is shown in full colour.
-    top = max(float(np.abs(volume[::2, ::2, ::2]).max()) / 2, 1e-6)
-    display.SetWindowLevelMinMax(-top, top)
+    node.GetDisplayNode().SetAndObserveColorNodeID(_colours(scene).GetID())
+    fit_colours(node, [volume])
     return node
+
+
+def fit_colours(node: Any, volumes: Sequence[np.ndarray]) -> None:
+    """Show half of the largest change of these volumes in full colour."""
+    top = max(float(np.abs(volume[::2, ::2, ::2]).max()) / 2 for volume in volumes)
+    node.GetDisplayNode().SetWindowLevelMinMax(-max(top, 1e-6), max(top, 1e-6))
 
 
 def _colours(scene: Any) -> Any:

@@ -37,6 +37,26 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
     """
     import slicer
 
+    node = segmentation_of(labels, affine)
+    node.SetName(name)
+    scene.AddNode(node)
+    node.CreateDefaultDisplayNodes()
+    if reference is not None:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    display = node.GetDisplayNode()
+    with slicer.util.NodeModify(display):
+        display.SetVisibility2DFill(False)
+        for segment_id, segment in _segments(node):
+            opacity = _OPACITY_3D.get(segment.GetName().removeprefix("left ").removeprefix("right "), 1.0)
+            display.SetSegmentOpacity3D(segment_id, opacity)
+            display.SetSegmentVisibility3D(segment_id, opacity > 0)
+    return node
+
+
+def segmentation_of(labels: np.ndarray, affine: np.ndarray) -> Any:
+    """A segmentation node that is in no scene; arguments and errors as of :func:`add_segmentation`."""
+    import slicer
+
     # Slice by slice: counting turns what it counts into 64 bit integers, which for a whole volume takes a while.
     bins = int(labels.max()) + 1
     counts = sum(np.bincount(labels[:, :, k].ravel(order="K"), minlength=bins) for k in range(labels.shape[2]))
@@ -44,12 +64,11 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
     anatomy.to_classes(present)
     image = _oriented_image(labels, affine)
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    shown = [label for label in anatomy.labels()[1:] if label.value in present]
     # Filled before a scene watches it, and all segments share one image, each its own value: Slicer's importer cuts
     # one out for each, in half a second.
     segmentation = slicer.vtkSegmentation()
     segmentation.SetSourceRepresentationName(binary)
-    for label in shown:
+    for label in (one for one in anatomy.labels()[1:] if one.value in present):
         segment = slicer.vtkSegment()
         segment.SetName(label.name)
         segment.SetColor([channel / 255 for channel in label.color])
@@ -61,18 +80,8 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
         slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
         slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
     )
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node = slicer.vtkMRMLSegmentationNode()
     node.SetAndObserveSegmentation(segmentation)
-    node.CreateDefaultDisplayNodes()
-    if reference is not None:
-        node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    display = node.GetDisplayNode()
-    with slicer.util.NodeModify(display):
-        display.SetVisibility2DFill(False)
-        for label in shown:
-            opacity = _OPACITY_3D.get(label.name.removeprefix("left ").removeprefix("right "), 1.0)
-            display.SetSegmentOpacity3D(label.name, opacity)
-            display.SetSegmentVisibility3D(label.name, opacity > 0)
     return node
 
 

@@ -72,6 +72,8 @@ def compare(
 
 def most_to_see(case: Case) -> np.ndarray:
     """(3,) RAS mm where slices cut most lesion, or else most deep grey matter, or else most of what there is."""
+    if case.frames:
+        return most_to_see(case.frames[0].case)
     # Every second voxel: a front end waits for this.
     if case.labels is None:
         shown = next(iter(case.images.values()))[::2, ::2, ::2] > 0

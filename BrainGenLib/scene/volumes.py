@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,34 @@ def add_volume(scene: Any, volume: np.ndarray, affine: np.ndarray, name: str) ->
     """
     import slicer
 
-    volume, affine = right_handed(volume, affine)
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
+    node = volume_of(volume, affine)
+    node.SetName(name)
+    scene.AddNode(node)
     # Not CreateDefaultDisplayNodes: it would search the whole volume for a window that is known here.
     display = slicer.vtkMRMLScalarVolumeDisplayNode()
     display.SetDefaultColorMap()
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(*_window(volume))
     scene.AddNode(display)
     node.SetAndObserveDisplayNodeID(display.GetID())
+    fit_window(node, [volume])
     return node
+
+
+def volume_of(volume: np.ndarray, affine: np.ndarray) -> Any:
+    """A scalar volume node that is in no scene; arguments and errors as of :func:`add_volume`."""
+    import slicer
+
+    volume, affine = right_handed(volume, affine)
+    node = slicer.vtkMRMLScalarVolumeNode()
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
+    return node
+
+
+def fit_window(node: Any, volumes: Sequence[np.ndarray]) -> None:
+    """Set a grey window in which all of these volumes can be seen."""
+    lows, highs = zip(*map(_window, volumes), strict=True)
+    node.GetDisplayNode().SetWindowLevelMinMax(min(lows), max(highs))
 
 
 def right_handed(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
