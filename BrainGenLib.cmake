@@ -189,6 +189,14 @@ set(BRAINGENLIB_RESOURCES
   BrainGenLib/anatomy.csv
   BrainGenLib/browser/static/style.css
   BrainGenLib/browser/static/upload.js
+  BrainGenLib/verbs/__init__.py
+  BrainGenLib/verbs/counterfactual.py
+  BrainGenLib/verbs/drawing.py
+  BrainGenLib/verbs/generate.py
+  BrainGenLib/verbs/render.py
+  BrainGenLib/verbs/segment.py
+  BrainGenLib/verbs/sweep.py
+  BrainGenLib/verbs/work.py
   Resources/Bundles/brainspade3d/LICENSE
   Resources/Bundles/brainspade3d/configs/metadata.json
   Resources/Bundles/brainspade3d/docs/README.md

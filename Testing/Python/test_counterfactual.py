@@ -200,6 +200,18 @@ def test_the_same_request_gives_the_same_bits(scan, quick, tiny_bundles, tmp_pat
     assert np.array_equal(one, two)
 
 
+def test_a_scan_is_segmented_once_for_several_questions(scan, quick, tiny_bundles, tmp_path, monkeypatch):
+    engine = Engine()
+    first = engine.run(Counterfactual(scan="scan.nii", wanted={"age": 85}, steps=STEPS, seed=1), tmp_path)
+    monkeypatch.setattr(segmentation, "segment", lambda *_: pytest.fail("segmented again"))
+    again = engine.run(Counterfactual(scan="scan.nii", wanted={"age": 85}, steps=STEPS, seed=1), tmp_path)
+    assert np.array_equal(first.images["T1w"], again.images["T1w"])
+    other = nib.load(scan)
+    nib.save(nib.Nifti1Image(np.asarray(other.dataobj) * 2, other.affine), scan)
+    with pytest.raises(pytest.fail.Exception, match="segmented again"):
+        engine.run(Counterfactual(scan="scan.nii", wanted={"age": 85}, steps=STEPS, seed=1), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

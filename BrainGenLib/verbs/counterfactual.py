@@ -1,0 +1,207 @@
+"""Verb ``counterfactual``: a scan as it would be if something were otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from BrainGenLib import anatomy, bundles, counterfactuals, lesions, morphometry, requests, spaces
+from BrainGenLib.bundles import Bundle
+from BrainGenLib.case import Case
+from BrainGenLib.counterfactuals import Aligned
+from BrainGenLib.diffusion.drift import Drift
+from BrainGenLib.inputs import Volume, read_segmentation
+from BrainGenLib.methods import brainspade, brainspade3d, label_edit, latent_drifting, segmentation
+from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
+from BrainGenLib.methods.contrast import recognise
+from BrainGenLib.requests import Counterfactual
+from BrainGenLib.verbs.drawing import tissue_of
+from BrainGenLib.verbs.work import Work
+
+
+def counterfactual(work: Work) -> Case:
+    requests.check(work.request, bundles.find(work.request.bundle).metadata)
+    (case,) = changed(work, [work.request])
+    return case
+
+
+def changed(work: Work, asked: Sequence[Counterfactual]) -> list[Case]:
+    """Cases of requests that differ in what is wanted, drift, strength and guidance alone."""
+    request: Counterfactual = work.request
+    bundle = work.bundle(request.bundle)
+    ruler = work.bundle("segmenter")
+    given, found = work.segmented(request.scan, ruler, "changed")
+    scan = Volume(*spaces.canonical(given.data, given.affine))
+    aligned = Aligned.of(scan, found.template_to_scan, found.classes)
+    before, image = _with_painted(work, found), aligned.image()
+    contrast = request.contrast or recognise(image, found.classes, bundle.metadata.contrasts)
+    make = _diffused if bundle.metadata.family else _relabelled
+    changes = make(work, asked, bundle, image, before, contrast)
+    cases = []
+    segmenter = work.open(segmentation.Segmenter, ruler)
+    for number, change in enumerate(changes):
+        if change.classes is None:
+            work.report.step("segmentation of it", number, len(changes))
+        cases.append(_in_own_grid(given, aligned, found, before, segmenter, contrast, change))
+    return cases
+
+
+def _in_own_grid(
+    given: Volume,
+    aligned: Aligned,
+    found: segmentation.Segmentation,
+    before: np.ndarray,
+    segmenter: segmentation.Segmenter,
+    contrast: str,
+    change: counterfactuals.TemplateChange,
+) -> Case:
+    """A scan with a change, in its own grid."""
+    scan = aligned.scan
+    difference = counterfactuals.to_scan(change.values, change.grid, aligned)
+    after = np.clip(scan.data + difference, aligned.low, None)
+    classes = change.classes
+    if classes is None:
+        # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
+        before = found.classes
+        fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
+        classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, aligned.low))
+
+    def back(volume: np.ndarray) -> np.ndarray:
+        """From axes R, A, S to those of the file."""
+        return spaces.resample(volume, scan.affine, given.data.shape, given.affine, order=1)
+
+    def labels_of(template: np.ndarray) -> np.ndarray:
+        return segmentation.to_scan(template, found.template_to_scan, given.data.shape, given.affine)
+
+    case = Case({contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
+    case.maps = {"difference": back(after - scan.data)}
+    if change.spread is not None:
+        case.maps["uncertainty"] = back(counterfactuals.to_scan(change.spread, change.grid, aligned))
+    voxel_mm3 = abs(float(np.linalg.det(given.affine[:3, :3])))
+    case.measurements = {
+        "contrast": contrast,
+        **change.measurements,
+        "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
+        "similarity": counterfactuals.similarity(scan.data, after),
+        "reached": {**change.reached, **counterfactuals.lesions_reached(before, classes, change.asked_ml)},
+        "template_to_scan": found.template_to_scan.tolist(),
+    }
+    return case
+
+
+def _with_painted(work: Work, found: segmentation.Segmentation) -> np.ndarray:
+    """The scan's class map in template space, with what somebody labelled in it."""
+    if work.request.segmentation is None:
+        return found.classes
+    painted = read_segmentation(work.inputs / work.request.segmentation)
+    there = spaces.to_grid(
+        painted.data, painted.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan, order="label"
+    )
+    return np.where(there > 0, there, found.classes).astype(np.uint8)
+
+
+def _diffused(
+    work: Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> list[counterfactuals.TemplateChange]:
+    """What the image diffusion changes."""
+    model = work.open(BrainLDM, bundle)
+    coarse = counterfactuals.halved(image)
+    scan = torch.from_numpy(coarse)[None, None].to(work.device)
+    changes = [_change(request, bundle, model, contrast, before) for request in asked]
+    generator = torch.Generator().manual_seed(work.request.seed)
+    edits = latent_drifting.edit(model, scan, contrast, changes, generator, work.stage("counterfactual"))
+    volumes = lesions.volumes_ml(before)
+    found = []
+    for request, change, edited in zip(asked, changes, edits, strict=True):
+        values = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
+        after = np.clip(coarse + values, 0, 1)
+        share = latent_drifting.reached(
+            model, scan, torch.from_numpy(after)[None, None].to(work.device), contrast, change
+        )
+        asked_ml = {
+            one.name: request.wanted[one.name] * one.millilitres
+            - (change.own[one.name] * one.millilitres if one.name in change.own else volumes[one.name])
+            for one in bundle.metadata.conditions
+            if one.millilitres and one.name in request.wanted
+        }
+        found.append(
+            counterfactuals.TemplateChange(
+                values,
+                spaces.GRID_2MM,
+                None,
+                edited.spread if change.variants > 1 else None,
+                {"own": dict(change.own), "wanted": dict(change.wanted), "drift": list(edited.delta)},
+                {} if share is None else {"model": round(share, 4)},
+                asked_ml,
+            )
+        )
+    work.report.preview(Case({contrast: after}, None, spaces.GRID_2MM.affine), "counterfactual")
+    return found
+
+
+def _relabelled(
+    work: Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
+) -> list[counterfactuals.TemplateChange]:
+    """What the renderer draws where labels of lesions change."""
+    request: Counterfactual = work.request
+    renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
+    report = work.stage("counterfactual")
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        report.step("places", index, 2 * brainspade3d.STEPS)
+
+    wanted = [{name: load * labels.millilitres[name] for name, load in one.wanted.items()} for one in asked]
+    after = [label_edit.with_loads(before, loads, labels, request.seed, progress) for loads in wanted]
+    style = brainspade.encode_style(renderer, image)
+    tissue = tissue_of(work, renderer, lesions.split_lesions(before)[0])
+    report = work.stage("rendering")
+    drawn, *redrawn = (
+        brainspade.render(renderer, classes, tissue, contrast, style=style, seed=request.seed, report=report)
+        for classes in (before, *after)
+    )
+    volumes = lesions.volumes_ml(before)
+    return [
+        counterfactuals.TemplateChange(
+            counterfactuals.rendered_change(image, drawn, picture, before, classes),
+            spaces.GRID_1MM,
+            classes,
+            None,
+            {"wanted": one.wanted},
+            {},
+            {name: millilitres - volumes[name] for name, millilitres in loads.items()},
+        )
+        for one, loads, classes, picture in zip(asked, wanted, after, redrawn, strict=True)
+    ]
+
+
+def _change(
+    request: Counterfactual, bundle: Bundle, model: BrainLDM, contrast: str, classes: np.ndarray
+) -> latent_drifting.Change:
+    """What to change, from what is known of the scan, what is measured on it, and what is asked for."""
+    requests.check_offered(request.wanted, bundle.metadata, contrast)
+    own = volume_conditions(classes, spaces.GRID_1MM.spacing)
+    if request.segmentation is not None:
+        volumes = lesions.volumes_ml(classes)
+        own |= {
+            condition.name: min(volumes[condition.name] / condition.millilitres, condition.maximum)
+            for condition in bundle.metadata.conditions
+            if condition.millilitres and volumes[condition.name] > 0
+        }
+    own |= request.known
+    # Pathologies that nobody named stay as they are: unknown on both sides.
+    wanted = {**own, **request.wanted}
+    wanted |= {
+        name: value
+        for name, value in counterfactuals.expected_volumes(own, request.wanted, model.ageing).items()
+        if name not in request.wanted
+    }
+    auto = request.drift == "auto"
+    drift = Drift(0.0, step=request.drift_step)
+    steps = model.steps(request.steps)
+    if request.drift != "auto" and request.drift:
+        drift = Drift(latent_drifting.raw_delta(model, request.drift, drift, steps), step=request.drift_step)
+    return latent_drifting.Change(
+        own, wanted, request.strength, request.guidance, drift, auto, request.steps, request.variants
+    )

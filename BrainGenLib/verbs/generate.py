@@ -1,0 +1,87 @@
+"""Verb ``generate``: a new case from conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from BrainGenLib import anatomy, bundles, requests, spaces
+from BrainGenLib.case import Case
+from BrainGenLib.methods import brainspade, brainspade3d, image_model
+from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.methods.image_model import ImageModel
+from BrainGenLib.methods.latent_diffusion import LatentDiffusion
+from BrainGenLib.methods.maisi import Maisi
+from BrainGenLib.requests import Generate
+from BrainGenLib.verbs.drawing import image_of, style_of
+from BrainGenLib.verbs.work import FrameReport, Work
+
+# By the family that a bundle names.
+IMAGE_MODELS: dict[str, type[ImageModel]] = {
+    "brain-ldm": BrainLDM,
+    "latent-diffusion": LatentDiffusion,
+    "rectified-flow": Maisi,
+}
+
+
+def generate(work: Work) -> Case:
+    requests.check(work.request, bundles.find(work.request.bundle).metadata)
+    (case,) = generated(work, [work.request])
+    return case
+
+
+def generated(work: Work, asked: Sequence[Generate]) -> list[Case]:
+    """Cases of requests that differ in conditions, guidance and drift alone."""
+    bundle = work.bundle(asked[0].bundle)
+    if family := bundle.metadata.family:
+        model = work.open(IMAGE_MODELS[family], bundle)
+        return image_model.draw(model, asked, bundle.metadata, work.stage("image"))
+    label_model = work.open(brainspade3d.LabelModel, bundle)
+    each = (
+        [work]
+        if len(asked) == 1
+        else [replace(work, report=FrameReport(work.report, n)) for n in range(1, len(asked) + 1)]
+    )
+    if asked[0].draft:
+        return [_draft(one, label_model, request) for one, request in zip(each, asked, strict=True)]
+    renderer = work.open(brainspade.Renderer, bundle)
+    style = style_of(work, renderer)
+    return [_labelled(one, label_model, renderer, style, request) for one, request in zip(each, asked, strict=True)]
+
+
+def _draft(work: Work, label_model: brainspade3d.LabelModel, request: Generate) -> Case:
+    sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
+    case = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+    case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+    return case
+
+
+def _labelled(
+    work: Work,
+    label_model: brainspade3d.LabelModel,
+    renderer: Any,
+    style: np.ndarray | None,
+    request: Generate,
+) -> Case:
+    """Labels and images of them."""
+    sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
+    coarse = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+    work.report.preview(coarse, "labels")
+    classes = sample.classes_1mm()
+    case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
+    case.measurements = {
+        "requested": sample.requested,
+        # Of the map that is given out, not of the coarse one that the sampler measured.
+        "obtained": {
+            name: np.count_nonzero(classes == anatomy.lesions()[name].index) / (1000 * millilitres)
+            for name, millilitres in label_model.millilitres.items()
+        },
+        "anatomy": sample.anatomy,
+    }
+    for contrast in request.contrasts:
+        case.images[contrast] = image_of(work, renderer, classes, sample.tissue, contrast, style)
+        work.report.preview(case, contrast)
+    return case

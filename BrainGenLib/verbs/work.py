@@ -1,0 +1,90 @@
+"""One run of a request, as the verbs see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from BrainGenLib import bundles, spaces
+from BrainGenLib.bundles import Bundle, file_sha256
+from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
+from BrainGenLib.inputs import Volume, read_scan
+from BrainGenLib.methods import segmentation
+from BrainGenLib.reporting import Reporter
+
+if TYPE_CHECKING:
+    from BrainGenLib.engine import Engine
+
+
+@dataclass
+class Work:
+    """One run: the request, where its files are, and the bundles that it used."""
+
+    engine: Engine
+    request: Any
+    inputs: Path
+    report: Reporter
+    device: str
+    used: list[Bundle] = field(default_factory=list)
+
+    def bundle(self, name: str) -> Bundle:
+        bundle = bundles.find(name)
+        self.used.append(bundle)
+        return bundle
+
+    def open(self, kind: Any, bundle: Bundle) -> Any:
+        self.report.step("loading", 0, 1, bundle.metadata.title)
+        return self.engine.model(kind, bundle, self.device)
+
+    def segmented(self, name: str, segmenter: Bundle, done: str) -> tuple[Volume, segmentation.Segmentation]:
+        """A scan of the inputs and what it holds; ``done`` says what cannot be done to it if that fails.
+
+        Whoever moves a slider asks for the same scan again and again: the last one is remembered.
+        """
+        path = self.inputs / name
+        scan = read_scan(path)
+        network = self.open(segmentation.Segmenter, segmenter)
+        report = self.stage("segmentation")
+        key = (file_sha256(path), segmenter.sha256, self.device)
+        if self.engine.last_segmented is None or self.engine.last_segmented[0] != key:
+            data, affine = spaces.canonical(scan.data, scan.affine)
+            try:
+                found = segmentation.segment(network, data, affine, report)
+            except ValueError as error:
+                raise BadInput(f"{Path(name).name} cannot be {done}: {error}") from error
+            self.engine.last_segmented = key, found
+        return scan, self.engine.last_segmented[1]
+
+    def stage(self, name: str) -> Reporter:
+        return _Stage(self.report, name)
+
+
+class _Stage:
+    """Reports what a method calls its steps as the message, under the stage that the engine announced."""
+
+    def __init__(self, report: Reporter, name: str) -> None:
+        self._report = report
+        self._name = name
+        self.step("", 0, 1)
+
+    def step(self, stage: str, step: int, of: int, message: str = "") -> None:
+        self._report.step(self._name, step, of, " ".join(filter(None, (stage, message))))
+
+    def preview(self, case: Case, name: str) -> None:
+        self._report.preview(case, name)
+
+
+class FrameReport:
+    """Reports a frame of several; a job has room for each name of a preview once."""
+
+    def __init__(self, report: Reporter, number: int) -> None:
+        self._report = report
+        self._number = number
+
+    def step(self, stage: str, step: int, of: int, message: str = "") -> None:
+        self._report.step(stage, step, of, message)
+
+    def preview(self, case: Case, name: str) -> None:
+        self._report.preview(case, f"frame-{self._number:02d}-{name}")
