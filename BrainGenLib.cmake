@@ -55,6 +55,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/diffusion/samplers.py
   BrainGenLib/diffusion/schedules.py
   BrainGenLib/downloads.py
+  BrainGenLib/drift_curve.py
   BrainGenLib/engine.py
   BrainGenLib/errors.py
   BrainGenLib/evaluation/__init__.py
@@ -114,6 +115,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/bootstrap.py
   BrainGenLib/scene/case_to_scene.py
   BrainGenLib/scene/cases.py
+  BrainGenLib/scene/changes.py
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py
