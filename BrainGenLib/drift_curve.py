@@ -38,7 +38,7 @@ class DriftCurve(BaseModel):
 
     @classmethod
     def of(cls, bundle: Metadata) -> DriftCurve | None:
-        """The curve of a bundle, or None: a bundle fine-tuned with drift keeps one over something else."""
+        """The curve that a bundle tells, or None: it tells none that can be read."""
         try:
             return cls.model_validate(bundle.parameters.get("drift_curve"))
         except ValidationError:

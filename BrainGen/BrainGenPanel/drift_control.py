@@ -6,7 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 WIDTH, HEIGHT = 240, 44
-CURVE, BEST, NOW = "#7f8894", "#2e9e5b", "#d9622b"
+CURVE, NOTHING, BEST, NOW = "#7f8894", "#c9ced6", "#2e9e5b", "#d9622b"
 
 
 class DriftControl:
@@ -47,19 +47,28 @@ class DriftControl:
 
 
 def _drawn(curve, units):
-    """The curve with a ring at its lowest point, and a dot where the slider stands."""
+    """The curve with a line at no drift, a ring at its lowest point, and a dot where the slider stands."""
     pixmap = qt.QPixmap(WIDTH, HEIGHT)
     pixmap.fill(qt.QColor(0, 0, 0, 0))
     painter = qt.QPainter(pixmap)
     painter.setRenderHint(qt.QPainter.Antialiasing)
-    painter.setPen(qt.QPen(qt.QColor(CURVE), 2))
+    none, _y = curve.place(0.0, WIDTH, HEIGHT)
+    painter.setPen(_pen(NOTHING, 1))
+    painter.drawLine(round(none), 0, round(none), HEIGHT)
+    painter.setPen(_pen(CURVE, 2))
     points = curve.points(WIDTH, HEIGHT)
     for (x0, y0), (x1, y1) in pairwise(points):
         painter.drawLine(round(x0), round(y0), round(x1), round(y1))
     marks = [(curve.best, BEST, 3)] if units is None else [(curve.best, BEST, 3), (units, NOW, 2)]
     for where, colour, radius in marks:
         x, y = curve.place(where, WIDTH, HEIGHT)
-        painter.setPen(qt.QPen(qt.QColor(colour), 2))
+        painter.setPen(_pen(colour, 2))
         painter.drawEllipse(round(x) - radius, round(y) - radius, 2 * radius, 2 * radius)
     painter.end()
     return pixmap
+
+
+def _pen(colour: str, width: int):
+    pen = qt.QPen(qt.QColor(colour))
+    pen.setWidth(width)
+    return pen
