@@ -9,7 +9,9 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/app.py
   BrainGenLib/browser/archives.py
   BrainGenLib/browser/conditions.py
+  BrainGenLib/browser/drift.py
   BrainGenLib/browser/logic/__init__.py
+  BrainGenLib/browser/logic/counterfactual.py
   BrainGenLib/browser/logic/engine.py
   BrainGenLib/browser/logic/generate.py
   BrainGenLib/browser/logic/inputs.py
@@ -23,6 +25,8 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/state.py
   BrainGenLib/browser/surfaces.py
   BrainGenLib/browser/ui/__init__.py
+  BrainGenLib/browser/ui/conditions.py
+  BrainGenLib/browser/ui/counterfactual.py
   BrainGenLib/browser/ui/engine.py
   BrainGenLib/browser/ui/generate.py
   BrainGenLib/browser/ui/page.py
@@ -31,6 +35,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/render.py
   BrainGenLib/browser/ui/results.py
   BrainGenLib/browser/ui/segment.py
+  BrainGenLib/browser/ui/settings.py
   BrainGenLib/browser/ui/view.py
   BrainGenLib/browser/uploading.py
   BrainGenLib/bundles.py

@@ -23,7 +23,7 @@ class DriftCurve(BaseModel):
         l1: distance between what is drawn with them and real scans.
     """
 
-    contrast: str
+    contrast: str = Field(pattern="^[A-Za-z0-9]+$")
     units: list[float] = Field(min_length=2)
     delta: list[float]
     l1: list[float]

@@ -49,7 +49,9 @@ class CounterfactualSection:
 
     def setBundles(self, bundles: dict) -> None:
         """These are the ones that the engine has, by name."""
-        self._bundles = {name: bundle for name, bundle in bundles.items() if "counterfactual" in bundle.verbs}
+        able = [(name, bundle) for name, bundle in bundles.items() if "counterfactual" in bundle.verbs]
+        # What changes the image comes first: it understands more.
+        self._bundles = dict(sorted(able, key=lambda item: not item[1].family))
         selector = self._ui.changeBundleSelector
         selector.clear()
         for name, bundle in self._bundles.items():
