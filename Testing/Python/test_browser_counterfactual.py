@@ -181,8 +181,8 @@ async def walk(address, scan, picture):
         await page.go(address)
         await page.until("!!document.querySelector('#braingen-generate')")
         await page.evaluate(
-            "[...document.querySelectorAll('.v-expansion-panel-title')].forEach(e => "
-            "(/^(Counterfactual|Generate)/.test(e.innerText)) && e.click())"
+            "[...document.querySelectorAll('.v-expansion-panel-title')]"
+            ".find(e => e.innerText.startsWith('Counterfactual')).click()"
         )
         await page.until("!!document.querySelector('#braingen-upload-scan')")
         content = base64.b64encode(scan.read_bytes()).decode()
@@ -193,9 +193,14 @@ async def walk(address, scan, picture):
         )
         await page.until("document.body.innerText.includes('Added mine')")
         assert await page.evaluate("document.querySelector('#braingen-counterfactual').disabled")
+        await page.evaluate(
+            "(e => { e.value = 'T1w'; e.dispatchEvent(new Event('change')) })"
+            "(document.querySelector('#braingen-counterfactual-contrast'))"
+        )
         await page.click(".braingen-known-age-given")
         await page.click(".braingen-wanted-age-given")
         await page.press(".braingen-wanted-age .v-slider-thumb", "End")
+        assert await page.evaluate("document.querySelector('.braingen-wanted-wmh-given').disabled")
         await page.press(".braingen-slider-guidance .v-slider-thumb", "End")
         await page.press(".braingen-slider-drift .v-slider-thumb", "ArrowRight")
         await page.until("!!document.querySelector('.braingen-curve .now')")
@@ -204,7 +209,9 @@ async def walk(address, scan, picture):
         await page.until("!!document.querySelector('#braingen-cancel-counterfactual')")
         await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
         await page.until("document.querySelectorAll('.layout-grid-item').length === 9")
+        # The views are filled once more when they have their sizes.
         await asyncio.sleep(4)
+        await page.evaluate("document.querySelector('#braingen-counterfactual').scrollIntoView({block: 'end'})")
         await page.picture(picture)
         marks = await page.evaluate("[...document.querySelectorAll('.braingen-caption')].map(e => e.innerText)")
         assert page.problems == []

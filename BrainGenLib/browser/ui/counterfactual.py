@@ -29,10 +29,10 @@ class CounterfactualUI:
                 choose(name.scan, nodes.volumes)
             with html.Div(**_LINE):
                 html.Label("Model")
-                choose(name.bundle, name.bundles, id="braingen-counterfactual-bundle")
+                choose(name.bundle, name.bundles)
             with html.Div(**_LINE):
                 html.Label("Contrast")
-                choose(name.contrast, name.contrasts, "recognised")
+                choose(name.contrast, name.contrasts, "recognised", id="braingen-counterfactual-contrast")
             with html.Div(v_if=(f"!{name.diffusion}",), title="Where the lesions of the scan are", **_LINE):
                 html.Label("Its lesions")
                 choose(name.segmentation, nodes.segmentations, "as the segmenter finds them")
