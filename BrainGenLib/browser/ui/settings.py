@@ -16,6 +16,7 @@ def setting(label: str, model: str, shown: str, hint: str, **slider: Any) -> Non
         html.Label(label)
         VSlider(
             v_model=(model,),
+            color="primary",
             hide_details=True,
             density="compact",
             thumb_size=13,
@@ -49,4 +50,7 @@ def drift(model: str, left: str, word: str, hint: str, delta: str, curve: str) -
             html.Input(type="checkbox", v_model=(left,))
             html.Span(word)
         html.Span(f"{{{{ {delta} }}}}", classes="braingen-note")
-    html.Div(v_if=(curve,), v_html=(curve,), style="padding-left: 118px;")
+    # As wide as the slider's track, so that the dot lies below the thumb.
+    with html.Div(v_if=(curve,), classes="braingen-row"):
+        html.Span()
+        html.Div(v_html=(curve,), style="padding: 0 5px;")
