@@ -46,7 +46,8 @@ class ConditionRow:
         self.slider.setSingleStep((condition.maximum - condition.minimum) / 100)
         self.slider.setValue(condition.default)
         # A load is no number that anybody knows; its volume stands below.
-        self.slider.setSuffix(f" {condition.unit}" if condition.unit and not self.isPathology else "")
+        unit = "" if self.isPathology else condition.short_unit
+        self.slider.setSuffix(f" {unit}" if unit else "")
         self.slider.connect("valueChanged(double)", self._onValueChanged)
         line.addWidget(self.slider)
 

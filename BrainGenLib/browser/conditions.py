@@ -97,7 +97,7 @@ def _row(condition: Condition, given: bool) -> ConditionRow:
     return ConditionRow(
         name=condition.name,
         label=condition.label,
-        unit=condition.unit,
+        unit=condition.short_unit,
         hint=f"{condition.minimum:g} to {condition.maximum:g} {condition.unit}. {condition.trained_on}".strip(),
         minimum=condition.minimum,
         maximum=condition.maximum,

@@ -70,6 +70,7 @@ def test_both_ways_are_offered_each_with_what_it_understands(front):
     assert [choice.value for choice in data.bundles] == ["brain-ldm", "brainspade3d"]
     assert data.bundle == "brain-ldm"
     assert data.diffusion
+    assert {row.name: row.unit for row in data.wanted}["ventricles"] == "mL"
     assert [row.name for row in data.wanted] == [one.name for one in bundles.find("brain-ldm").metadata.conditions]
     want(front, "known", age=45)
     want(front, "wanted", age=75, wmh=0.5)
