@@ -136,9 +136,9 @@ class CounterfactualSection:
             row.offerFor([contrast] if contrast else [])
 
     def _onChoice(self) -> None:
-        """What the user chose in those widgets, into the parameter node."""
+        """What the user chose in those widgets, into the parameter node; what another model understands stays."""
         node = self._node
         with slicer.util.NodeModify(node.parameterNode):
             for parameter, rows in (("known", self.known), ("wanted", self.wanted)):
-                values = {row.condition.name: row.value() for row in rows}
+                values = {**getattr(node, parameter), **{row.condition.name: row.value() for row in rows}}
                 setattr(node, parameter, {name: value for name, value in values.items() if value is not None})

@@ -284,8 +284,12 @@ def test_choices_are_saved_with_the_scene(panel):
     row(section.known, "age").given.setChecked(False)
     for name, value in saved.items():
         node.SetParameter(name, value)
+    # A model that knows of lesions alone forgets nothing of the rest.
+    choose(panel.ui.changeBundleSelector, "brainspade3d")
+    set_to(section.wanted, wmh=0.5)
+    choose(panel.ui.changeBundleSelector, "brain-ldm")
     assert row(section.known, "age").value() == 45
-    assert row(section.wanted, "age").value() == 75
+    assert [row(section.wanted, name).value() for name in ("age", "wmh")] == [75, 0.5]
 
 
 @pytest.fixture
