@@ -9,7 +9,9 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/app.py
   BrainGenLib/browser/archives.py
   BrainGenLib/browser/conditions.py
+  BrainGenLib/browser/drift.py
   BrainGenLib/browser/logic/__init__.py
+  BrainGenLib/browser/logic/counterfactual.py
   BrainGenLib/browser/logic/engine.py
   BrainGenLib/browser/logic/generate.py
   BrainGenLib/browser/logic/inputs.py
@@ -23,6 +25,8 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/state.py
   BrainGenLib/browser/surfaces.py
   BrainGenLib/browser/ui/__init__.py
+  BrainGenLib/browser/ui/conditions.py
+  BrainGenLib/browser/ui/counterfactual.py
   BrainGenLib/browser/ui/engine.py
   BrainGenLib/browser/ui/generate.py
   BrainGenLib/browser/ui/page.py
@@ -31,6 +35,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/render.py
   BrainGenLib/browser/ui/results.py
   BrainGenLib/browser/ui/segment.py
+  BrainGenLib/browser/ui/settings.py
   BrainGenLib/browser/ui/view.py
   BrainGenLib/browser/uploading.py
   BrainGenLib/bundles.py
@@ -55,6 +60,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/diffusion/samplers.py
   BrainGenLib/diffusion/schedules.py
   BrainGenLib/downloads.py
+  BrainGenLib/drift_curve.py
   BrainGenLib/engine.py
   BrainGenLib/errors.py
   BrainGenLib/evaluation/__init__.py
@@ -114,6 +120,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/bootstrap.py
   BrainGenLib/scene/case_to_scene.py
   BrainGenLib/scene/cases.py
+  BrainGenLib/scene/changes.py
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py

@@ -9,6 +9,7 @@ import slicer
 import vtk
 from BrainGenPanel import packages, sample_data
 from BrainGenPanel.bundle_controls import BundleControls
+from BrainGenPanel.counterfactual_section import CounterfactualSection
 from BrainGenPanel.engine_section import EngineSection
 from BrainGenPanel.generate_section import GenerateSection
 from BrainGenPanel.logic import BrainGenLogic
@@ -38,8 +39,8 @@ class BrainGen(ScriptedLoadableModule):
         self.parent.contributors = ["The BrainGen founders"]
         self.parent.helpText = _(
             "Makes synthetic brain MRI with segmentations: choose pathology and contrast, press Generate. Renders a "
-            "segmentation as an image, and segments scans of any contrast. For research and teaching, not for "
-            "diagnosis."
+            "segmentation as an image, segments scans of any contrast, and shows what a scan might look like if "
+            "something were otherwise. For research and teaching, not for diagnosis."
         )
         self.parent.acknowledgementText = _(
             "Built on MONAI, PyTorch and 3D Slicer. The model cards list the data that the models were trained on."
@@ -70,13 +71,15 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.generateSection = GenerateSection(ui, logic, self.attempt, self.showState)
         self.controls = BundleControls(ui, logic, self.updateSections, self.generateSection.choicesChanged)
         requirements = self.resourcePath("requirements.txt")
-        self.engineSection = EngineSection(ui, logic, requirements, self.showState, self.controls.setBundles)
+        self.engineSection = EngineSection(ui, logic, requirements, self.showState, self.onBundles)
+        self.counterfactualSection = CounterfactualSection(ui, logic, self.attempt, self.showState)
         self.resultsSection = ResultsSection(ui, logic, self.attempt, self.showState)
         # Each is told the choices and the bundle whenever something has changed.
         self.sections = [
             self.generateSection,
             RenderSection(ui, logic, self.attempt, self.showState),
             SegmentSection(ui, logic, self.attempt, self.showState),
+            self.counterfactualSection,
             self.resultsSection,
         ]
         # A closing scene removes thousands of nodes: the list is made once, afterwards.
@@ -152,6 +155,11 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onParameterNodeModified(self, _caller, _event) -> None:
         self.controls.show()
         self.updateSections()
+
+    def onBundles(self, bundles) -> None:
+        """The engine has said what it has."""
+        self.counterfactualSection.setBundles(bundles)
+        self.controls.setBundles(bundles)
 
     def updateSections(self) -> None:
         self.ui.progressBar.setVisible(self.logic.running)

@@ -47,6 +47,11 @@ class Condition(BaseModel):
     trained_on: str = ""
     contrasts: list[str] = Field(default=[], description="for which it can be asked, if not for all")
 
+    @property
+    def short_unit(self) -> str:
+        """The unit without what explains it: ``mL`` of ``mL in template space``."""
+        return self.unit.partition(" ")[0]
+
 
 class Network(BaseModel):
     """How to build one network of a bundle; ``sha256`` is of its weights file."""

@@ -148,7 +148,7 @@ def _anatomy(name: str, minimum: float, maximum: float) -> Condition:
         name=name,
         label=name,
         kind="anatomy",
-        unit="mL",
+        unit="mL in template space",
         minimum=minimum,
         maximum=maximum,
         default=(minimum + maximum) / 2,

@@ -89,7 +89,24 @@ def run() -> None:
     waitUntil(lambda: "render-0001" in names(panel), "the rendered image is listed")
     check(True, "the edited segmentation was rendered")
 
-    for index in range(panel.ui.resultsList.count):
+    from BrainGenLib.scene import changes
+
+    contrast, image = next(iter(nodes.volumes.items()))
+    panel.ui.changeScanSelector.setCurrentNode(image)
+    panel._parameterNode.changeContrast = contrast
+    wanted = next(each for each in panel.counterfactualSection.wanted if each.isPathology)
+    wanted.given.setChecked(True)
+    wanted.slider.setValue(0.5)
+    panel.ui.changeButton.click()
+    waitUntil(lambda: not panel.logic.running, "a changed scan")
+    waitUntil(lambda: "counterfactual-0001" in names(panel), "the changed scan is listed")
+    layout = slicer.app.layoutManager()
+    check(layout.layout == changes.LAYOUT, "it stands beside what it was")
+    views = [layout.sliceWidget(column[0]) for column in changes.COLUMNS]
+    shown = [view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views]
+    check(shown[0] == shown[2] != shown[1], "in three columns")
+
+    for index in range(2):
         panel.ui.resultsList.item(index).setSelected(True)
     panel.ui.compareButton.click()
     slicer.app.processEvents()

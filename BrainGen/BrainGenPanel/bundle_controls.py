@@ -4,6 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from BrainGenPanel import layouts
 from BrainGenPanel.condition_row import ConditionRow
 
 HOLDERS = ("pathologyRows", "anatomyRows", "contrastBoxes", "renderContrastBoxes")
@@ -20,7 +21,7 @@ class BundleControls:
 
     Attributes:
         rows: :class:`BrainGenPanel.condition_row.ConditionRow` of each condition.
-        contrastBoxes, renderContrastBoxes: check boxes by contrast, for what is generated and what is rendered.
+        contrastBoxes, renderContrastBoxes: boxes by contrast, for what is generated and what is rendered.
     """
 
     def __init__(self, ui, logic, onBuilt, onChosen) -> None:
@@ -58,7 +59,7 @@ class BundleControls:
         self.build()
 
     def build(self) -> None:
-        """A slider for each condition of the bundle, a check box for each contrast."""
+        """A slider for each condition of the bundle, a box for each contrast: round where only one can be drawn."""
         self._clear()
         able = [bundle for bundle in self._bundles.values() if "generate" in bundle.verbs]
         for bundle in able:
@@ -69,9 +70,10 @@ class BundleControls:
         if metadata is not None:
             self._ui.bundleSelector.setCurrentIndex(self._ui.bundleSelector.findData(metadata.name))
             self._ui.bundleCard.setText(self._card(metadata))
-            self._addRows(metadata.conditions)
-            self._addBoxes(self._ui.contrastBoxes, self.contrastBoxes, metadata.contrasts)
-            self._addBoxes(self._ui.renderContrastBoxes, self.renderContrastBoxes, metadata.contrasts)
+            self._addRows(metadata)
+            one = qt.QRadioButton if metadata.family else qt.QCheckBox
+            self._addBoxes(self._ui.contrastBoxes, self.contrastBoxes, metadata.contrasts, one)
+            self._addBoxes(self._ui.renderContrastBoxes, self.renderContrastBoxes, metadata.contrasts, qt.QCheckBox)
             self.chooseDefaults()
             self.show()
         self._onBuilt()
@@ -84,6 +86,8 @@ class BundleControls:
         for parameter in ("contrasts", "renderContrasts"):
             chosen = list(getattr(self._node, parameter))
             able = [name for name in chosen if name in known] or known[:1]
+            if self.metadata.family:
+                able = able[:1]
             if able != chosen:
                 setattr(self._node, parameter, able)
 
@@ -97,6 +101,7 @@ class BundleControls:
             for row in self.rows:
                 name = row.condition.name
                 row.show(asked.get(name), sides.get(name, ""), lobes.get(name, ""))
+                row.offerFor(list(node.contrasts))
             for boxes, chosen in (
                 (self.contrastBoxes, node.contrasts),
                 (self.renderContrastBoxes, node.renderContrasts),
@@ -129,12 +134,7 @@ class BundleControls:
 
     def _clear(self) -> None:
         for holder in HOLDERS:
-            layout = getattr(self._ui, holder).layout()
-            while layout.count():
-                widget = layout.takeAt(0).widget()
-                if widget is not None:
-                    widget.setParent(None)
-                    widget.deleteLater()
+            layouts.clear(getattr(self._ui, holder))
         self.rows, self.contrastBoxes, self.renderContrastBoxes = [], {}, {}
         self._ui.bundleSelector.clear()
         self._ui.bundleCard.setText("")
@@ -145,16 +145,19 @@ class BundleControls:
             lines.append('<a href="{url}">{title}</a>'.format(url=address, title=_("Model card")))
         return " ".join(lines)
 
-    def _addRows(self, conditions) -> None:
+    def _addRows(self, metadata) -> None:
         places = self._logic.places()
-        for condition in conditions:
-            row = ConditionRow(condition, *places, self.onChoice)
+        tick = _("Ticked: as asked. Not ticked: drawn anew for each case.")
+        if metadata.family:
+            tick = _("Ticked: as asked. Not ticked: the default of the model.")
+        for condition in metadata.conditions:
+            row = ConditionRow(condition, self.onChoice, "" if condition.kind == "pathology" else tick, places)
             holder = self._ui.pathologyRows if row.isPathology else self._ui.anatomyRows
             holder.layout().addRow(row.label, row.widget)
             self.rows.append(row)
 
-    def _addBoxes(self, holder, boxes: dict, contrasts) -> None:
+    def _addBoxes(self, holder, boxes: dict, contrasts, kind) -> None:
         for contrast in contrasts:
-            boxes[contrast] = qt.QCheckBox(contrast)
+            boxes[contrast] = kind(contrast)
             boxes[contrast].connect("toggled(bool)", self.onContrast)
             holder.layout().addWidget(boxes[contrast])

@@ -6,15 +6,19 @@ from slicer.i18n import tr as _
 
 
 class ConditionRow:
-    """A slider for one condition; for a lesion that can be placed also side and lobe, for anatomy a check box.
+    """A slider for one condition; where it can be placed also side and lobe, where it may be left open a check box.
 
     Args:
         condition: :class:`BrainGenLib.bundles.Condition`.
-        sides, lobes: names of the places that can be asked for.
         onChanged: called when the user has changed something.
+        tick: what a tick means and none, for one that may be left open; empty for one that is asked for above 0.
+        places: names of sides and of lobes that it can be asked for in, if it can.
+
+    Attributes:
+        offered: whether it can be asked for in the chosen contrasts.
     """
 
-    def __init__(self, condition, sides, lobes, onChanged) -> None:
+    def __init__(self, condition, onChanged, tick="", places=None) -> None:
         self.condition = condition
         self.isPathology = condition.kind == "pathology"
         self._onChanged = onChanged
@@ -30,9 +34,9 @@ class ConditionRow:
         line = qt.QHBoxLayout()
         column.addLayout(line)
         self.given = None
-        if not self.isPathology:
+        if tick:
             self.given = qt.QCheckBox()
-            self.given.setToolTip(_("Ticked: as asked. Not ticked: drawn anew for each case."))
+            self.given.setToolTip(tick)
             self.given.connect("toggled(bool)", self._onToggled)
             line.addWidget(self.given)
         self.slider = ctk.ctkSliderWidget()
@@ -41,28 +45,31 @@ class ConditionRow:
         self.slider.setMaximum(condition.maximum)
         self.slider.setSingleStep((condition.maximum - condition.minimum) / 100)
         self.slider.setValue(condition.default)
-        self.slider.setToolTip(self._explanation())
+        # A load is no number that anybody knows; its volume stands below.
+        unit = "" if self.isPathology else condition.short_unit
+        self.slider.setSuffix(f" {unit}" if unit else "")
         self.slider.connect("valueChanged(double)", self._onValueChanged)
         line.addWidget(self.slider)
 
-        self.places = None
+        self.details = None
         self.volume = None
         self.side = self.lobe = None
         if self.isPathology:
-            self.places = qt.QWidget()
-            placeLine = qt.QHBoxLayout(self.places)
-            placeLine.setContentsMargins(0, 0, 0, 0)
+            self.details = qt.QWidget()
+            detailsLine = qt.QHBoxLayout(self.details)
+            detailsLine.setContentsMargins(0, 0, 0, 0)
             self.volume = qt.QLabel()
-            placeLine.addWidget(self.volume)
-            if condition.locatable:
-                self.side = self._choice(placeLine, sides, _("either side"))
-                self.lobe = self._choice(placeLine, lobes, _("any lobe"))
-            column.addWidget(self.places)
+            detailsLine.addWidget(self.volume)
+            if places is not None and condition.locatable:
+                self.side = self._choice(detailsLine, places[0], _("either side"))
+                self.lobe = self._choice(detailsLine, places[1], _("any lobe"))
+            column.addWidget(self.details)
+        self.offerFor([])
         self._update()
 
     def value(self):
-        """The number that is asked for, or None: no such pathology, or an anatomy that is drawn."""
-        asked = self.slider.value > 0 if self.isPathology else self.given.checked
+        """The number that is asked for, or None: no such pathology, or left open."""
+        asked = self.slider.value > 0 if self.given is None else self.given.checked
         return float(self.slider.value) if asked else None
 
     def place(self) -> tuple:
@@ -71,13 +78,13 @@ class ConditionRow:
             return "", ""
         return tuple(str(box.itemData(box.currentIndex) or "") for box in (self.side, self.lobe))
 
-    def show(self, value, side: str, lobe: str) -> None:
+    def show(self, value, side="", lobe="") -> None:
         """Show what the parameter node holds."""
         self._showing = True
         try:
             if self.given is not None:
                 self.given.setChecked(value is not None)
-            if value is not None or self.isPathology:
+            if value is not None or self.given is None:
                 self.slider.setValue(value or 0.0)
             if self.side is not None:
                 for box, name in ((self.side, side), (self.lobe, lobe)):
@@ -85,6 +92,21 @@ class ConditionRow:
         finally:
             self._showing = False
         self._update()
+
+    def offerFor(self, contrasts) -> None:
+        """Let it be asked for where the data behind the bundle support it in all of these contrasts."""
+        able = self.condition.contrasts
+        lacking = [contrast for contrast in contrasts if able and contrast not in able]
+        reason = ""
+        if lacking:
+            reason = _("The model has seen this in too few {contrast} scans; it can be asked for in: {able}.").format(
+                contrast=lacking[0], able=", ".join(able)
+            )
+        self.offered = not lacking
+        for widget in (self.label, self.widget):
+            widget.setEnabled(self.offered)
+            widget.setToolTip(reason)
+        self.slider.setToolTip(reason or self._explanation())
 
     def _choice(self, layout, names, anywhere: str):
         box = qt.QComboBox()
@@ -96,11 +118,13 @@ class ConditionRow:
         return box
 
     def _explanation(self) -> str:
-        text = f"{self.condition.label} ({self.condition.unit}). "
+        text = f"{self.condition.label} ({self.condition.unit}). " if self.condition.unit else ""
         if self.condition.marks:
             marks = ", ".join(f"{mark:.3g}" for mark in self.condition.marks)
             text += _("Quartiles of the training data: {marks}. ").format(marks=marks)
-        return text + _("Trained on {data}.").format(data=self.condition.trained_on)
+        if self.condition.trained_on:
+            text += _("Trained on {data}.").format(data=self.condition.trained_on)
+        return text
 
     def _onToggled(self, _checked) -> None:
         self._changed()
@@ -116,8 +140,8 @@ class ConditionRow:
     def _update(self) -> None:
         if self.given is not None:
             self.slider.setEnabled(self.given.checked)
-        if self.places is not None:
-            self.places.setVisible(self.value() is not None)
+        if self.details is not None:
+            self.details.setVisible(self.value() is not None)
             if self.condition.millilitres:
                 self.volume.setText(
                     _("{volume:.3g} mL").format(volume=self.slider.value * self.condition.millilitres)

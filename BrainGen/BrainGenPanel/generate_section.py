@@ -2,9 +2,13 @@
 
 import qt
 
+from BrainGenPanel.drift_control import DriftControl
 from BrainGenPanel.run_button import RunButton
 
 DEBOUNCE_MS = 300
+# Labels come before the images, so there are drafts, and images of several contrasts and in the style of a scan.
+BY_LABELS = ("styleLabel", "styleSelector", "liveCheckBox")
+BY_DRIFT = ("driftLabel", "driftRow", "driftCurve")
 
 
 class GenerateSection:
@@ -27,12 +31,18 @@ class GenerateSection:
         self.liveTimer.setSingleShot(True)
         self.liveTimer.setInterval(DEBOUNCE_MS)
         self.liveTimer.connect("timeout()", self.onLive)
+        self._drift = DriftControl(ui.driftSlider, ui.ownDriftCheckBox, ui.driftDelta, ui.driftCurve)
         ui.newSeedButton.connect("clicked(bool)", self.onNewSeed)
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""
         self._node, self._metadata = node, metadata
         self._ui.generateSection.setEnabled(metadata is not None)
+        for names, shown in ((BY_LABELS, self._labels), (BY_DRIFT, self._drifts)):
+            for name in names:
+                getattr(self._ui, name).setVisible(shown)
+        if self._drifts:
+            self._drift.update(metadata)
         self._button.update(metadata is not None and bool(node.contrasts))
 
     def close(self) -> None:
@@ -43,31 +53,52 @@ class GenerateSection:
         node = self._node
         if not node.keepSeed:
             node.seed = self._logic.newSeed()
-        self._logic.generate(self.request(), style=node.styleVolume, count=node.count)
+        style = node.styleVolume if self._labels else None
+        self._logic.generate(self.request(), style=style, count=node.count)
 
     def request(self, **changes):
         """What the section asks for."""
         from BrainGenLib.requests import Generate, Location
 
-        node = self._node
+        node, offered = self._node, self._offered()
         places = {
             name: Location(side=node.sides.get(name), lobe=node.lobes.get(name))
             for name in {**node.sides, **node.lobes}
+            if name in offered
         }
         return Generate(
             bundle=node.bundle,
             device=self._logic.engine.device,
-            pathologies=dict(node.pathologies),
+            pathologies={name: load for name, load in node.pathologies.items() if name in offered},
             locations=places,
-            anatomy=dict(node.anatomy),
+            anatomy={name: value for name, value in node.anatomy.items() if name in offered},
             contrasts=list(node.contrasts),
             seed=node.seed,
+            drift=node.drift if self._drifts and not node.ownDrift else None,
             **changes,
         )
 
+    @property
+    def _labels(self) -> bool:
+        """Whether the bundle makes labels; so it is taken until one is known."""
+        return self._metadata is None or not self._metadata.family
+
+    @property
+    def _drifts(self) -> bool:
+        return self._metadata is not None and self._metadata.family == "brain-ldm"
+
+    def _offered(self) -> list:
+        """Conditions that can be asked for in the chosen contrasts; others may be left of another bundle."""
+        chosen = set(self._node.contrasts)
+        return [
+            condition.name
+            for condition in self._metadata.conditions
+            if not condition.contrasts or chosen <= set(condition.contrasts)
+        ]
+
     def choicesChanged(self) -> None:
         """A draft follows when the user pauses, where drafts are wanted."""
-        if self._node.live:
+        if self._node.live and self._labels:
             self.liveTimer.start()
 
     def onLive(self) -> None:

@@ -22,7 +22,7 @@ POLL_MS = 200
 BREATH_MS = 10
 PREVIEW = "preview"
 # Cases are called after what made them.
-NAMES = {"generate": "sub", "render": "render", "segment": "segmentation"}
+NAMES = {"generate": "sub", "render": "render", "segment": "segmentation", "counterfactual": "counterfactual"}
 
 
 class BrainGenLogic(ScriptedLoadableModuleLogic):
@@ -115,14 +115,35 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
         return self._run([Segment(device=self.engine.device, scan="")], {"scan": scan}, waitForCompletion)
 
+    def counterfactual(self, scan, wanted, segmentation=None, waitForCompletion=False, **settings):
+        """A scan as it would look if something were otherwise, shown beside the scan; see :meth:`generate`.
+
+        Args:
+            scan: volume node of a brain.
+            wanted: what should be otherwise: values by name of the bundle's condition.
+            segmentation: node that says where its lesions are, for a bundle that changes labels, or None.
+            waitForCompletion: as for :meth:`generate`.
+            **settings: other fields of :class:`BrainGenLib.requests.Counterfactual`: ``bundle``, ``known``,
+                ``contrast``, ``drift``, ``strength``, ``guidance``, ``variants``, ``seed``, …
+
+        Raises:
+            BadInput: a setting is unknown or out of range, or a node cannot be used.
+        """
+        from BrainGenLib.requests import parse
+
+        asked = {"verb": "counterfactual", "device": self.engine.device, "scan": "", "wanted": wanted, **settings}
+        return self._run([parse(asked)], {"scan": scan, "segmentation": segmentation}, waitForCompletion)
+
     def importLibrary(self) -> None:
         """Import what a run needs, which takes a moment, so that no run has to wait for it.
 
         Raises:
             ImportError: a package is missing.
         """
-        for name in ("case", "jobs", "requests", "session", "scene.cases", "scene.inputs", "scene.showing"):
+        for name in ("case", "drift_curve", "jobs", "requests", "session"):
             importlib.import_module(f"BrainGenLib.{name}")
+        for name in ("cases", "changes", "inputs"):
+            importlib.import_module(f"BrainGenLib.scene.{name}")
 
     def newSeed(self) -> int:
         """A seed that nobody has chosen."""
@@ -188,11 +209,11 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         return [name for name in cases.case_names(slicer.mrmlScene) if name != PREVIEW]
 
     def show(self, name: str) -> None:
-        """Show one case alone."""
-        from BrainGenLib.scene import cases, showing
+        """Show one case: a changed scan beside what it was and the difference, another alone."""
+        from BrainGenLib.scene import cases, changes, showing
 
         nodes = cases.nodes_of(slicer.mrmlScene, name)
-        showing.show(slicer.mrmlScene, nodes, point=showing.bounds_of(nodes).mean(1))
+        changes.show_case(slicer.mrmlScene, nodes, point=showing.bounds_of(nodes).mean(1))
 
     def compare(self, first: str, second: str) -> None:
         """Show two cases side by side, in views that move together."""
@@ -324,14 +345,16 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
     def _insert(self, folder, update):
         """Put a preview or result into the scene, pausing wherever the application may go on."""
         from BrainGenLib.case import Case
-        from BrainGenLib.scene import showing
+        from BrainGenLib.scene import changes, showing
         from BrainGenLib.scene.case_to_scene import adding
 
         case = Case.load(folder)
         yield
-        point = None if self._looked else showing.most_to_see(case)
-        yield
         final = update.result is not None and not self._drafting
+        scan = slicer.mrmlScene.GetNodeByID(self._scanID) if final and self._scanID else None
+        # What is of a scan lies where that is, its preview in template space.
+        point = None if self._looked and scan is None else showing.most_to_see(case)
+        yield
         self._removeUnfinished()
         yield
         # No pause from here to the first node: another panel must not take the same name.
@@ -342,11 +365,12 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
             if self._looked or len(nodes.present) == 1:
                 showing.show(slicer.mrmlScene, nodes, point)
                 yield
-        scan = slicer.mrmlScene.GetNodeByID(self._scanID) if self._scanID else None
-        if scan is not None:
+        if scan is not None and nodes.volumes:
+            changes.remember(nodes, scan)
+        elif scan is not None:
             nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
             slicer.util.setSliceViewerLayers(background=scan)
-        showing.show(slicer.mrmlScene, nodes, point)
+        changes.show_case(slicer.mrmlScene, nodes, point)
         self._looked = True
         if final:
             self._arriving = None

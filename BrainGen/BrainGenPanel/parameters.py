@@ -15,6 +15,8 @@ class BrainGenParameterNode:
     pathologies - Load of each pathology that is asked for.
     sides, lobes - Where a pathology lies; absent is anywhere.
     anatomy - Value of each anatomy condition that is asked for; absent is drawn.
+    drift, ownDrift - Of generated images, in standard deviations between subjects; or as the model has it.
+    changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be.
     """
 
     bundle: str = "brainspade3d"
@@ -28,7 +30,20 @@ class BrainGenParameterNode:
     keepSeed: bool = False
     count: Annotated[int, WithinRange(1, 100)] = 1
     live: bool = False
+    drift: Annotated[float, WithinRange(-3, 3)] = 0.0
+    ownDrift: bool = True
     segmentation: vtkMRMLSegmentationNode
     renderContrasts: list[str]
     renderStyleVolume: vtkMRMLScalarVolumeNode
     scan: vtkMRMLScalarVolumeNode
+    changeScan: vtkMRMLScalarVolumeNode
+    changeBundle: str = ""
+    changeContrast: str = ""
+    lesions: vtkMRMLSegmentationNode
+    known: dict[str, float]
+    wanted: dict[str, float]
+    changeDrift: Annotated[float, WithinRange(-3, 3)] = 0.0
+    autoDrift: bool = False
+    strength: Annotated[float, WithinRange(0.1, 1)] = 0.6
+    guidance: Annotated[float, WithinRange(0, 10)] = 2.0
+    variants: Annotated[int, WithinRange(1, 16)] = 1

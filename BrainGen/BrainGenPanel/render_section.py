@@ -21,9 +21,9 @@ class RenderSection:
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""
         self._node = node
-        self._ui.renderSection.setEnabled(metadata is not None)
-        able = metadata is not None and bool(node.segmentation) and bool(node.renderContrasts)
-        self._button.update(able)
+        renders = metadata is not None and "render" in metadata.verbs
+        self._ui.renderSection.setEnabled(renders)
+        self._button.update(renders and bool(node.segmentation) and bool(node.renderContrasts))
 
     def run(self) -> None:
         node = self._node

@@ -10,6 +10,7 @@ from typing import Any
 from trame.app import TrameApp
 
 from BrainGenLib.browser.access import guard
+from BrainGenLib.browser.logic.counterfactual import CounterfactualLogic
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.generate import GenerateLogic
 from BrainGenLib.browser.logic.render import RenderLogic
@@ -58,6 +59,7 @@ class BrowserApp(TrameApp):
         self.generate = GenerateLogic(self.server, self.scene, self.engine, self.run)
         self.render = RenderLogic(self.server, self.scene, self.engine, self.run, self.views)
         self.segment = SegmentLogic(self.server, self.scene, self.engine, self.run)
+        self.counterfactual = CounterfactualLogic(self.server, self.scene, self.engine, self.run)
         self.results = ResultsLogic(self.server, self.scene, self.run, self.views)
         self.transfers = TransfersLogic(self.server, self.scene, self.views)
         self.page = PageUI(self.server, stage)
@@ -97,7 +99,7 @@ class BrowserApp(TrameApp):
 
     def _connect(self) -> None:
         page = self.page
-        for section in (page.generate, page.render, page.segment):
+        for section in (page.generate, page.render, page.segment, page.counterfactual):
             section.cancel_clicked.connect(self.run.cancel)
         page.generate.generate_clicked.connect(self.generate.generate)
         page.generate.new_seed_clicked.connect(self.generate.new_seed)
@@ -105,6 +107,7 @@ class BrowserApp(TrameApp):
         page.render.erase_clicked.connect(self.render.erase)
         page.render.restore_clicked.connect(self.render.restore)
         page.segment.segment_clicked.connect(self.segment.segment)
+        page.counterfactual.apply_clicked.connect(self.counterfactual.apply)
         page.results.show_clicked.connect(self.results.show)
         page.results.contrast_clicked.connect(self.results.show)
         page.results.compare_clicked.connect(self.results.compare)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from BrainGenLib.browser.state import Choice, ConditionRow, GenerateState
-from BrainGenLib.bundles import Condition, Metadata
-from BrainGenLib.requests import Generate
+from collections.abc import Iterable, Sequence
+
+from BrainGenLib.browser.state import Choice, ConditionRow, CounterfactualState, GenerateState
+from BrainGenLib.bundles import Condition
+from BrainGenLib.requests import Counterfactual, Generate
 
 _STEPS = 100
 
 
-def rows(metadata: Metadata, kind: str) -> list[ConditionRow]:
-    """A row for every condition of a kind, at its default."""
-    return [_row(condition) for condition in metadata.conditions if condition.kind == kind]
+def rows(conditions: Iterable[Condition], given: bool) -> list[ConditionRow]:
+    """A row for every condition, at its default, and whether that is asked for."""
+    return [_row(condition, given) for condition in conditions]
+
+
+def offered(rows: Iterable[ConditionRow], contrasts: Sequence[str]) -> list[ConditionRow]:
+    """Those that can be asked for in contrasts."""
+    return [row for row in rows if not row.contrasts or set(contrasts) <= set(row.contrasts)]
 
 
 def places(names: tuple[str, ...]) -> list[Choice]:
@@ -27,7 +34,7 @@ def generate_request(state: GenerateState, bundle: str, device: str, seed: int, 
     """
     from BrainGenLib import requests
 
-    asked = [row for row in state.pathologies if row.value > row.minimum]
+    asked = [row for row in offered(state.pathologies, state.contrasts) if row.value > row.minimum]
     locations = {
         row.name: {"side": row.side or None, "lobe": row.lobe or None}
         for row in asked
@@ -41,21 +48,56 @@ def generate_request(state: GenerateState, bundle: str, device: str, seed: int, 
             "seed": seed,
             "pathologies": {row.name: row.value for row in asked},
             "locations": locations,
-            "anatomy": {row.name: row.value for row in state.anatomy if row.given},
+            "anatomy": _given(state.anatomy, state.contrasts),
             "contrasts": state.contrasts,
             "style": style,
             "draft": state.live,
+            "drift": state.drift if state.drifts and not state.own_drift else None,
         }
     )
     assert isinstance(request, Generate)
     return request
 
 
-def _row(condition: Condition) -> ConditionRow:
+def counterfactual_request(
+    state: CounterfactualState, device: str, seed: int, scan: str, segmentation: str | None
+) -> Counterfactual:
+    """The request that the section stands for.
+
+    Raises:
+        BadInput: nothing is wanted, …; :func:`BrainGenLib.requests.check` finds what the bundle cannot do.
+    """
+    from BrainGenLib import requests
+
+    asked = {
+        "verb": "counterfactual",
+        "bundle": state.bundle,
+        "device": device,
+        "seed": seed,
+        "scan": scan,
+        "contrast": state.contrast or None,
+        "wanted": _given(state.wanted, [state.contrast] if state.contrast else []),
+    }
+    if state.diffusion:
+        asked["known"] = _given(state.known, [])
+        asked["drift"] = "auto" if state.auto_drift else state.drift
+        asked["strength"], asked["guidance"], asked["variants"] = state.strength, state.guidance, state.variants
+    else:
+        asked["segmentation"] = segmentation
+    request = requests.parse(asked)
+    assert isinstance(request, Counterfactual)
+    return request
+
+
+def _given(rows: Iterable[ConditionRow], contrasts: Sequence[str]) -> dict[str, float]:
+    return {row.name: row.value for row in offered(rows, contrasts) if row.given}
+
+
+def _row(condition: Condition, given: bool) -> ConditionRow:
     return ConditionRow(
         name=condition.name,
         label=condition.label,
-        unit=condition.unit,
+        unit=condition.short_unit,
         hint=f"{condition.minimum:g} to {condition.maximum:g} {condition.unit}. {condition.trained_on}".strip(),
         minimum=condition.minimum,
         maximum=condition.maximum,
@@ -63,5 +105,6 @@ def _row(condition: Condition) -> ConditionRow:
         value=condition.default,
         millilitres=condition.millilitres or 0.0,
         locatable=condition.locatable,
-        given=condition.kind == "pathology",
+        given=given,
+        contrasts=condition.contrasts,
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from BrainGenLib.scene import showing
+from BrainGenLib.scene import changes
 
 if TYPE_CHECKING:
     from trame_server import Server
     from trame_slicer.core import LayoutManager, SlicerApp
     from trame_slicer.views import Layout, ViewLayoutDefinition
 
-FOUR_UP, TWO_ROWS = "Four-up", "Two rows of three"
+FOUR_UP, TWO_ROWS, THREE_COLUMNS = "Four-up", "Two rows of three", "Three columns"
 # The name of a view becomes part of a JavaScript variable, which may hold no plus sign.
-_SECOND = "Plus"
-ROWS = (showing.ROWS[0], tuple(f"{name}{_SECOND}" for name in showing.ROWS[0]))
+_PLUS = "Plus"
+COLUMNS = tuple(tuple(name.replace("+", _PLUS) for name in names) for names in changes.COLUMNS)
+"""Three views for each of up to three volumes."""
 _THREE_D = "ThreeD"
 _MAX_FPS, _IDLE_FPS = 20.0, 10.0
 
@@ -24,7 +25,7 @@ class Stage:
 
     Attributes:
         app: trame-slicer's application.
-        layouts: its layouts, :data:`FOUR_UP` and :data:`TWO_ROWS`.
+        layouts: its layouts, :data:`FOUR_UP`, :data:`TWO_ROWS` and :data:`THREE_COLUMNS`.
 
     Raises:
         BadInput: the machine has no library that draws without a display.
@@ -60,6 +61,7 @@ class Stage:
         arrangements = {
             FOUR_UP: slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView,
             TWO_ROWS: slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView,
+            THREE_COLUMNS: changes.LAYOUT,
         }
         for name, layout in _layouts().items():
             self.layouts.register_layout(name, layout)
@@ -74,8 +76,8 @@ class Stage:
 
 
 def plane_of(view: str) -> str:
-    """The name of the view in the first row that shows the same plane."""
-    return view.removesuffix(_SECOND)
+    """The name of the view of the first volume that shows the same plane."""
+    return view.partition(_PLUS)[0]
 
 
 def _layouts() -> dict[str, Layout]:
@@ -86,7 +88,7 @@ def _layouts() -> dict[str, Layout]:
         ViewLayoutDefinition.coronal_view,
         ViewLayoutDefinition.sagittal_view,
     )
-    first, second = ([one(label=name) for one, name in zip(make, row, strict=True)] for row in ROWS)
+    first, second, third = ([one(label=name) for one, name in zip(make, row, strict=True)] for row in COLUMNS)
     threed: ViewLayoutDefinition = ViewLayoutDefinition.threed_view(
         name=_THREE_D, background_color=("#c3c8e6", "#7478a8")
     )
@@ -94,4 +96,5 @@ def _layouts() -> dict[str, Layout]:
     return {
         FOUR_UP: Layout(down, [Layout(across, [first[0], threed]), Layout(across, [first[1], first[2]])]),
         TWO_ROWS: Layout(down, [Layout(across, list(first)), Layout(across, list(second))]),
+        THREE_COLUMNS: Layout(down, [Layout(across, list(row)) for row in zip(first, second, third, strict=True)]),
     }

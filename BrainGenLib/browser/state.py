@@ -17,7 +17,8 @@ class Choice:
 class ConditionRow:
     """A slider: a condition of the bundle and what is asked of it.
 
-    ``given`` is False where the model is to draw the value. Empty ``side`` and ``lobe`` mean anywhere.
+    ``given`` is False where the value is left open. ``contrasts`` are those that it can be asked for in, empty for
+    all. Empty ``side`` and ``lobe`` mean anywhere.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ConditionRow:
     millilitres: float
     locatable: bool
     given: bool
+    contrasts: list[str]
     side: str = ""
     lobe: str = ""
 
@@ -96,6 +98,9 @@ class SceneState:
 
 @dataclass
 class GenerateState:
+    """``labels`` says whether the bundle makes labels before images, ``drifts`` whether its noise can be shifted by
+    ``drift``; ``delta`` and ``curve`` are what stands beside and below that slider."""
+
     pathologies: list[ConditionRow] = field(default_factory=list)
     anatomy: list[ConditionRow] = field(default_factory=list)
     sides: list[Choice] = field(default_factory=list)
@@ -107,6 +112,12 @@ class GenerateState:
     keep_seed: bool = False
     count: int = 1
     live: bool = False
+    labels: bool = True
+    drifts: bool = False
+    drift: float = 0.0
+    own_drift: bool = True
+    delta: str = ""
+    curve: str = ""
 
 
 @dataclass
@@ -123,6 +134,28 @@ class SegmentState:
     bundles: list[Choice] = field(default_factory=list)
     bundle: str = ""
     scan: str = ""
+
+
+@dataclass
+class CounterfactualState:
+    """``diffusion`` says how the bundle changes a scan: the image, or else the labels of lesions."""
+
+    bundles: list[Choice] = field(default_factory=list)
+    bundle: str = ""
+    diffusion: bool = True
+    scan: str = ""
+    segmentation: str = ""
+    contrasts: list[Choice] = field(default_factory=list)
+    contrast: str = ""
+    known: list[ConditionRow] = field(default_factory=list)
+    wanted: list[ConditionRow] = field(default_factory=list)
+    drift: float = 0.0
+    auto_drift: bool = False
+    delta: str = ""
+    curve: str = ""
+    strength: float = 0.0
+    guidance: float = 0.0
+    variants: int = 1
 
 
 @dataclass

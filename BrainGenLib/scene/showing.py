@@ -26,14 +26,14 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
             are.
         contrast: of the image; None for the first.
     """
-    for other in _nodes(scene, "vtkMRMLSegmentationNode"):
+    for other in nodes_of_class(scene, "vtkMRMLSegmentationNode"):
         if other.GetAttribute(CASE) and other.GetDisplayNode() is not None:
             other.GetDisplayNode().SetVisibility(other is nodes.segmentation)
             other.GetDisplayNode().RemoveAllViewNodeIDs()
-    views = [node.GetLayoutName() for node in _nodes(scene, "vtkMRMLSliceNode")]
+    views = [node.GetLayoutName() for node in nodes_of_class(scene, "vtkMRMLSliceNode")]
     _show_in(scene, nodes, views, contrast)
     if point is not None:
-        _fit_all(scene, nodes, views, point)
+        fit(scene, nodes, views, point)
 
 
 def compare(
@@ -58,24 +58,21 @@ def compare(
     show(scene, first, contrast=contrast)
     for nodes, views in zip((first, second), rows, strict=True):
         _show_in(scene, nodes, views, contrast)
-        _fit_all(scene, nodes, views, bounds_of(first).mean(1))
+        fit(scene, nodes, views, bounds_of(first).mean(1))
         if nodes.segmentation is not None:
-            display = nodes.segmentation.GetDisplayNode()
-            display.SetVisibility(True)
-            for node in _nodes(scene, "vtkMRMLSliceNode"):
-                if node.GetLayoutName() in views:
-                    display.AddViewNodeID(node.GetID())
-    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
-        composite.SetLinkedControl(True)
-        composite.SetHotLinkedControl(True)
+            only_in(scene, nodes.segmentation, views)
+    link(scene, [name for row in rows for name in row])
 
 
 def most_to_see(case: Case) -> np.ndarray:
-    """(3,) RAS mm where slices cut most lesion, or else most deep grey matter, or else most of what there is."""
+    """(3,) RAS mm where slices cut most of what was changed, or else most lesion, deep grey matter, anything."""
     if case.frames:
         return most_to_see(case.frames[0].case)
     # Every second voxel: a front end waits for this.
-    if case.labels is None:
+    if (change := case.maps.get("difference")) is not None and change.any():
+        size = np.abs(change[::2, ::2, ::2])
+        shown = size > size.max() / 4
+    elif case.labels is None:
         shown = next(iter(case.images.values()))[::2, ::2, ::2] > 0
     else:
         classes = anatomy.to_classes(case.labels[::2, ::2, ::2])
@@ -103,25 +100,49 @@ def bounds_of(nodes: CaseNodes) -> np.ndarray:
 
 def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str | None) -> None:
     image = nodes.volumes.get(contrast or "") or next(iter(nodes.volumes.values()), None)
-    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+    for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         # A segmentation without an image lies over what is shown already.
         if image is not None and composite.GetLayoutName() in views:
-            composite.SetBackgroundVolumeID(image.GetID())
-            # What was changed in a scan is added to it, in colour.
-            change = nodes.maps.get("difference")
-            composite.SetForegroundVolumeID(change.GetID() if change is not None else None)
-            composite.SetForegroundOpacity(1.0 if change is not None else 0.0)
-            composite.SetCompositing(composite.Add if change is not None else composite.Alpha)
-            composite.SetLabelVolumeID(None)
+            layers(composite, image, nodes.maps.get("difference"))
 
 
-def _fit_all(scene: Any, nodes: CaseNodes, views: Sequence[str], point: np.ndarray) -> None:
-    for node in _nodes(scene, "vtkMRMLSliceNode"):
+def layers(composite: Any, image: Any, added: Any | None = None) -> None:
+    """Show a volume in a slice view, and what was changed in it added in colour."""
+    composite.SetBackgroundVolumeID(image.GetID())
+    composite.SetForegroundVolumeID(added.GetID() if added is not None else None)
+    composite.SetForegroundOpacity(1.0 if added is not None else 0.0)
+    composite.SetCompositing(composite.Add if added is not None else composite.Alpha)
+    composite.SetLabelVolumeID(None)
+
+
+def only_in(scene: Any, segmentation: Any, views: Sequence[str]) -> None:
+    """Show a segmentation in some slice views alone."""
+    display = segmentation.GetDisplayNode()
+    display.SetVisibility(True)
+    for node in nodes_of_class(scene, "vtkMRMLSliceNode"):
         if node.GetLayoutName() in views:
-            _fit(node, bounds_of(nodes), point)
+            display.AddViewNodeID(node.GetID())
 
 
-def _fit(node: Any, bounds: np.ndarray, point: np.ndarray) -> None:
+def link(scene: Any, views: Sequence[str]) -> None:
+    """Let the views of a plane move together."""
+    for node in nodes_of_class(scene, "vtkMRMLSliceNode"):
+        if node.GetLayoutName() in views:
+            # Slicer's second row is a group of its own, which does not follow the first.
+            node.SetViewGroup(0)
+    for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
+        composite.SetLinkedControl(True)
+        composite.SetHotLinkedControl(True)
+
+
+def fit(scene: Any, nodes: CaseNodes, views: Sequence[str], point: np.ndarray) -> None:
+    """Let slice views show all of a case, cut at a point (3,) in RAS mm."""
+    for node in nodes_of_class(scene, "vtkMRMLSliceNode"):
+        if node.GetLayoutName() in views:
+            _fit_view(node, bounds_of(nodes), point)
+
+
+def _fit_view(node: Any, bounds: np.ndarray, point: np.ndarray) -> None:
     """Let a slice view show all of a box, cut at a point."""
     import slicer
 
@@ -134,5 +155,6 @@ def _fit(node: Any, bounds: np.ndarray, point: np.ndarray) -> None:
     node.JumpSliceByOffsetting(*point)
 
 
-def _nodes(scene: Any, kind: str) -> list[Any]:
+def nodes_of_class(scene: Any, kind: str) -> list[Any]:
+    """The nodes of a class."""
     return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]

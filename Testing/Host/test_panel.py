@@ -105,9 +105,9 @@ def test_generate_puts_a_case_into_the_scene_and_the_panel_stays_alive(host, pan
 
 def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     wmh, ventricles = row(panel, "wmh"), row(panel, "ventricles")
-    assert not wmh.places.isVisible()
+    assert not wmh.details.isVisible()
     choose(panel, wmh=0.3)
-    assert wmh.places.isVisible()
+    assert wmh.details.isVisible()
     wmh.side.setCurrentIndex(wmh.side.findData("left"))
     assert not ventricles.slider.enabled
     ventricles.given.setChecked(True)

@@ -1,109 +1,29 @@
 """The browser app without a browser: what its sections do with state, scene and jobs."""
 
-import asyncio
-import time
 import zipfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from front import Front
 from serving import serving
 from trame.app import get_server
 from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib import bundles
-from BrainGenLib.browser.app import BrowserApp
 from BrainGenLib.browser.archives import write_bids_zip, write_mrb
 from BrainGenLib.browser.conditions import generate_request
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.views import PREVIEW
 from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
 from BrainGenLib.browser.state import (
-    EngineState,
     GenerateState,
-    RenderState,
-    ResultsState,
-    RunState,
-    SceneState,
-    SegmentState,
-    ViewsState,
 )
 from BrainGenLib.errors import BadInput
-from BrainGenLib.scene.cases import case_names, case_of, nodes_of
-from BrainGenLib.session import Session
+from BrainGenLib.scene.cases import case_names, nodes_of
 
-PATIENCE = 120.0
 LESION = "wmh"
-
-
-class Front:
-    """The app with a loop of its own, and its typed states."""
-
-    def __init__(self):
-        self.loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self.loop)
-        self.session = Session()
-        self.app = self.do(self._build)
-        state = self.app.server.state
-        self.engine, self.generate, self.render, self.segment, self.results, self.run, self.scene, self.views = (
-            TypedState(state, kind).data
-            for kind in (
-                EngineState,
-                GenerateState,
-                RenderState,
-                SegmentState,
-                ResultsState,
-                RunState,
-                SceneState,
-                ViewsState,
-            )
-        )
-        state.ready()
-
-    async def _build(self):
-        return BrowserApp(get_server("test-browser", client_type="vue3"), self.session)
-
-    def do(self, action):
-        """Call an action, as a click would, and let the state settle."""
-
-        async def act():
-            result = action()
-            if asyncio.iscoroutine(result):
-                result = await result
-            return result
-
-        result = self.loop.run_until_complete(act())
-        if hasattr(self, "app"):
-            self.loop.run_until_complete(self._flush())
-        return result
-
-    async def _flush(self):
-        self.app.server.state.flush()
-
-    def until(self, condition):
-        """Let the loop run until a condition holds."""
-
-        async def wait():
-            end = time.monotonic() + PATIENCE
-            while not condition():
-                assert time.monotonic() < end, f"not in time: {self.run.stage} {self.run.failure}"
-                await asyncio.sleep(0.02)
-
-        self.loop.run_until_complete(wait())
-
-    def finish(self):
-        """Let the loop run until nothing runs any more."""
-        self.until(lambda: not self.run.section)
-
-    def ask(self, name, value):
-        """Move the slider of a pathology."""
-        rows = self.generate.pathologies
-        next(row for row in rows if row.name == name).value = value
-        self.generate.pathologies = rows
-
-    def case(self, name):
-        return case_of(self.app.scene, name)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +31,7 @@ def front(tiny_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        front = Front()
+        front = Front("test-browser")
         yield front
         front.session.close()
 

@@ -2,55 +2,26 @@
 
 import asyncio
 import io
-import os
-import re
 import signal
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import aiohttp
 import nibabel as nib
 import numpy as np
 import pytest
+from app_process import serving_app
 from chromium import PATIENCE, chromium
 
 from BrainGenLib.browser.access import COOKIE
 
 LESION = "wmh"
-# What the server says when it ends: whether machine learning was in its process.
-_PROGRAM = """
-import sys
-from BrainGenLib.cli import app
-try:
-    app(sys.argv[1:])
-finally:
-    print("torch imported:", "torch" in sys.modules, flush=True)
-"""
 
 
 @pytest.fixture
 def server(tiny_folder, tmp_path):
     """Process and address of ``braingen app`` on a free port."""
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"BRAINGEN_BUNDLES": str(tiny_folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    with (tmp_path / "app.log").open("w") as log:
-        process = subprocess.Popen(
-            # An address that others could reach: all that follows goes through the token.
-            [sys.executable, "-c", _PROGRAM, "app", "--host", "0.0.0.0", "--port", "0", "--threads", "1"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            text=True,
-        )
-    try:
-        line = next((line for line in process.stdout if "runs at" in line), "")
-        assert line, (tmp_path / "app.log").read_text()
-        yield process, re.sub("//[^:]+:", "//127.0.0.1:", line.split()[-1])
-    finally:
-        process.kill()
-        process.wait()
+    with serving_app(tiny_folder, tmp_path / "app.log") as served:
+        yield served
 
 
 async def views(page):

@@ -11,7 +11,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.export.bids import read_case
 from BrainGenLib.export.write import write
 from BrainGenLib.inputs import read_scan, read_segmentation
-from BrainGenLib.scene import cases
+from BrainGenLib.scene import cases, changes
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.inputs import write_segmentation, write_volume
@@ -34,13 +34,25 @@ def stage():
 
 
 @pytest.fixture
-def views(stage):
+def layout_logic(stage):
+    """Makes the nodes of views, as long as it lives."""
+    logic = slicer.vtkMRMLLayoutLogic()
+    logic.SetMRMLScene(stage.scene)
+    return logic
+
+
+@pytest.fixture
+def views(stage, layout_logic):
     """Six slice views, as the application makes them for two rows of three."""
-    layout = slicer.vtkMRMLLayoutLogic()
-    layout.SetMRMLScene(stage.scene)
-    layout.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
+    layout = layout_logic.GetLayoutNode()
+    layout.SetViewArrangement(layout.SlicerLayoutThreeOverThreeView)
+    return slice_views(stage, ROWS)
+
+
+def slice_views(stage, rows):
+    """Logics for the nodes of slice views, by name."""
     logics = []
-    for name in (*ROWS[0], *ROWS[1]):
+    for name in (name for row in rows for name in row):
         logic = slicer.vtkMRMLSliceLogic()
         logic.SetMRMLScene(stage.scene)
         logic.SetSliceNode(stage.scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
@@ -139,6 +151,76 @@ def test_two_cases_stand_side_by_side_in_linked_views(stage, views, two):
             assert composite.GetLinkedControl()
     show(stage.scene, two[0])
     assert two[0].segmentation.GetDisplayNode().GetNumberOfViewNodeIDs() == 0
+
+
+def moved(views, name):
+    """Move a slice as a user does; where the others of its plane are then."""
+    node = views[name].GetSliceNode()
+    node.SetInteractionFlags(node.SliceToRASFlag)
+    node.SetInteracting(True)
+    node.SetSliceOffset(17.0)
+    node.SetInteracting(False)
+    return {other: logic.GetSliceNode().GetSliceOffset() for other, logic in views.items()}
+
+
+def test_rows_follow_each_other_plane_by_plane(stage, views, two):
+    compare(stage.scene, *two)
+    found = moved(views, "Red")
+    assert found["Red+"] == pytest.approx(17)
+    assert found["Green"] == found["Green+"] != pytest.approx(17)
+
+
+@pytest.fixture
+def change(stage, two):
+    """A case that is the first one's T1w with a cube made darker."""
+    case = case_with(anatomy.lesions()["wmh"].value)
+    difference = np.zeros(SHAPE, np.float32)
+    difference[14:18, 20:24, 10:14] = -0.5
+    case.images = {"T1w": case.images["T1w"] + difference}
+    case.maps = {"difference": difference}
+    return add_case(stage.scene, case, "changed")
+
+
+def test_a_changed_scan_stands_beside_what_it_was(stage, layout_logic, two, change):
+    layout, scan = layout_logic.GetLayoutNode(), two[0].volumes["T1w"]
+    assert changes.before(change) is None
+    scan.GetDisplayNode().SetWindowLevelMinMax(0.1, 0.7)
+    changes.remember(change, scan)
+    assert changes.before(cases.nodes_of(stage.scene, "changed")) is scan
+    after = change.volumes["T1w"]
+    assert after.GetDisplayNode().GetWindowLevelMax() == pytest.approx(0.7)
+
+    changes.show_case(stage.scene, change)
+    assert layout.GetViewArrangement() == changes.LAYOUT
+    views = slice_views(stage, changes.COLUMNS)
+    changes.show_case(stage.scene, change, point=np.array([31.0, 43.0, 23.0]))
+    for column, shown in zip(changes.COLUMNS, (scan, after, scan), strict=True):
+        for name in column:
+            assert views[name].GetSliceCompositeNode().GetBackgroundVolumeID() == shown.GetID()
+    added = [[views[name].GetSliceCompositeNode().GetForegroundVolumeID() for name in row] for row in changes.COLUMNS]
+    assert added == [[None] * 3, [None] * 3, [change.maps["difference"].GetID()] * 3]
+    display = change.segmentation.GetDisplayNode()
+    assert [display.IsDisplayableInView(views[row[0]].GetSliceNode().GetID()) for row in changes.COLUMNS] == [0, 1, 0]
+    orientations = [views[row[2]].GetSliceNode().GetOrientation() for row in changes.COLUMNS]
+    assert orientations == ["Sagittal"] * 3
+    found = moved(views, "Red++")
+    assert found["Red"] == found["Red+"] == pytest.approx(17)
+    assert found["Green"] == found["Green++"] == pytest.approx(43)
+
+    changes.show_case(stage.scene, two[1])
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
+    assert views["Red"].GetSliceCompositeNode().GetForegroundVolumeID() is None
+    # A scan that has left takes nothing along.
+    stage.scene.RemoveNode(scan)
+    assert changes.before(change) is None
+
+
+def test_slices_cross_where_most_was_changed():
+    difference = np.zeros(SHAPE, np.float32)
+    difference[14:18, 20:24, 10:14] = -0.5
+    case = case_with(anatomy.lesions()["stroke"].value)
+    case.maps = {"difference": difference}
+    assert np.allclose(most_to_see(case), [32, 44, 24])
 
 
 def test_slices_cross_where_most_lesion_is():

@@ -55,7 +55,11 @@ class EngineLogic:
     @property
     def metadata(self) -> Metadata:
         """Of the chosen bundle."""
-        return self._known[self._typed.data.bundle]
+        return self.metadata_of(self._typed.data.bundle)
+
+    def metadata_of(self, name: str) -> Metadata:
+        """Of a bundle that there is."""
+        return self._known[name]
 
     def bundles_that(self, verb: str) -> list[Choice]:
         """Those that know a verb; the first, which is chosen at the start, makes labels if any does."""

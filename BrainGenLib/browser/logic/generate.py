@@ -10,6 +10,7 @@ from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib import requests
 from BrainGenLib.browser.conditions import generate_request, places, rows
+from BrainGenLib.browser.drift import described
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
@@ -31,7 +32,9 @@ class GenerateLogic:
         chosen = TypedState(server.state, EngineState)
         chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
         moved = (name.pathologies, name.anatomy, name.contrasts, name.style, name.seed, name.live)
-        self._typed.bind_changes({moved: lambda *_: self._moved()})
+        self._typed.bind_changes(
+            {moved: lambda *_: self._moved(), (name.drift, name.own_drift): lambda *_: self._draw_curve()}
+        )
         self._offer()
 
     def generate(self) -> None:
@@ -47,8 +50,18 @@ class GenerateLogic:
 
     def _offer(self) -> None:
         metadata, data = self._engine.metadata, self._typed.data
-        data.pathologies, data.anatomy = rows(metadata, "pathology"), rows(metadata, "anatomy")
+        pathologies = [condition for condition in metadata.conditions if condition.kind == "pathology"]
+        anatomy = [condition for condition in metadata.conditions if condition.kind != "pathology"]
+        data.pathologies, data.anatomy = rows(pathologies, given=True), rows(anatomy, given=False)
         data.known_contrasts, data.contrasts = metadata.contrasts, metadata.contrasts[:1]
+        data.labels, data.drifts = not metadata.family, metadata.family == "brain-ldm"
+        if not data.labels:
+            data.live, data.style = False, ""
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        data = self._typed.data
+        data.delta, data.curve = described(self._engine.metadata, None if data.own_drift else float(data.drift))
 
     def _moved(self) -> None:
         if self._waiting is not None:

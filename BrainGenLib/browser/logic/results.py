@@ -12,6 +12,7 @@ from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
 from BrainGenLib.browser.state import CaseRow, ResultsState
 from BrainGenLib.scene.case_to_scene import MARK, CaseNodes
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
+from BrainGenLib.scene.changes import before
 from BrainGenLib.scene.showing import bounds_of
 
 
@@ -21,10 +22,13 @@ class ResultsLogic:
         self._typed: TypedState[ResultsState] = TypedState(server.state, ResultsState)
         run.on_case = self._arrived
 
-    def show(self, name: str, contrast: str | None = None) -> None:
-        """Show a case: all of it, or where the slices stand in another contrast."""
+    async def show(self, name: str, contrast: str | None = None) -> None:
+        """Show a case: all of it, a changed scan beside what it was; or in a contrast, where the slices stand."""
         nodes = nodes_of(self._scene, name)
-        self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
+        if contrast is None and before(nodes) is not None:
+            await self._views.show_change(nodes, bounds_of(nodes).mean(1))
+        else:
+            self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
 
     async def compare(self) -> None:
         """Show the two chosen cases side by side."""
@@ -53,6 +57,7 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
     """A case with the gist of its request."""
     request = json.loads(nodes.provenance.GetText()).get("request", {}) if nodes.provenance is not None else {}
     parts = [f"{pathology} {load:.2f}" for pathology, load in request.get("pathologies", {}).items()]
+    parts += [f"{condition} {value:g}" for condition, value in request.get("wanted", {}).items()]
     if request.get("verb") == "generate":
         parts.append(f"seed {request['seed']}")
     synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK

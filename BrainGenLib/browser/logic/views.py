@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib.browser.stage import FOUR_UP, ROWS, TWO_ROWS, Stage
+from BrainGenLib.browser.stage import COLUMNS, FOUR_UP, THREE_COLUMNS, TWO_ROWS, Stage
 from BrainGenLib.browser.state import Choice, SceneState, ViewsState
 from BrainGenLib.browser.surfaces import adding_surfaces
-from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, CaseNodes
+from BrainGenLib.scene.changes import show_change
 from BrainGenLib.scene.showing import compare, show
 
 # A new arrangement reaches the browser, which answers with the sizes of its views.
@@ -51,9 +53,18 @@ class ViewsLogic:
 
     async def compare(self, first: CaseNodes, second: CaseNodes) -> None:
         """Show two cases in a row of views each, which move together."""
+        await self._lay_out(TWO_ROWS, lambda: compare(self._stage.scene, first, second, rows=COLUMNS[:2]))
+
+    async def show_change(self, nodes: CaseNodes, point: np.ndarray | None) -> None:
+        """Show a changed scan beside what it was; as :func:`BrainGenLib.scene.changes.show_change`."""
+        await self._lay_out(THREE_COLUMNS, lambda: show_change(self._stage.scene, nodes, point, COLUMNS))
+
+    async def _lay_out(self, layout: str, fill: Callable[[], None]) -> None:
+        """Arrange views, and fill them."""
         views = self._stage.app.view_manager
-        compare(self._stage.scene, first, second, rows=ROWS)
-        self._arrange(TWO_ROWS)
+        fill()
+        self._arrange(layout)
+        self._outline()
         self.refresh()
         self._server.state.flush()
         before = [view.get_view_node().GetDimensions() for view in views.get_slice_views()]
@@ -64,8 +75,8 @@ class ViewsLogic:
                 break
         await asyncio.sleep(0.2)
         # Once more, for the sizes that the views have now.
-        if self._views.data.layout == TWO_ROWS and first.segmentation is not None:
-            compare(self._stage.scene, first, second, rows=ROWS)
+        if self._views.data.layout == layout:
+            fill()
             self._server.state.flush()
 
     def draw_surfaces(self, segmentation: Any) -> None:
@@ -82,8 +93,12 @@ class ViewsLogic:
         for view in self._stage.app.view_manager.get_slice_views():
             node = self._stage.scene.GetNodeByID(view.get_background_volume_id() or "")
             name = view.get_singleton_tag()
-            marks[name] = node.GetName().removesuffix(f" {MARK}") if node is not None else ""
-            synthetic[name] = node is not None and node.GetAttribute("BrainGen.synthetic") == MARK
+            added = self._stage.scene.GetNodeByID(view.get_foreground_volume_id() or "")
+            shown = [each for each in (node, added) if each is not None]
+            marks[name] = " + ".join(
+                each.GetAttribute(MAP) or each.GetName().removesuffix(f" {MARK}") for each in shown
+            )
+            synthetic[name] = any(each.GetAttribute("BrainGen.synthetic") == MARK for each in shown)
         solid = [node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()]
         for view in self._stage.app.view_manager.get_threed_views():
             marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)

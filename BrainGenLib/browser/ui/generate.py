@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from trame.widgets import html
-from trame.widgets.vuetify3 import VBtn, VIcon, VSlider
+from trame.widgets.vuetify3 import VBtn, VIcon
 from trame_server.utils.typed_state import TypedState
 from undo_stack import Signal
 
 from BrainGenLib.browser.state import GenerateState, SceneState
-from BrainGenLib.browser.ui.parts import Section, caption, check_boxes, choose, run_button
+from BrainGenLib.browser.ui.conditions import condition_rows
+from BrainGenLib.browser.ui.parts import Section, caption, check_boxes, choose, radio_buttons, run_button
+from BrainGenLib.browser.ui.settings import drift
 
 
 class GenerateUI:
@@ -19,15 +21,33 @@ class GenerateUI:
     new_seed_clicked = Signal()
 
     def __init__(self, server: Any) -> None:
-        self._name = TypedState(server.state, GenerateState).name
+        name = TypedState(server.state, GenerateState).name
         nodes = TypedState(server.state, SceneState).name
-        name = self._name
         with Section("Generate", "generate").body:
-            self._conditions("Pathology", name.pathologies, "row.value > row.minimum")
-            self._conditions("Anatomy (drawn unless ticked)", name.anatomy, "row.given")
-            caption("Contrasts")
-            check_boxes(name.contrasts, name.known_contrasts, id="braingen-contrasts")
-            with html.Div(classes="braingen-row mt-2", style="grid-template-columns: 118px 1fr;"):
+            caption("Pathology")
+            condition_rows(
+                name.pathologies, name.contrasts, "braingen-slider", ticked=False, places=(name.sides, name.lobes)
+            )
+            caption("Anatomy")
+            condition_rows(name.anatomy, name.contrasts, "braingen-slider", ticked=True, unasked="left open")
+            with html.Div(v_if=(name.labels,)):
+                caption("Contrasts")
+                check_boxes(name.contrasts, name.known_contrasts, id="braingen-contrasts")
+            with html.Div(v_else=True):
+                caption("Contrast")
+                radio_buttons(name.contrasts, name.known_contrasts, id="braingen-contrast")
+            with html.Div(v_if=(name.drifts,), classes="mt-2"):
+                drift(
+                    name.drift,
+                    name.own_drift,
+                    "as trained",
+                    "The drift that the model was fine-tuned with, if any",
+                    name.delta,
+                    name.curve,
+                )
+            with html.Div(
+                v_if=(name.labels,), classes="braingen-row mt-2", style="grid-template-columns: 118px 1fr;"
+            ):
                 html.Label("Style of")
                 choose(name.style, nodes.volumes, "the contrast's own look")
             with html.Div(classes="braingen-row", style="grid-template-columns: 118px 74px 30px auto;"):
@@ -42,6 +62,7 @@ class GenerateUI:
                 html.Label("How many")
                 html.Input(v_model_number=(name.count,), type="number", min=1, max=100, classes="braingen-field")
                 with html.Label(
+                    v_if=(name.labels,),
                     classes="braingen-label d-flex align-center",
                     style="gap: 6px; justify-content: flex-end;",
                     title="Moving a slider makes a draft (labels of 2 mm) at once",
@@ -56,46 +77,3 @@ class GenerateUI:
                 self.cancel_clicked,
                 f"{name.contrasts}.length",
             )
-
-    def _conditions(self, title: str, rows: str, asked: str) -> None:
-        caption(title)
-        changed = f"flushState('{rows}')"
-        with html.Div(v_for=(f"row in {rows}",), key="row.name"):
-            with html.Div(classes="braingen-row", title=("row.hint",)):
-                with html.Label(classes="d-flex align-center", style="gap: 5px;"):
-                    # A pathology that is not wanted stands at its minimum; anatomy has no such place.
-                    html.Input(
-                        v_if=(f"'{rows}' === '{self._name.anatomy}'",),
-                        type="checkbox",
-                        v_model=("row.given",),
-                        change=changed,
-                    )
-                    html.Span("{{ row.label }}")
-                VSlider(
-                    v_model=("row.value",),
-                    update_modelValue=changed,
-                    min=("row.minimum",),
-                    max=("row.maximum",),
-                    step=("row.step",),
-                    disabled=("!row.given",),
-                    color=(f"{asked} ? 'primary' : 'grey'",),
-                    hide_details=True,
-                    density="compact",
-                    thumb_size=13,
-                    track_size=3,
-                    classes=("`braingen-slider-${row.name}`",),
-                )
-                html.Output(
-                    "{{ !row.given ? 'drawn' : row.millilitres ? "
-                    "(row.value * row.millilitres).toFixed(1) + ' mL' : Math.round(row.value) + ' mL' }}"
-                )
-            with html.Div(v_if=(f"row.locatable && {asked}",), classes="braingen-places"):
-                html.Span()
-                for field, places in (("side", self._name.sides), ("lobe", self._name.lobes)):
-                    with html.Select(v_model=(f"row.{field}",), change=changed, title=field):
-                        html.Option(
-                            f"{{{{ place.value || 'any {field}' }}}}",
-                            v_for=(f"place in {places}",),
-                            key="place.value",
-                            value=("place.value",),
-                        )

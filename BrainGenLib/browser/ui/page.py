@@ -12,6 +12,7 @@ from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.stage import Stage
 from BrainGenLib.browser.state import ViewsState
+from BrainGenLib.browser.ui.counterfactual import CounterfactualUI
 from BrainGenLib.browser.ui.engine import EngineUI
 from BrainGenLib.browser.ui.generate import GenerateUI
 from BrainGenLib.browser.ui.progress import ProgressUI
@@ -66,6 +67,7 @@ class PageUI(VAppLayout):
                     self.generate = GenerateUI(server)
                     self.render = RenderUI(server)
                     self.segment = SegmentUI(server)
+                    self.counterfactual = CounterfactualUI(server)
                     self.results = ResultsUI(server)
                 ProgressUI(server)
             with VMain(style="height: 100vh;"):

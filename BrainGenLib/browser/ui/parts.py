@@ -47,6 +47,18 @@ def check_boxes(model: str, items: str, **attributes: Any) -> None:
         html.Span("{{ name }}")
 
 
+def radio_buttons(model: str, items: str, **attributes: Any) -> None:
+    """One of the names in the state's list ``items``; ``model`` is a list that holds it."""
+    with (
+        html.Div(classes="d-flex flex-wrap", style="column-gap: 14px;", **attributes),
+        html.Label(
+            v_for=(f"name in {items}",), key="name", classes="braingen-label d-flex align-center", style="gap: 5px;"
+        ),
+    ):
+        html.Input(type="radio", checked=(f"{model}.includes(name)",), change=f"{model} = [name]")
+        html.Span("{{ name }}")
+
+
 def run_button(server: Any, label: str, section: str, run: Callable, cancel: Callable, ready: str) -> None:
     """A button that runs, and cancels while its own section runs.
 

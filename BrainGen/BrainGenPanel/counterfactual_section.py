@@ -1,0 +1,144 @@
+"""The section Counterfactual: a scan as it would look if something were otherwise."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from BrainGenPanel import layouts
+from BrainGenPanel.condition_row import ConditionRow
+from BrainGenPanel.drift_control import DriftControl
+from BrainGenPanel.run_button import RunButton
+
+# What has a meaning for a model that draws whole images, and for one that changes labels.
+BY_DIFFUSION = ("knownTitle", "knownRows", "diffusionSettings")
+BY_LABELS = ("lesionsLabel", "lesionsSelector")
+
+
+class CounterfactualSection:
+    """Asks for a change of the scan that the parameter node names.
+
+    Args:
+        ui: widgets of the panel by name.
+        logic: :class:`BrainGenPanel.logic.BrainGenLogic`.
+        attempt, showState: see :class:`BrainGenPanel.run_button.RunButton`.
+
+    Attributes:
+        known, wanted: :class:`BrainGenPanel.condition_row.ConditionRow` of what is so in the scan, and of what is to
+            be.
+    """
+
+    def __init__(self, ui, logic, attempt, showState) -> None:
+        self.known = []
+        self.wanted = []
+        self._ui = ui
+        self._logic = logic
+        self._node = None
+        self._bundles = {}
+        self._built = None
+        self._button = RunButton(ui.changeButton, logic, self.run, attempt, showState)
+        self._drift = DriftControl(
+            ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve
+        )
+        ui.changeBundleSelector.connect("activated(int)", self.onBundleChanged)
+        ui.changeContrastSelector.connect("activated(int)", self.onContrastChanged)
+
+    @property
+    def metadata(self):
+        """Of the bundle that changes scans, or None: the engine has none."""
+        chosen = self._bundles.get(self._node.changeBundle) if self._node else None
+        return chosen or next(iter(self._bundles.values()), None)
+
+    def setBundles(self, bundles: dict) -> None:
+        """These are the ones that the engine has, by name."""
+        able = [(name, bundle) for name, bundle in bundles.items() if "counterfactual" in bundle.verbs]
+        # What changes the image comes first: it understands more.
+        self._bundles = dict(sorted(able, key=lambda item: not item[1].family))
+        selector = self._ui.changeBundleSelector
+        selector.clear()
+        for name, bundle in self._bundles.items():
+            way = _("by diffusion") if bundle.family else _("lesions, by labels")
+            selector.addItem(f"{bundle.title} {bundle.version} – {way}", name)
+        self._built = None
+
+    def onBundleChanged(self, index) -> None:
+        self._node.changeBundle = str(self._ui.changeBundleSelector.itemData(index))
+
+    def onContrastChanged(self, index) -> None:
+        self._node.changeContrast = str(self._ui.changeContrastSelector.itemData(index))
+
+    def update(self, node, _metadata) -> None:
+        """Show what can be done with these choices; the bundle that generates does not matter."""
+        self._node = node
+        metadata = self.metadata
+        self._ui.changeSection.setEnabled(metadata is not None)
+        if node and metadata is not None:
+            if metadata is not self._built:
+                self._build(metadata)
+            self._show(metadata)
+            self._drift.update(metadata)
+        able = bool(node) and metadata is not None and bool(node.changeScan) and bool(self._asked(self.wanted))
+        self._button.update(able)
+
+    def run(self) -> None:
+        node, metadata = self._node, self.metadata
+        settings = {"bundle": metadata.name, "seed": node.seed, "contrast": self._contrast(metadata) or None}
+        lesions = None
+        if metadata.family:
+            settings["known"] = self._asked(self.known)
+            settings["drift"] = "auto" if node.autoDrift else node.changeDrift
+            settings["strength"], settings["guidance"] = node.strength, node.guidance
+            settings["variants"] = node.variants
+        else:
+            lesions = node.lesions
+        self._logic.counterfactual(node.changeScan, self._asked(self.wanted), segmentation=lesions, **settings)
+
+    def _asked(self, rows) -> dict:
+        values = {row.condition.name: row.value() for row in rows if row.offered}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _contrast(self, metadata) -> str:
+        """The contrast that is named and known; empty: to be recognised."""
+        return self._node.changeContrast if self._node.changeContrast in metadata.contrasts else ""
+
+    def _build(self, metadata) -> None:
+        """A slider for each condition, on both sides."""
+        self._built = metadata
+        selector = self._ui.changeContrastSelector
+        selector.clear()
+        selector.addItem(_("recognised"), "")
+        for contrast in metadata.contrasts:
+            selector.addItem(contrast, contrast)
+        # Labels change in lesions alone; volumes and persons are what a model of images knows of.
+        conditions = [one for one in metadata.conditions if metadata.family or one.kind == "pathology"]
+        known = _("Ticked: so it is in the scan. Not ticked: not known, or measured on the scan where that can be.")
+        wanted = _("Ticked: so it is to be. Not ticked: as it is, or as it goes with what is ticked.")
+        self.known = self._rows(self._ui.knownRows, conditions if metadata.family else [], known)
+        self.wanted = self._rows(self._ui.wantedRows, conditions, wanted)
+        for names, shown in ((BY_DIFFUSION, bool(metadata.family)), (BY_LABELS, not metadata.family)):
+            for name in names:
+                getattr(self._ui, name).setVisible(shown)
+
+    def _rows(self, holder, conditions, tick: str) -> list:
+        layouts.clear(holder)
+        rows = [ConditionRow(condition, self._onChoice, tick=tick) for condition in conditions]
+        for row in rows:
+            holder.layout().addRow(row.label, row.widget)
+        return rows
+
+    def _show(self, metadata) -> None:
+        """What the parameter node holds, in the widgets that are made by name."""
+        node, contrast = self._node, self._contrast(metadata)
+        self._ui.changeBundleSelector.setCurrentIndex(self._ui.changeBundleSelector.findData(metadata.name))
+        self._ui.changeContrastSelector.setCurrentIndex(self._ui.changeContrastSelector.findData(contrast))
+        for rows, values in ((self.known, dict(node.known)), (self.wanted, dict(node.wanted))):
+            for row in rows:
+                row.show(values.get(row.condition.name))
+        for row in self.wanted:
+            row.offerFor([contrast] if contrast else [])
+
+    def _onChoice(self) -> None:
+        """What the user chose in those widgets, into the parameter node; what another model understands stays."""
+        node = self._node
+        with slicer.util.NodeModify(node.parameterNode):
+            for parameter, rows in (("known", self.known), ("wanted", self.wanted)):
+                values = {**getattr(node, parameter), **{row.condition.name: row.value() for row in rows}}
+                setattr(node, parameter, {name: value for name, value in values.items() if value is not None})

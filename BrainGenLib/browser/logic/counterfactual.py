@@ -1,0 +1,90 @@
+"""Counterfactual: a scan of the scene as it would look if something were otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trame_server.utils.typed_state import TypedState
+
+from BrainGenLib import requests
+from BrainGenLib.browser.conditions import counterfactual_request, rows
+from BrainGenLib.browser.drift import described
+from BrainGenLib.browser.logic.engine import EngineLogic
+from BrainGenLib.browser.logic.inputs import InputFiles
+from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState, SceneState
+from BrainGenLib.errors import BadInput
+from BrainGenLib.requests import Counterfactual
+
+SECTION = "counterfactual"
+
+
+class CounterfactualLogic:
+    def __init__(self, server: Any, scene: Any, engine: EngineLogic, run: RunLogic) -> None:
+        self._scene, self._engine, self._run = scene, engine, run
+        self._typed: TypedState[CounterfactualState] = TypedState(server.state, CounterfactualState)
+        self._generate: TypedState[GenerateState] = TypedState(server.state, GenerateState)
+        data, name = self._typed.data, self._typed.name
+        for setting in ("strength", "guidance", "variants"):
+            setattr(data, setting, Counterfactual.model_fields[setting].default)
+        able = engine.bundles_that("counterfactual")
+        # What changes the image comes first: it understands more.
+        data.bundles = [
+            Choice(f"{choice.title} – {way}", choice.value)
+            for diffusion, way in ((True, "by diffusion"), (False, "lesions, by labels"))
+            for choice in able
+            if bool(engine.metadata_of(choice.value).family) == diffusion
+        ]
+        data.bundle = next((choice.value for choice in data.bundles), "")
+        nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
+        nodes.bind_changes({nodes.name.volumes: self._keep_scan, nodes.name.segmentations: self._keep_segmentation})
+        self._typed.bind_changes(
+            {name.bundle: lambda *_: self._offer(), (name.drift, name.auto_drift): lambda *_: self._draw_curve()}
+        )
+        self._offer()
+
+    def apply(self) -> None:
+        """Run what is asked for."""
+        state = self._typed.get_dataclass()
+        with InputFiles(self._scene) as files:
+            try:
+                painted = (
+                    files.segmentation(state.segmentation) if state.segmentation and not state.diffusion else None
+                )
+                request = counterfactual_request(
+                    state, self._engine.device, int(self._generate.data.seed), files.volume(state.scan), painted
+                )
+                requests.check(request, self._engine.metadata_of(state.bundle))
+                self._run.start(SECTION, [request], files.paths, changed=state.scan)
+            except BadInput as error:
+                self._run.refuse(error)
+
+    def _offer(self) -> None:
+        data = self._typed.data
+        if not data.bundle:
+            return
+        metadata = self._engine.metadata_of(data.bundle)
+        data.diffusion = bool(metadata.family)
+        data.contrasts = [Choice(contrast, contrast) for contrast in metadata.contrasts]
+        if data.contrast not in metadata.contrasts:
+            data.contrast = ""
+        # Labels change in lesions alone; volumes and persons are what a model of images knows of.
+        conditions = [one for one in metadata.conditions if data.diffusion or one.kind == "pathology"]
+        data.known, data.wanted = rows(conditions, given=False), rows(conditions, given=False)
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        data = self._typed.data
+        if not data.bundle:
+            return
+        units = None if data.auto_drift else float(data.drift)
+        data.delta, data.curve = described(self._engine.metadata_of(data.bundle), units)
+
+    def _keep_scan(self, volumes: list) -> None:
+        known = [choice.value for choice in volumes]
+        if self._typed.data.scan not in known:
+            self._typed.data.scan = known[-1] if known else ""
+
+    def _keep_segmentation(self, segmentations: list) -> None:
+        if self._typed.data.segmentation not in [choice.value for choice in segmentations]:
+            self._typed.data.segmentation = ""

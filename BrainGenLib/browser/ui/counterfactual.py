@@ -1,0 +1,88 @@
+"""Counterfactual: what is known of a scan, and what is to be otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trame.widgets import html
+from trame_server.utils.typed_state import TypedState
+from undo_stack import Signal
+
+from BrainGenLib.browser.state import CounterfactualState, SceneState
+from BrainGenLib.browser.ui.conditions import condition_rows
+from BrainGenLib.browser.ui.parts import Section, caption, choose, run_button
+from BrainGenLib.browser.ui.settings import drift, setting
+
+_LINE = {"classes": "braingen-row", "style": "grid-template-columns: 118px 1fr;"}
+
+
+class CounterfactualUI:
+    apply_clicked = Signal()
+    cancel_clicked = Signal()
+
+    def __init__(self, server: Any) -> None:
+        name = TypedState(server.state, CounterfactualState).name
+        nodes = TypedState(server.state, SceneState).name
+        with Section("Counterfactual", "counterfactual").body:
+            with html.Div(**_LINE):
+                html.Label("Scan")
+                choose(name.scan, nodes.volumes)
+            with html.Div(**_LINE):
+                html.Label("Model")
+                choose(name.bundle, name.bundles)
+            with html.Div(**_LINE):
+                html.Label("Contrast")
+                choose(name.contrast, name.contrasts, "recognised", id="braingen-counterfactual-contrast")
+            with html.Div(v_if=(f"!{name.diffusion}",), title="Where the lesions of the scan are", **_LINE):
+                html.Label("Its lesions")
+                choose(name.segmentation, nodes.segmentations, "as the segmenter finds them")
+            with html.Div(v_if=(name.diffusion,)):
+                caption("Known of the scan")
+                condition_rows(name.known, "[]", "braingen-known", ticked=True)
+            caption("Wanted")
+            contrasts = f"({name.contrast} ? [{name.contrast}] : [])"
+            condition_rows(name.wanted, contrasts, "braingen-wanted", ticked=True)
+            with html.Div(v_if=(name.diffusion,), classes="mt-2"):
+                drift(
+                    name.drift,
+                    name.auto_drift,
+                    "auto",
+                    "What the edit still lacks to the mean that the model expects",
+                    name.delta,
+                    name.curve,
+                )
+                setting(
+                    "Strength",
+                    name.strength,
+                    f"Number({name.strength}).toFixed(2)",
+                    "Share of the noise that the scan is taken back to: at 1 nothing is left of it but its noise",
+                    min=0.1,
+                    max=1,
+                    step=0.05,
+                )
+                setting(
+                    "Guidance",
+                    name.guidance,
+                    f"Number({name.guidance}).toFixed(1)",
+                    "How far beyond the difference of the two conditions the change goes; 1 is just that",
+                    min=0,
+                    max=10,
+                    step=0.1,
+                )
+                setting(
+                    "Variants",
+                    name.variants,
+                    name.variants,
+                    "With other noise; from two on, a map tells how uncertain the change is",
+                    min=1,
+                    max=16,
+                    step=1,
+                )
+            run_button(
+                server,
+                "Apply",
+                "counterfactual",
+                self.apply_clicked,
+                self.cancel_clicked,
+                f"{name.scan} && {name.bundle} && {name.wanted}.some(row => row.given)",
+            )

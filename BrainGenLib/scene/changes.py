@@ -1,0 +1,94 @@
+"""A changed scan beside what it was: before, after, and the difference, in views that move together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from BrainGenLib.scene.case_to_scene import CaseNodes
+from BrainGenLib.scene.showing import ROWS, bounds_of, fit, layers, link, nodes_of_class, only_in, show
+
+LAYOUT = 7201
+"""Number of the arrangement in the layout node; Slicer's own lie below 100."""
+COLUMNS = (*ROWS, tuple(f"{name}++" for name in ROWS[0]))
+"""Names of the views that show the scan, the changed scan and the difference."""
+
+_BEFORE = "BrainGen.before"
+_PLANES = (("Axial", "#F34A33"), ("Coronal", "#6EB04B"), ("Sagittal", "#EDD54C"))
+
+
+def remember(nodes: CaseNodes, scan: Any) -> None:
+    """Let a changed scan know the volume that it was made of, and look as bright."""
+    for volume in nodes.volumes.values():
+        volume.SetNodeReferenceID(_BEFORE, scan.GetID())
+        old, new = scan.GetDisplayNode(), volume.GetDisplayNode()
+        if old is not None:
+            new.SetWindowLevelMinMax(old.GetWindowLevelMin(), old.GetWindowLevelMax())
+
+
+def before(nodes: CaseNodes) -> Any | None:
+    """The volume that a case is a change of, if it is one and the scene still holds it."""
+    volume = next(iter(nodes.volumes.values()), None)
+    return volume.GetNodeReference(_BEFORE) if volume is not None and "difference" in nodes.maps else None
+
+
+def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> None:
+    """Show a case as suits it: a changed scan in three columns, another alone, not in the arrangement of those.
+
+    Args:
+        scene: vtkMRMLScene with a layout node.
+        nodes: of the case.
+        point: as for :func:`BrainGenLib.scene.showing.show`.
+    """
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if before(nodes) is not None:
+        if not layout.IsLayoutDescription(LAYOUT):
+            layout.AddLayoutDescription(LAYOUT, _arrangement())
+        layout.SetViewArrangement(LAYOUT)
+        show_change(scene, nodes, point)
+        return
+    if layout.GetViewArrangement() == LAYOUT:
+        layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
+    show(scene, nodes, point)
+
+
+def show_change(
+    scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, columns: Sequence[Sequence[str]] = COLUMNS
+) -> None:
+    """Show a changed scan, the outlines of its structures over it, and the scan without and with the difference.
+
+    Args:
+        scene: vtkMRMLScene.
+        nodes: of a case for which :func:`before` gives a volume.
+        point: (3,) RAS mm, where the slices are to cross; None for the middle.
+        columns: the views, where a front end names them otherwise than Slicer.
+    """
+    scan, after = before(nodes), next(iter(nodes.volumes.values()))
+    show(scene, nodes)
+    for views, shown, added in zip(columns, (scan, after, scan), (None, None, nodes.maps["difference"]), strict=True):
+        for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
+            if composite.GetLayoutName() in views:
+                layers(composite, shown, added)
+        fit(scene, nodes, views, bounds_of(nodes).mean(1) if point is None else point)
+    if nodes.segmentation is not None:
+        only_in(scene, nodes.segmentation, columns[1])
+    link(scene, [name for views in columns for name in views])
+
+
+def _arrangement() -> str:
+    """Slicer's description of three columns of slice views."""
+    rows = []
+    for plane, (orientation, colour) in enumerate(_PLANES):
+        views = []
+        for column, names in enumerate(COLUMNS):
+            label = names[plane][0] + "+" * column
+            views.append(
+                f'<item><view class="vtkMRMLSliceNode" singletontag="{names[plane]}">'
+                f'<property name="orientation" action="default">{orientation}</property>'
+                f'<property name="viewlabel" action="default">{label}</property>'
+                f'<property name="viewcolor" action="default">{colour}</property></view></item>'
+            )
+        rows.append(f'<item><layout type="horizontal">{"".join(views)}</layout></item>')
+    return f'<layout type="vertical">{"".join(rows)}</layout>'
