@@ -14,6 +14,7 @@ from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import image_autoencoder, image_diffusion
+from BrainGenLib.training.autoguidance import calibrated
 from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import load_averaged
 from BrainGenLib.training.sources import CONTRASTS
@@ -63,6 +64,8 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
     spread = torch.tensor(facts["channel_spread"])
     model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
+    common, real = _commonest(model, run.parent / "image-latents")
+    model.beyond = calibrated(model, real, common, image_diffusion.SAMPLED)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
     metadata = bundles.Metadata(
         name=bundle_folder.name,
@@ -88,7 +91,8 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
             "channel_spread": facts["channel_spread"],
             "ageing": facts["ageing"],
             "painted": broad,
-            "drift_curve": _drift_curve(model, run.parent / "image-latents"),
+            "autoguidance": model.beyond,
+            "drift_curve": slider_curve(model, real, common, image_diffusion.SAMPLED),
         },
         training_data="Public brain MRI, train split; see docs/README.md.",
         limits=[
@@ -111,14 +115,12 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     return bundles.save(bundle_folder, metadata, networks, card, licence)
 
 
-def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:
-    """The slider's curve, against the scans of the most frequent contrast."""
+def _commonest(model: BrainLDM, encoded: Path) -> tuple[str, torch.Tensor]:
+    """The contrast with most scans, and their latents."""
     latents = image_diffusion.read_latents(encoded)
-    numbers = latents.contrast[~latents.painted]
-    common = int(np.bincount(numbers).argmax())
+    common = int(np.bincount(latents.contrast[~latents.painted]).argmax())
     own = ~latents.painted & (latents.contrast == common)
-    codes = torch.from_numpy(latents.z[own]).float()
-    return slider_curve(model, model.standardised(codes), CONTRASTS[common], image_diffusion.SAMPLED)
+    return CONTRASTS[common], model.standardised(torch.from_numpy(latents.z[own]).float())
 
 
 def _steps(run: Path) -> int:
