@@ -98,6 +98,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
   BrainGenLib/morphometry.py
+  BrainGenLib/methods/ventricle_warp.py
   BrainGenLib/networks/__init__.py
   BrainGenLib/networks/gaussian.py
   BrainGenLib/networks/image_autoencoder.py

@@ -88,8 +88,9 @@ class Counterfactual(_Request):
     noise that the scan is inverted to: 1 leaves nothing of it but its noise. ``variants`` of other noise tell how
     certain the change is. ``segmentation`` says where the scan's lesions are, if somebody painted them.
 
-    A bundle without ``family`` (brainspade3d) changes lesions alone, exactly: in the scan's label map, drawn by its
-    renderer in the scan's own style. Of the above it uses the contrast, the wanted loads and the segmentation.
+    A bundle without ``family`` (brainspade3d) changes lesions and ventricles alone, exactly, in the scan's label map:
+    lesions are drawn by its renderer in the scan's own style, for ventricles tissue moves. Of the above it uses the
+    contrast, what is wanted and the segmentation.
     """
 
     verb: Literal["counterfactual"] = "counterfactual"
@@ -230,10 +231,16 @@ def check(request: Request, bundle: Metadata) -> None:
                 )
 
 
+def changeable(bundle: Metadata) -> list[Condition]:
+    """What a counterfactual may ask of a bundle: without ``family`` lesions, which it draws, and the size of the
+    ventricles, for which it moves tissue."""
+    return [one for one in bundle.conditions if bundle.family or one.kind == "pathology" or one.name == "ventricles"]
+
+
 def sweepable(verb: str, bundle: Metadata) -> list[str]:
     """What a sweep over frames of that verb may vary: settings that the bundle's model honours, and conditions."""
     if verb == "counterfactual" and not bundle.family:
-        return [condition.name for condition in bundle.conditions if condition.kind == "pathology"]
+        return [condition.name for condition in changeable(bundle)]
     if verb == "counterfactual":
         settings = ["drift", "strength", "guidance"]
     else:
@@ -303,8 +310,7 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
 
 
 def _check_relabelling(request: Counterfactual, bundle: Metadata) -> None:
-    lesions = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
-    _check_values("pathology", request.wanted, lesions, bundle.name)
+    _check_values("change", request.wanted, {one.name: one for one in changeable(bundle)}, bundle.name)
     for name in ("known", "drift", "drift_step", "strength", "guidance", "steps", "variants"):
         if getattr(request, name) != Counterfactual.model_fields[name].get_default(call_default_factory=True):
             raise BadInput(

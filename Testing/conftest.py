@@ -128,7 +128,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
                 )
                 for name, label in anatomy.lesions().items()
             ),
-            _anatomy("ventricles", 10, 60),
+            _anatomy("ventricles", 10, 600),
             _anatomy("brain", 900, 1400),
         ],
         networks={

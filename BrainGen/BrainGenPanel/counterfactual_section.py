@@ -55,7 +55,7 @@ class CounterfactualSection:
         selector = self._ui.changeBundleSelector
         selector.clear()
         for name, bundle in self._bundles.items():
-            way = _("by diffusion") if bundle.family else _("lesions, by labels")
+            way = _("by diffusion") if bundle.family else _("lesions and ventricles, by labels")
             selector.addItem(f"{bundle.title} {bundle.version} – {way}", name)
         self._built = None
 
@@ -101,14 +101,15 @@ class CounterfactualSection:
 
     def _build(self, metadata) -> None:
         """A slider for each condition, on both sides."""
+        from BrainGenLib import requests
+
         self._built = metadata
         selector = self._ui.changeContrastSelector
         selector.clear()
         selector.addItem(_("recognised"), "")
         for contrast in metadata.contrasts:
             selector.addItem(contrast, contrast)
-        # Labels change in lesions alone; volumes and persons are what a model of images knows of.
-        conditions = [one for one in metadata.conditions if metadata.family or one.kind == "pathology"]
+        conditions = requests.changeable(metadata)
         known = _("Ticked: so it is in the scan. Not ticked: not known, or measured on the scan where that can be.")
         wanted = _("Ticked: so it is to be. Not ticked: as it is, or as it goes with what is ticked.")
         self.known = self._rows(self._ui.knownRows, conditions if metadata.family else [], known)

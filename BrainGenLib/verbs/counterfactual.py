@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from BrainGenLib.case import Case
 from BrainGenLib.counterfactuals import Aligned
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.inputs import Volume, read_segmentation
-from BrainGenLib.methods import brainspade, brainspade3d, label_edit, latent_drifting, segmentation
+from BrainGenLib.lesions import PATHOLOGIES
+from BrainGenLib.methods import brainspade, brainspade3d, label_edit, latent_drifting, segmentation, ventricle_warp
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.requests import Counterfactual
@@ -59,8 +61,8 @@ def _in_own_grid(
 ) -> Case:
     """A scan with a change, in its own grid."""
     scan = aligned.scan
-    difference = counterfactuals.to_scan(change.values, change.grid, aligned)
-    after = np.clip(scan.data + difference, aligned.low, None)
+    still = scan.data if change.warp is None else counterfactuals.warped_scan(change.warp, aligned)
+    after = np.clip(still + counterfactuals.to_scan(change.values, change.grid, aligned), aligned.low, None)
     classes = change.classes
     if classes is None:
         # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
@@ -144,7 +146,7 @@ def _diffused(
 def _relabelled(
     work: Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
 ) -> list[counterfactuals.TemplateChange]:
-    """What the renderer draws where labels of lesions change."""
+    """What the label map shows otherwise: ventricles by moving tissue, lesions drawn by the renderer."""
     request: Counterfactual = work.request
     renderer, labels = work.open(brainspade.Renderer, bundle), work.open(brainspade3d.LabelModel, bundle)
     report = work.stage("counterfactual")
@@ -152,28 +154,78 @@ def _relabelled(
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("places", index, 2 * brainspade3d.STEPS)
 
-    wanted = [{name: load * labels.millilitres[name] for name, load in one.wanted.items()} for one in asked]
-    after = [label_edit.with_loads(before, loads, labels, request.seed, progress) for loads in wanted]
-    style = brainspade.encode_style(renderer, image)
-    tissue = tissue_of(work, renderer, lesions.split_lesions(before)[0])
-    report = work.stage("rendering")
-    drawn, *redrawn = (
-        brainspade.render(renderer, classes, tissue, contrast, style=style, seed=request.seed, report=report)
-        for classes in (before, *after)
-    )
-    volumes = lesions.volumes_ml(before)
-    return [
-        counterfactuals.TemplateChange(
-            counterfactuals.rendered_change(image, drawn, picture, before, classes),
-            spaces.GRID_1MM,
-            classes,
-            None,
-            {"wanted": one.wanted},
-            {},
-            {name: millilitres - volumes[name] for name, millilitres in loads.items()},
+    drawn: dict[float | None, _Drawing] = {}
+    found = []
+    for one in asked:
+        size = one.wanted.get("ventricles")
+        if size not in drawn:
+            drawn[size] = _Drawing(work, renderer, image, before, contrast, size)
+        drawing = drawn[size]
+        wanted = {name: load * labels.millilitres[name] for name, load in one.wanted.items() if name in PATHOLOGIES}
+        values, after = np.zeros_like(image), drawing.classes
+        if wanted:
+            after = label_edit.with_loads(drawing.classes, wanted, labels, request.seed, progress)
+            values = counterfactuals.rendered_change(
+                drawing.image, drawing.drawn, drawing.of(after), drawing.classes, after
+            )
+        had = lesions.volumes_ml(before)
+        found.append(
+            counterfactuals.TemplateChange(
+                values,
+                spaces.GRID_1MM,
+                after,
+                None,
+                {"wanted": one.wanted},
+                {} if size is None else {"ventricles": _share(before, after, size)},
+                {name: millilitres - had[name] for name, millilitres in wanted.items()},
+                drawing.warp,
+            )
         )
-        for one, loads, classes, picture in zip(asked, wanted, after, redrawn, strict=True)
-    ]
+    return found
+
+
+class _Drawing:
+    """A brain with ventricles of a size, to draw its lesions in."""
+
+    def __init__(
+        self,
+        work: Work,
+        renderer: brainspade.Renderer,
+        image: np.ndarray,
+        before: np.ndarray,
+        contrast: str,
+        size: float | None,
+    ) -> None:
+        self._work, self._renderer, self._contrast = work, renderer, contrast
+        self.warp = None if size is None else ventricle_warp.displacement(before, size)
+        self.classes, self.image = before, image
+        if self.warp is not None:
+            self.classes = ventricle_warp.moved(before, self.warp, order=0)
+            self.image = ventricle_warp.moved(image, self.warp, order=1)
+
+    @cached_property
+    def _look(self) -> tuple[np.ndarray, np.ndarray]:
+        style = brainspade.encode_style(self._renderer, self.image)
+        return style, tissue_of(self._work, self._renderer, lesions.split_lesions(self.classes)[0])
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """The brain as it is."""
+        return self.of(self.classes)
+
+    def of(self, classes: np.ndarray) -> np.ndarray:
+        """The brain with other lesions."""
+        style, tissue = self._look
+        report, seed = self._work.stage("rendering"), self._work.request.seed
+        return brainspade.render(
+            self._renderer, classes, tissue, self._contrast, style=style, seed=seed, report=report
+        )
+
+
+def _share(before: np.ndarray, after: np.ndarray, wanted: float) -> float:
+    """How much of the asked change of the ventricles there is."""
+    had, has = (volume_conditions(classes, spaces.GRID_1MM.spacing)["ventricles"] for classes in (before, after))
+    return round((has - had) / (wanted - had), 4) if abs(wanted - had) > counterfactuals.LEAST_ML else 1.0
 
 
 def _change(

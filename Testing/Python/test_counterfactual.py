@@ -19,7 +19,7 @@ from BrainGenLib.engine import Engine, stages
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
 from BrainGenLib.methods import latent_drifting, segmentation
-from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Counterfactual, check
@@ -330,7 +330,18 @@ def test_what_has_no_meaning_by_labels_is_refused(tiny_bundles, tmp_path):
         Engine().run(request, tmp_path)
 
 
-def test_only_lesions_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):
+def test_by_labels_ventricles_change_too(lesion_scan, quick, tiny_bundles, tmp_path, phantom_classes):
+    had = volume_conditions(phantom_classes, 2)["ventricles"]
+    wanted = {"ventricles": round(0.9 * had), "wmh": 0}
+    request = Counterfactual(
+        scan="scan.nii", segmentation="labels.nii", wanted=wanted, contrast="T1w", bundle="brainspade3d", seed=1
+    )
+    case = Engine().run(request, tmp_path)
+    assert case.measurements["reached"] == pytest.approx({"ventricles": 1.0, "wmh": 1.0}, abs=0.1)
+    assert not np.isin(case.labels, [anatomy.lesions()["wmh"].value]).any()
+
+
+def test_only_lesions_and_ventricles_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):
     request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, bundle="brainspade3d")
-    with pytest.raises(BadInput, match="does not know the pathology 'age'"):
+    with pytest.raises(BadInput, match="does not know the change 'age'"):
         Engine().run(request, tmp_path)

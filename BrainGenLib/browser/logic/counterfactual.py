@@ -31,7 +31,7 @@ class CounterfactualLogic:
         # What changes the image comes first: it understands more.
         data.bundles = [
             Choice(f"{choice.title} – {way}", choice.value)
-            for diffusion, way in ((True, "by diffusion"), (False, "lesions, by labels"))
+            for diffusion, way in ((True, "by diffusion"), (False, "lesions and ventricles, by labels"))
             for choice in able
             if bool(engine.metadata_of(choice.value).family) == diffusion
         ]
@@ -68,8 +68,7 @@ class CounterfactualLogic:
         data.contrasts = [Choice(contrast, contrast) for contrast in metadata.contrasts]
         if data.contrast not in metadata.contrasts:
             data.contrast = ""
-        # Labels change in lesions alone; volumes and persons are what a model of images knows of.
-        conditions = [one for one in metadata.conditions if data.diffusion or one.kind == "pathology"]
+        conditions = requests.changeable(metadata)
         data.known, data.wanted = rows(conditions, given=False), rows(conditions, given=False)
         self._draw_curve()
 
