@@ -47,18 +47,23 @@ class Row:
 _MS = "derivatives/labels/sub-openms19/anat/sub-openms19_space-MNI152_label-ms_mask.nii.gz"
 ROWS = [
     Row(
-        "40 to 75 years",
+        "40 to 75 years, by diffusion",
         "sub-ds002748s28/anat/sub-ds002748s28_T1w.nii.gz",
         {"wanted": {"age": 75}, "known": {"age": 40}, "contrast": "T1w"},
     ),
     Row(
-        "MS lesions away",
+        "ventricles 24 to 45 mL, by labels",
+        "sub-ds002748s28/anat/sub-ds002748s28_T1w.nii.gz",
+        {"bundle": "brainspade3d", "wanted": {"ventricles": 45}, "contrast": "T1w"},
+    ),
+    Row(
+        "MS lesions away, by labels",
         "sub-openms19/anat/sub-openms19_space-MNI152_FLAIR.nii.gz",
         {"bundle": "brainspade3d", "wanted": {"ms": 0}, "contrast": "FLAIR"},
         (_MS, "ms"),
     ),
     Row(
-        "MS lesions away",
+        "MS lesions away, by labels",
         "sub-openms19/anat/sub-openms19_space-MNI152_T2w.nii.gz",
         {"bundle": "brainspade3d", "wanted": {"ms": 0}, "contrast": "T2w"},
         (_MS, "ms"),
