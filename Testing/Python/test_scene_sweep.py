@@ -103,7 +103,7 @@ def test_the_film_plays_images_changes_and_labels_in_one_window(stage, nodes, sw
     check_film(stage, sweep)
 
 
-def test_an_application_that_plays_while_the_film_arrives_adds_nothing(stage, sweep):
+def test_an_application_that_plays_films_adds_no_nodes_when_one_comes_or_goes(stage, sweep):
     logic = slicer.vtkSlicerSequencesLogic()
     logic.SetMRMLApplicationLogic(stage.application)
     logic.SetMRMLScene(stage.scene)
@@ -112,6 +112,8 @@ def test_an_application_that_plays_while_the_film_arrives_adds_nothing(stage, sw
     assert {kind: stage.scene.GetNumberOfNodesByClass(kind) for kind in kinds} == kinds
     found = cases.nodes_of(stage.scene, "sub-0001")
     assert (found.volumes, found.maps, found.segmentation) == (nodes.volumes, nodes.maps, nodes.segmentation)
+    cases.remove_case(stage.scene, "sub-0001")
+    assert cases.case_names(stage.scene) == []
 
 
 def test_a_film_of_a_changed_scan_knows_the_scan_in_every_frame(stage, sweep):
