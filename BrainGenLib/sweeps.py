@@ -27,7 +27,7 @@ _OFFERED = {"drift": (-2.0, 2.0, "SD"), "strength": (0.1, 1.0, ""), "guidance": 
 class Axis:
     """What a front end offers to sweep over, and between which values.
 
-    ``label`` and the short ``unit`` are to be read by a user; ``wanted`` says that it is a condition: a counterfactual
+    ``label`` and the short ``unit`` are what a user reads. ``wanted`` says that it is a condition: a counterfactual
     needs no other wish then.
     """
 
@@ -47,9 +47,7 @@ class Axis:
 def axes(verb: str, bundle: Metadata, contrasts: Sequence[str]) -> list[Axis]:
     """What a sweep over frames of that verb may vary in these contrasts: settings, then conditions."""
     able = sweepable(verb, bundle)
-    found = [
-        Axis(name, name, unit, low, high, False) for name, (low, high, unit) in _OFFERED.items() if name in able
-    ]
+    found = [Axis(name, name, unit, low, high, False) for name, (low, high, unit) in _OFFERED.items() if name in able]
     for one in bundle.conditions:
         if one.name in able and (not one.contrasts or set(contrasts) <= set(one.contrasts)):
             # A load is no number that has a unit.

@@ -5,7 +5,7 @@ from slicer.i18n import tr as _
 
 
 class SweepControl:
-    """Shows what may be swept over with the choices of a section, and keeps in the parameter node what the user chose.
+    """Shows what may be swept over with the choices of a section; the parameter node keeps what the user chose.
 
     Args:
         ui: widgets of the panel by name.

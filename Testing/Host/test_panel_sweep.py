@@ -58,7 +58,9 @@ def offered(selector):
 
 def frames(name):
     """The number of frames of each sequence of a film, by what it plays."""
-    [browser] = [node for node in cases.nodes_of(slicer.mrmlScene, name).film if node.IsA("vtkMRMLSequenceBrowserNode")]
+    [browser] = [
+        node for node in cases.nodes_of(slicer.mrmlScene, name).film if node.IsA("vtkMRMLSequenceBrowserNode")
+    ]
     assert slicer.modules.sequences.active is browser
     found = vtk.vtkCollection()
     browser.GetSynchronizedSequenceNodes(found, True)
@@ -75,7 +77,9 @@ def test_the_line_offers_what_the_bundle_and_the_contrast_can(panel, asked, scan
     assert not ui.changeSweepRange.isVisible()
     choose(ui.changeContrastSelector, "T1w")
     assert set(settings | labels) - set(offered(ui.changeSweepSelector)) == {
-        condition.name for condition in metadata.conditions if condition.contrasts and "T1w" not in condition.contrasts
+        condition.name
+        for condition in metadata.conditions
+        if condition.contrasts and "T1w" not in condition.contrasts
     }
     choose(ui.changeContrastSelector, "")
 
@@ -94,8 +98,8 @@ def test_the_line_offers_what_the_bundle_and_the_contrast_can(panel, asked, scan
     choose(ui.changeBundleSelector, "brainspade3d")
     # Age is no longer offered.
     assert ui.changeButton.text == "Apply"
-    lesions = [one.name for one in bundles.find("brainspade3d").metadata.conditions if one.kind == "pathology"]
-    assert list(offered(ui.changeSweepSelector)) == lesions
+    able = requests.sweepable("counterfactual", bundles.find("brainspade3d").metadata)
+    assert list(offered(ui.changeSweepSelector)) == able
     choose(ui.changeBundleSelector, "brain-ldm")
     assert ui.changeButton.text == "Make sweep"
 
@@ -221,8 +225,8 @@ def test_a_script_makes_a_film(panel, scan):
 
 def test_a_picture_of_the_line(host, panel, scan, tmp_path):
     choose(panel.ui.changeSweepSelector, "age")
-    for name in ("engineSection",):
-        getattr(panel.ui, name).setCollapsed(True)
+    choose(panel.ui.sweepSelector, "ventricles")
+    panel.ui.engineSection.setCollapsed(True)
     host.screenshot(panel, tmp_path / "section.png")
     panel.ui.engineSection.setCollapsed(False)
     assert (tmp_path / "section.png").stat().st_size > 20_000

@@ -11,7 +11,7 @@ from front import Front
 from phantoms import phantom_image
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import bundles, spaces
+from BrainGenLib import bundles, requests, spaces
 from BrainGenLib.browser.stage import FOUR_UP, THREE_COLUMNS
 from BrainGenLib.browser.state import FilmState, SweepState
 from BrainGenLib.scene.cases import nodes_of
@@ -61,7 +61,9 @@ def test_the_line_offers_what_bundle_and_contrast_can(front):
     sweep = line(front, "counterfactual")
     conditions = bundles.find("brain-ldm").metadata.conditions
     settings = {name: name for name in ("drift", "strength", "guidance")}
-    assert {choice.value: choice.title for choice in sweep.axes} == settings | {one.name: one.label for one in conditions}
+    assert {choice.value: choice.title for choice in sweep.axes} == settings | {
+        one.name: one.label for one in conditions
+    }
     sweep.over = "wmh"
     front.do(lambda: None)
     front.counterfactual.contrast = "T1w"
@@ -74,8 +76,8 @@ def test_the_line_offers_what_bundle_and_contrast_can(front):
     assert (sweep.start, sweep.stop, sweep.frames) == (0.1, 1.0, 7)
     front.counterfactual.bundle = "brainspade3d"
     front.do(lambda: None)
-    kinds = {one.name: one.kind for one in bundles.find("brainspade3d").metadata.conditions}
-    assert [choice.value for choice in sweep.axes] == [name for name, kind in kinds.items() if kind == "pathology"]
+    able = requests.sweepable("counterfactual", bundles.find("brainspade3d").metadata)
+    assert [choice.value for choice in sweep.axes] == able
     front.counterfactual.bundle = "brain-ldm"
     front.do(lambda: None)
 
