@@ -13,12 +13,14 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/logic/__init__.py
   BrainGenLib/browser/logic/counterfactual.py
   BrainGenLib/browser/logic/engine.py
+  BrainGenLib/browser/logic/film.py
   BrainGenLib/browser/logic/generate.py
   BrainGenLib/browser/logic/inputs.py
   BrainGenLib/browser/logic/render.py
   BrainGenLib/browser/logic/results.py
   BrainGenLib/browser/logic/run.py
   BrainGenLib/browser/logic/segment.py
+  BrainGenLib/browser/logic/sweep.py
   BrainGenLib/browser/logic/transfers.py
   BrainGenLib/browser/logic/views.py
   BrainGenLib/browser/stage.py
@@ -28,6 +30,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/conditions.py
   BrainGenLib/browser/ui/counterfactual.py
   BrainGenLib/browser/ui/engine.py
+  BrainGenLib/browser/ui/film.py
   BrainGenLib/browser/ui/generate.py
   BrainGenLib/browser/ui/page.py
   BrainGenLib/browser/ui/parts.py
@@ -36,6 +39,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/results.py
   BrainGenLib/browser/ui/segment.py
   BrainGenLib/browser/ui/settings.py
+  BrainGenLib/browser/ui/sweep.py
   BrainGenLib/browser/ui/view.py
   BrainGenLib/browser/uploading.py
   BrainGenLib/bundles.py

@@ -7,14 +7,58 @@ strength and guidance trade one for the other (Yeganeh et al., CVPR 2025, arXiv 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from BrainGenLib.bundles import Metadata
 from BrainGenLib.case import Case, Frame
-from BrainGenLib.requests import Counterfactual, Sweep
+from BrainGenLib.requests import Counterfactual, Sweep, sweepable
 
 SETTINGS = {"drift": "standard deviations", "strength": "share of the noise", "guidance": ""}
 """What may be swept over beside conditions, and its unit."""
+FRAMES = 7
+"""How many frames front ends offer."""
+_OFFERED = {"drift": (-2.0, 2.0, "SD"), "strength": (0.1, 1.0, ""), "guidance": (0.0, 4.0, "")}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a front end offers to sweep over, and between which values.
+
+    ``label`` and the short ``unit`` are what a user reads. ``wanted`` says that it is a condition: a counterfactual
+    needs no other wish then.
+    """
+
+    name: str
+    label: str
+    unit: str
+    minimum: float
+    maximum: float
+    wanted: bool
+
+    def values(self, start: float, stop: float, count: int) -> list[float]:
+        """Values that are equally far from each other, none out of range."""
+        # Afterwards: what is rounded at the end of the range may lie beyond it.
+        return [min(max(value, self.minimum), self.maximum) for value in spaced(start, stop, count)]
+
+
+def axes(verb: str, bundle: Metadata, contrasts: Sequence[str]) -> list[Axis]:
+    """What a sweep over frames of that verb may vary in these contrasts: settings, then conditions."""
+    able = sweepable(verb, bundle)
+    found = [Axis(name, name, unit, low, high, False) for name, (low, high, unit) in _OFFERED.items() if name in able]
+    for one in bundle.conditions:
+        if one.name in able and (not one.contrasts or set(contrasts) <= set(one.contrasts)):
+            # A load is no number that has a unit.
+            unit = "" if one.kind == "pathology" else one.short_unit
+            found.append(Axis(one.name, one.label, unit, one.minimum, one.maximum, True))
+    return found
+
+
+def spaced(start: float, stop: float, count: int) -> list[float]:
+    """Values that are equally far from each other, without the rounding error of steps such as 0.1."""
+    return [float(f"{value:.10g}") for value in np.linspace(start, stop, count)]
 
 
 def flip(case: Case) -> float | None:

@@ -7,6 +7,7 @@ from BrainGenPanel import layouts
 from BrainGenPanel.condition_row import ConditionRow
 from BrainGenPanel.drift_control import DriftControl
 from BrainGenPanel.run_button import RunButton
+from BrainGenPanel.sweep_control import SweepControl
 
 # What has a meaning for a model that draws whole images, and for one that changes labels.
 BY_DIFFUSION = ("knownTitle", "knownRows", "diffusionSettings")
@@ -38,6 +39,7 @@ class CounterfactualSection:
         self._drift = DriftControl(
             ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve
         )
+        self._sweep = SweepControl(ui, "changeSweep")
         ui.changeBundleSelector.connect("activated(int)", self.onBundleChanged)
         ui.changeContrastSelector.connect("activated(int)", self.onContrastChanged)
 
@@ -75,8 +77,10 @@ class CounterfactualSection:
                 self._build(metadata)
             self._show(metadata)
             self._drift.update(metadata)
-        able = bool(node) and metadata is not None and bool(node.changeScan) and bool(self._asked(self.wanted))
-        self._button.update(able)
+        known = bool(node) and metadata is not None
+        axis = self._sweep.axis if known else None
+        wanted = bool(self._asked(self.wanted)) or (axis is not None and axis.wanted)
+        self._button.update(known and bool(node.changeScan) and wanted, _("Make sweep") if axis is not None else "")
 
     def run(self) -> None:
         node, metadata = self._node, self.metadata
@@ -89,7 +93,14 @@ class CounterfactualSection:
             settings["variants"] = node.variants
         else:
             lesions = node.lesions
-        self._logic.counterfactual(node.changeScan, self._asked(self.wanted), segmentation=lesions, **settings)
+        wanted, axis = self._asked(self.wanted), self._sweep.axis
+        if axis is None:
+            self._logic.counterfactual(node.changeScan, wanted, segmentation=lesions, **settings)
+            return
+        from BrainGenLib.requests import Counterfactual
+
+        request = Counterfactual(device=self._logic.engine.device, scan="", wanted=wanted, **settings)
+        self._logic.sweep(request, axis.name, self._sweep.values, scan=node.changeScan, segmentation=lesions)
 
     def _asked(self, rows) -> dict:
         values = {row.condition.name: row.value() for row in rows if row.offered}
@@ -135,6 +146,9 @@ class CounterfactualSection:
                 row.show(values.get(row.condition.name))
         for row in self.wanted:
             row.offerFor([contrast] if contrast else [])
+        from BrainGenLib.sweeps import axes
+
+        self._sweep.update(node, axes("counterfactual", metadata, [contrast] if contrast else []))
 
     def _onChoice(self) -> None:
         """What the user chose in those widgets, into the parameter node; what another model understands stays."""

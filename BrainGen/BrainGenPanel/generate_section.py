@@ -1,9 +1,11 @@
 """The section Generate: new cases, and drafts of them while sliders move."""
 
 import qt
+from slicer.i18n import tr as _
 
 from BrainGenPanel.drift_control import DriftControl
 from BrainGenPanel.run_button import RunButton
+from BrainGenPanel.sweep_control import SweepControl
 
 DEBOUNCE_MS = 300
 # Labels come before the images, so there are drafts, and images of several contrasts and in the style of a scan.
@@ -32,6 +34,7 @@ class GenerateSection:
         self.liveTimer.setInterval(DEBOUNCE_MS)
         self.liveTimer.connect("timeout()", self.onLive)
         self._drift = DriftControl(ui.driftSlider, ui.ownDriftCheckBox, ui.driftDelta, ui.driftCurve)
+        self._sweep = SweepControl(ui, "sweep")
         ui.newSeedButton.connect("clicked(bool)", self.onNewSeed)
 
     def update(self, node, metadata) -> None:
@@ -43,7 +46,7 @@ class GenerateSection:
                 getattr(self._ui, name).setVisible(shown)
         if self._drifts:
             self._drift.update(metadata)
-        self._button.update(metadata is not None and bool(node.contrasts))
+        self._showSweep()
 
     def close(self) -> None:
         """No more drafts."""
@@ -54,7 +57,11 @@ class GenerateSection:
         if not node.keepSeed:
             node.seed = self._logic.newSeed()
         style = node.styleVolume if self._labels else None
-        self._logic.generate(self.request(), style=style, count=node.count)
+        axis = self._sweep.axis
+        if axis is not None:
+            self._logic.sweep(self.request(), axis.name, self._sweep.values, style=style)
+        else:
+            self._logic.generate(self.request(), style=style, count=node.count)
 
     def request(self, **changes):
         """What the section asks for."""
@@ -77,6 +84,20 @@ class GenerateSection:
             drift=node.drift if self._drifts and not node.ownDrift else None,
             **changes,
         )
+
+    def _showSweep(self) -> None:
+        """What may be swept over, and what the button does with it."""
+        node, metadata = self._node, self._metadata
+        if not node or metadata is None:
+            self._button.update(False)
+            return
+        from BrainGenLib.sweeps import axes
+
+        self._sweep.update(node, axes("generate", metadata, list(node.contrasts)))
+        films = self._sweep.axis is not None
+        # Each film is many cases.
+        self._ui.countSpinBox.setEnabled(not films)
+        self._button.update(bool(node.contrasts), _("Make sweep") if films else "")
 
     @property
     def _labels(self) -> bool:

@@ -22,7 +22,13 @@ POLL_MS = 200
 BREATH_MS = 10
 PREVIEW = "preview"
 # Cases are called after what made them.
-NAMES = {"generate": "sub", "render": "render", "segment": "segmentation", "counterfactual": "counterfactual"}
+NAMES = {
+    "generate": "sub",
+    "render": "render",
+    "segment": "segmentation",
+    "counterfactual": "counterfactual",
+    "sweep": "sweep",
+}
 
 
 class BrainGenLogic(ScriptedLoadableModuleLogic):
@@ -134,13 +140,35 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         asked = {"verb": "counterfactual", "device": self.engine.device, "scan": "", "wanted": wanted, **settings}
         return self._run([parse(asked)], {"scan": scan, "segmentation": segmentation}, waitForCompletion)
 
+    def sweep(self, request, over, values, style=None, scan=None, segmentation=None, waitForCompletion=False):
+        """A film: cases that differ in one number, as sequences with the browser that plays them; see
+        :meth:`generate`.
+
+        Args:
+            request: :class:`BrainGenLib.requests.Generate`, or :class:`BrainGenLib.requests.Counterfactual` whose
+                ``scan`` is empty: the node below takes its place.
+            over: ``drift``, ``strength``, ``guidance`` or a condition of the bundle.
+            values: 2 to 32 of them, of what the frames differ in.
+            style: as for :meth:`generate`.
+            scan, segmentation: as for :meth:`counterfactual`.
+            waitForCompletion: as for :meth:`generate`.
+
+        Raises:
+            BadInput: a value comes twice, or there are too few or too many, or a node cannot be used.
+        """
+        from BrainGenLib.requests import parse
+
+        asked = parse({"verb": "sweep", "of": request.model_dump(), "over": over, "values": list(values)})
+        nodes = {"style": style, "scan": scan, "segmentation": segmentation}
+        return self._run([asked], nodes, waitForCompletion)
+
     def importLibrary(self) -> None:
         """Import what a run needs, which takes a moment, so that no run has to wait for it.
 
         Raises:
             ImportError: a package is missing.
         """
-        for name in ("case", "drift_curve", "jobs", "requests", "session"):
+        for name in ("case", "drift_curve", "jobs", "requests", "session", "sweeps"):
             importlib.import_module(f"BrainGenLib.{name}")
         for name in ("cases", "changes", "inputs"):
             importlib.import_module(f"BrainGenLib.scene.{name}")
@@ -214,6 +242,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
         nodes = cases.nodes_of(slicer.mrmlScene, name)
         changes.show_case(slicer.mrmlScene, nodes, point=showing.bounds_of(nodes).mean(1))
+        self._offerFilm(nodes)
 
     def compare(self, first: str, second: str) -> None:
         """Show two cases side by side, in views that move together."""
@@ -273,13 +302,13 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
                 (write_segmentation if role == "segmentation" else write_volume)(node, path)
                 files[path.name] = path
             names = {name.removesuffix(".nii"): name for name in files}
-            self._session.start([request.model_copy(update=names) for request in requests], files)
+            self._session.start([_naming(request, names) for request in requests], files)
         draft = getattr(requests[0], "draft", False)
         # Between two drafts the views stay where the user has put them.
         self._looked = draft and self._drafting
         self._drafting, self._discard, self._adding, self._arriving = draft, False, None, None
         self._made, self._failure = [], None
-        self._scanID = nodes["scan"].GetID() if "scan" in nodes else None
+        self._scanID = nodes["scan"].GetID() if nodes.get("scan") else None
         self._timer.start(POLL_MS)
         if not waitForCompletion:
             return None
@@ -373,8 +402,16 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         changes.show_case(slicer.mrmlScene, nodes, point)
         self._looked = True
         if final:
+            self._offerFilm(nodes)
             self._arriving = None
             self._made.append(nodes)
+
+    def _offerFilm(self, nodes) -> None:
+        """Let the application's toolbar play a sweep; an application without windows has none."""
+        browser = next((node for node in nodes.film if node.IsA("vtkMRMLSequenceBrowserNode")), None)
+        sequences = getattr(slicer.modules, "sequences", None)
+        if browser is not None and sequences is not None:
+            sequences.showSequenceBrowser(browser)
 
     def _removeUnfinished(self) -> None:
         """The preview, and a case of which only some nodes have arrived."""
@@ -404,3 +441,10 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
     def _tell(self, update) -> None:
         if self.onUpdate is not None:
             self.onUpdate(update)
+
+
+def _naming(request, names: dict):
+    """A request with the names of its files; a sweep reads those of its frames."""
+    if request.verb == "sweep":
+        return request.model_copy(update={"of": request.of.model_copy(update=names)})
+    return request.model_copy(update=names)

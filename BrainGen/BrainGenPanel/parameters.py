@@ -16,6 +16,7 @@ class BrainGenParameterNode:
     sides, lobes - Where a pathology lies; absent is anywhere.
     anatomy - Value of each anatomy condition that is asked for; absent is drawn.
     drift, ownDrift - Of generated images, in standard deviations between subjects; or as the model has it.
+    sweepOver … sweepFrames, changeSweepOver … - The film that is made instead of one case; over nothing: none.
     changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be.
     """
 
@@ -32,6 +33,10 @@ class BrainGenParameterNode:
     live: bool = False
     drift: Annotated[float, WithinRange(-3, 3)] = 0.0
     ownDrift: bool = True
+    sweepOver: str = ""
+    sweepFrom: float = 0.0
+    sweepTo: float = 1.0
+    sweepFrames: Annotated[int, WithinRange(2, 32)] = 7
     segmentation: vtkMRMLSegmentationNode
     renderContrasts: list[str]
     renderStyleVolume: vtkMRMLScalarVolumeNode
@@ -47,3 +52,7 @@ class BrainGenParameterNode:
     strength: Annotated[float, WithinRange(0.1, 1)] = 0.6
     guidance: Annotated[float, WithinRange(0, 10)] = 2.0
     variants: Annotated[int, WithinRange(1, 16)] = 1
+    changeSweepOver: str = ""
+    changeSweepFrom: float = 0.0
+    changeSweepTo: float = 1.0
+    changeSweepFrames: Annotated[int, WithinRange(2, 32)] = 7

@@ -31,14 +31,15 @@ class RunButton:
         with self._attempt():
             self._run()
 
-    def update(self, able: bool) -> None:
+    def update(self, able: bool, title="") -> None:
         """Show what a click would do.
 
         Args:
             able: whether all is chosen that a run needs.
+            title: what it starts, where that is not what the button said at first.
         """
         cancels = self._cancels()
-        self._button.setText(_("Cancel") if cancels else self._title)
+        self._button.setText(_("Cancel") if cancels else title or self._title)
         self._button.setEnabled(cancels or able)
 
     def _cancels(self) -> bool:

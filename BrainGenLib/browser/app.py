@@ -12,6 +12,7 @@ from trame.app import TrameApp
 from BrainGenLib.browser.access import guard
 from BrainGenLib.browser.logic.counterfactual import CounterfactualLogic
 from BrainGenLib.browser.logic.engine import EngineLogic
+from BrainGenLib.browser.logic.film import FilmLogic
 from BrainGenLib.browser.logic.generate import GenerateLogic
 from BrainGenLib.browser.logic.render import RenderLogic
 from BrainGenLib.browser.logic.results import ResultsLogic
@@ -55,6 +56,7 @@ class BrowserApp(TrameApp):
         self.scene = stage.scene
         self.engine = EngineLogic(self.server, address, token)
         self.views = ViewsLogic(self.server, stage)
+        self.film = FilmLogic(self.server, stage, self.views)
         self.run = RunLogic(self.server, self.scene, self.views, session)
         self.generate = GenerateLogic(self.server, self.scene, self.engine, self.run)
         self.render = RenderLogic(self.server, self.scene, self.engine, self.run, self.views)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from BrainGenLib.sweeps import FRAMES
+
 
 @dataclass
 class Choice:
@@ -156,6 +158,41 @@ class CounterfactualState:
     strength: float = 0.0
     guidance: float = 0.0
     variants: int = 1
+
+
+@dataclass
+class AxisChoice:
+    """What may be swept over; ``wanted`` says that it is a condition of the bundle."""
+
+    title: str
+    value: str
+    unit: str
+    minimum: float
+    maximum: float
+    wanted: bool
+
+
+@dataclass
+class SweepState:
+    """Over what a section sweeps, from where to where; over nothing: it makes single cases."""
+
+    axes: list[AxisChoice] = field(default_factory=list)
+    over: str = ""
+    start: float = 0.0
+    stop: float = 0.0
+    frames: int = FRAMES
+
+
+@dataclass
+class FilmState:
+    """The film that the views show, if they show one: ``number``, from 0, is that of the frame."""
+
+    case: str = ""
+    over: str = ""
+    unit: str = ""
+    values: list[str] = field(default_factory=list)
+    number: int = 0
+    playing: bool = False
 
 
 @dataclass

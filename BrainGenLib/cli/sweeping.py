@@ -6,7 +6,6 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from BrainGenLib import requests
@@ -27,6 +26,7 @@ from BrainGenLib.cli.synthesis import (
     to_dataset,
 )
 from BrainGenLib.errors import BadInput
+from BrainGenLib.sweeps import spaced
 
 _DEFAULT = requests.Counterfactual.model_fields["bundle"].default
 
@@ -126,8 +126,7 @@ def _series(text: str) -> tuple[str, list[float]]:
     try:
         if ":" in series:
             start, stop, count = series.split(":")
-            # Without the rounding error of steps such as 0.1.
-            return name, [float(f"{value:.10g}") for value in np.linspace(float(start), float(stop), int(count))]
+            return name, spaced(float(start), float(stop), int(count))
         return name, [float(value) for value in series.split(",")]
     except ValueError as error:
         raise BadInput(

@@ -58,7 +58,9 @@ def remove_case(scene: Any, name: str) -> None:
     import slicer
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    for node in [node for node in _nodes(scene) if node.GetAttribute(CASE) == name]:
+    nodes = [node for node in _nodes(scene) if node.GetAttribute(CASE) == name]
+    # What plays a film first: the application would give it other nodes to show it with.
+    for node in sorted(nodes, key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode")):
         item = hierarchy.GetItemByDataNode(node)
         folder = hierarchy.GetItemParent(item) if item else 0
         if item:

@@ -21,8 +21,9 @@ _PLANES = (("Axial", "#F34A33"), ("Coronal", "#6EB04B"), ("Sagittal", "#EDD54C")
 
 def remember(nodes: CaseNodes, scan: Any) -> None:
     """Let a changed scan know the volume that it was made of, and look as bright."""
+    # Not the volume: when a film shows another frame it would be forgotten there.
+    nodes.provenance.SetNodeReferenceID(_BEFORE, scan.GetID())
     for volume in nodes.volumes.values():
-        volume.SetNodeReferenceID(_BEFORE, scan.GetID())
         old, new = scan.GetDisplayNode(), volume.GetDisplayNode()
         if old is not None:
             new.SetWindowLevelMinMax(old.GetWindowLevelMin(), old.GetWindowLevelMax())
@@ -30,8 +31,8 @@ def remember(nodes: CaseNodes, scan: Any) -> None:
 
 def before(nodes: CaseNodes) -> Any | None:
     """The volume that a case is a change of, if it is one and the scene still holds it."""
-    volume = next(iter(nodes.volumes.values()), None)
-    return volume.GetNodeReference(_BEFORE) if volume is not None and "difference" in nodes.maps else None
+    known = nodes.provenance is not None and bool(nodes.volumes) and "difference" in nodes.maps
+    return nodes.provenance.GetNodeReference(_BEFORE) if known else None
 
 
 def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> None:

@@ -81,8 +81,11 @@ def _filling(scene: Any, browser: Any, case: Case, proxy: Any, nodes: Iterator[A
             node.SetAttribute(attribute, proxy.GetAttribute(attribute))
         sequence.SetDataNodeAtValue(node, f"{value:.10g}")
         yield None
+    # At once: the application adds another node for a sequence that nothing shows yet.
+    modifying = browser.StartModify()
     browser.AddSynchronizedSequenceNode(sequence)
     browser.AddProxyNode(proxy, sequence, False)
+    browser.EndModify(modifying)
 
 
 def add_table_of_frames(scene: Any, case: Case, name: str) -> Any:

@@ -8,13 +8,14 @@ import vtk
 from BrainGenLib import anatomy, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.export.write import write
-from BrainGenLib.scene import cases
+from BrainGenLib.scene import cases, changes
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case, adding
 from BrainGenLib.scene.export import save_scene
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.sequences import segmentations_of
 from BrainGenLib.scene.showing import most_to_see, show
+from BrainGenLib.scene.volumes import add_volume
 
 SHAPE = (24, 28, 20)
 VALUES = [-0.0004, 0.0, 0.0004]
@@ -100,6 +101,32 @@ def check_film(stage, sweep):
 
 def test_the_film_plays_images_changes_and_labels_in_one_window(stage, nodes, sweep):
     check_film(stage, sweep)
+
+
+def test_an_application_that_plays_films_adds_no_nodes_when_one_comes_or_goes(stage, sweep):
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLApplicationLogic(stage.application)
+    logic.SetMRMLScene(stage.scene)
+    nodes = add_case(stage.scene, sweep, "sub-0001")
+    kinds = {"vtkMRMLScalarVolumeNode": 2, "vtkMRMLSegmentationNode": 1}
+    assert {kind: stage.scene.GetNumberOfNodesByClass(kind) for kind in kinds} == kinds
+    found = cases.nodes_of(stage.scene, "sub-0001")
+    assert (found.volumes, found.maps, found.segmentation) == (nodes.volumes, nodes.maps, nodes.segmentation)
+    cases.remove_case(stage.scene, "sub-0001")
+    assert cases.case_names(stage.scene) == []
+
+
+def test_a_film_of_a_changed_scan_knows_the_scan_in_every_frame(stage, sweep):
+    nodes = add_case(stage.scene, sweep, "sub-0001")
+    scan = add_volume(stage.scene, np.full(SHAPE, 50, np.float32), sweep.affine, "scan")
+    changes.remember(nodes, scan)
+    browser, _ = film_of(stage.scene)
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(stage.scene)
+    for number in (2, 0):
+        browser.SetSelectedItemNumber(number)
+        logic.UpdateProxyNodesFromSequences(browser)
+        assert changes.before(cases.nodes_of(stage.scene, "sub-0001")) is scan
 
 
 def test_the_film_survives_its_file(stage, sweep, tmp_path):

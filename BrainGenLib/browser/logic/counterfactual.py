@@ -12,6 +12,7 @@ from BrainGenLib.browser.drift import described
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.logic.sweep import SweepLogic
 from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState, SceneState
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Counterfactual
@@ -24,6 +25,7 @@ class CounterfactualLogic:
         self._scene, self._engine, self._run = scene, engine, run
         self._typed: TypedState[CounterfactualState] = TypedState(server.state, CounterfactualState)
         self._generate: TypedState[GenerateState] = TypedState(server.state, GenerateState)
+        self._sweep = SweepLogic(server, SECTION)
         data, name = self._typed.data, self._typed.name
         for setting in ("strength", "guidance", "variants"):
             setattr(data, setting, Counterfactual.model_fields[setting].default)
@@ -39,7 +41,11 @@ class CounterfactualLogic:
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
         nodes.bind_changes({nodes.name.volumes: self._keep_scan, nodes.name.segmentations: self._keep_segmentation})
         self._typed.bind_changes(
-            {name.bundle: lambda *_: self._offer(), (name.drift, name.auto_drift): lambda *_: self._draw_curve()}
+            {
+                name.bundle: lambda *_: self._offer(),
+                name.contrast: lambda *_: self._offer_sweep(),
+                (name.drift, name.auto_drift): lambda *_: self._draw_curve(),
+            }
         )
         self._offer()
 
@@ -54,8 +60,9 @@ class CounterfactualLogic:
                 request = counterfactual_request(
                     state, self._engine.device, int(self._generate.data.seed), files.volume(state.scan), painted
                 )
-                requests.check(request, self._engine.metadata_of(state.bundle))
-                self._run.start(SECTION, [request], files.paths, changed=state.scan)
+                asked = self._sweep.request(request) if self._sweep.chosen else request
+                requests.check(asked, self._engine.metadata_of(state.bundle))
+                self._run.start(SECTION, [asked], files.paths, changed=state.scan)
             except BadInput as error:
                 self._run.refuse(error)
 
@@ -70,7 +77,14 @@ class CounterfactualLogic:
             data.contrast = ""
         conditions = requests.changeable(metadata)
         data.known, data.wanted = rows(conditions, given=False), rows(conditions, given=False)
+        self._offer_sweep()
         self._draw_curve()
+
+    def _offer_sweep(self) -> None:
+        data = self._typed.data
+        if data.bundle:
+            contrasts = [data.contrast] if data.contrast else []
+            self._sweep.offer("counterfactual", self._engine.metadata_of(data.bundle), contrasts)
 
     def _draw_curve(self) -> None:
         data = self._typed.data

@@ -14,6 +14,7 @@ from BrainGenLib.browser.drift import described
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
+from BrainGenLib.browser.logic.sweep import SweepLogic
 from BrainGenLib.browser.state import EngineState, GenerateState
 from BrainGenLib.errors import BadInput
 
@@ -26,6 +27,7 @@ class GenerateLogic:
     def __init__(self, server: Any, scene: Any, engine: EngineLogic, run: RunLogic) -> None:
         self._engine, self._scene, self._run = engine, scene, run
         self._typed: TypedState[GenerateState] = TypedState(server.state, GenerateState)
+        self._sweep = SweepLogic(server, SECTION)
         self._waiting: asyncio.TimerHandle | None = None
         data, name = self._typed.data, self._typed.name
         data.sides, data.lobes = places(requests.SIDES), places(requests.LOBES)
@@ -33,7 +35,11 @@ class GenerateLogic:
         chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
         moved = (name.pathologies, name.anatomy, name.contrasts, name.style, name.seed, name.live)
         self._typed.bind_changes(
-            {moved: lambda *_: self._moved(), (name.drift, name.own_drift): lambda *_: self._draw_curve()}
+            {
+                moved: lambda *_: self._moved(),
+                (name.drift, name.own_drift): lambda *_: self._draw_curve(),
+                name.contrasts: lambda *_: self._offer_sweep(),
+            }
         )
         self._offer()
 
@@ -42,7 +48,7 @@ class GenerateLogic:
         data = self._typed.data
         if not data.keep_seed and not data.live:
             self.new_seed()
-        self._start()
+        self._start(draft=data.live and not self._sweep.chosen)
 
     def new_seed(self) -> None:
         """Draw another seed."""
@@ -57,7 +63,11 @@ class GenerateLogic:
         data.labels, data.drifts = not metadata.family, metadata.family == "brain-ldm"
         if not data.labels:
             data.live, data.style = False, ""
+        self._offer_sweep()
         self._draw_curve()
+
+    def _offer_sweep(self) -> None:
+        self._sweep.offer("generate", self._engine.metadata, self._typed.data.contrasts)
 
     def _draw_curve(self) -> None:
         data = self._typed.data
@@ -68,20 +78,23 @@ class GenerateLogic:
             self._waiting.cancel()
             self._waiting = None
         if self._typed.data.live:
-            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, self._start)
+            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, self._start, True)
 
-    def _start(self) -> None:
+    def _start(self, draft: bool) -> None:
         state = self._typed.get_dataclass()
+        state.live = draft
+        films = self._sweep.chosen and not draft
         with InputFiles(self._scene) as files:
             try:
                 style = files.volume(state.style) if state.style else None
-                count = 1 if state.live else max(1, min(int(state.count), _MAX_CASES))
-                asked = [
+                count = 1 if draft or films else max(1, min(int(state.count), _MAX_CASES))
+                cases = [
                     generate_request(
                         state, self._engine.metadata.name, self._engine.device, int(state.seed) + number, style
                     )
                     for number in range(count)
                 ]
+                asked = [self._sweep.request(cases[0])] if films else cases
                 requests.check(asked[0], self._engine.metadata)
                 self._run.start(SECTION, asked, files.paths)
             except BadInput as error:

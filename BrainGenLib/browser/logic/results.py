@@ -56,9 +56,12 @@ class ResultsLogic:
 def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
     """A case with the gist of its request."""
     request = json.loads(nodes.provenance.GetText()).get("request", {}) if nodes.provenance is not None else {}
-    parts = [f"{pathology} {load:.2f}" for pathology, load in request.get("pathologies", {}).items()]
-    parts += [f"{condition} {value:g}" for condition, value in request.get("wanted", {}).items()]
-    if request.get("verb") == "generate":
-        parts.append(f"seed {request['seed']}")
+    of = request.get("of", request)
+    parts = [f"{pathology} {load:.2f}" for pathology, load in of.get("pathologies", {}).items()]
+    parts += [f"{condition} {value:g}" for condition, value in of.get("wanted", {}).items()]
+    if "over" in request:
+        parts.insert(0, f"{request['over']} {request['values'][0]:.4g} to {request['values'][-1]:.4g}")
+    if of.get("verb") == "generate":
+        parts.append(f"seed {of['seed']}")
     synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK
     return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)

@@ -29,6 +29,7 @@ class ViewsLogic:
         self._views: TypedState[ViewsState] = TypedState(server.state, ViewsState)
         self._scene: TypedState[SceneState] = TypedState(server.state, SceneState)
         self._surfaces: asyncio.Task | None = None
+        self.on_shown: Callable[[list[Any]], None] = lambda volumes: None
         self._views.bind_changes({self._views.name.outlines: lambda *_: self._outline()})
         self.four_up()
 
@@ -90,11 +91,13 @@ class ViewsLogic:
         self._scene.data.volumes = self._choices("vtkMRMLScalarVolumeNode")
         self._scene.data.segmentations = self._choices("vtkMRMLSegmentationNode")
         marks, synthetic = {}, {}
+        volumes = []
         for view in self._stage.app.view_manager.get_slice_views():
             node = self._stage.scene.GetNodeByID(view.get_background_volume_id() or "")
             name = view.get_singleton_tag()
             added = self._stage.scene.GetNodeByID(view.get_foreground_volume_id() or "")
             shown = [each for each in (node, added) if each is not None]
+            volumes += shown
             marks[name] = " + ".join(
                 each.GetAttribute(MAP) or each.GetName().removesuffix(f" {MARK}") for each in shown
             )
@@ -104,6 +107,7 @@ class ViewsLogic:
             marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)
             synthetic[view.get_singleton_tag()] = any(node.GetAttribute("BrainGen.synthetic") for node in solid)
         self._views.data.marks, self._views.data.synthetic = marks, synthetic
+        self.on_shown(volumes)
 
     def _outline(self) -> None:
         for node in self._nodes("vtkMRMLSegmentationNode"):

@@ -12,6 +12,7 @@ from BrainGenLib.browser.state import CounterfactualState, SceneState
 from BrainGenLib.browser.ui.conditions import condition_rows
 from BrainGenLib.browser.ui.parts import Section, caption, choose, run_button
 from BrainGenLib.browser.ui.settings import drift, setting
+from BrainGenLib.browser.ui.sweep import SweepLine
 
 _LINE = {"classes": "braingen-row", "style": "grid-template-columns: 118px 1fr;"}
 
@@ -78,11 +79,12 @@ class CounterfactualUI:
                     max=16,
                     step=1,
                 )
+            sweep = SweepLine(server, "counterfactual")
             run_button(
                 server,
-                "Apply",
+                sweep.label("Apply"),
                 "counterfactual",
                 self.apply_clicked,
                 self.cancel_clicked,
-                f"{name.scan} && {name.bundle} && {name.wanted}.some(row => row.given)",
+                f"{name.scan} && {name.bundle} && ({name.wanted}.some(row => row.given) || {sweep.wanted})",
             )

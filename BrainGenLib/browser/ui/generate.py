@@ -13,6 +13,7 @@ from BrainGenLib.browser.state import GenerateState, SceneState
 from BrainGenLib.browser.ui.conditions import condition_rows
 from BrainGenLib.browser.ui.parts import Section, caption, check_boxes, choose, radio_buttons, run_button
 from BrainGenLib.browser.ui.settings import drift
+from BrainGenLib.browser.ui.sweep import SweepLine
 
 
 class GenerateUI:
@@ -69,9 +70,10 @@ class GenerateUI:
                 ):
                     html.Input(type="checkbox", v_model=(name.live,), id="braingen-live")
                     html.Span("live drafts")
+            sweep = SweepLine(server, "generate")
             run_button(
                 server,
-                "Generate",
+                sweep.label("Generate"),
                 "generate",
                 self.generate_clicked,
                 self.cancel_clicked,

@@ -14,6 +14,7 @@ from BrainGenLib.browser.stage import Stage
 from BrainGenLib.browser.state import ViewsState
 from BrainGenLib.browser.ui.counterfactual import CounterfactualUI
 from BrainGenLib.browser.ui.engine import EngineUI
+from BrainGenLib.browser.ui.film import FilmUI
 from BrainGenLib.browser.ui.generate import GenerateUI
 from BrainGenLib.browser.ui.progress import ProgressUI
 from BrainGenLib.browser.ui.render import RenderUI
@@ -70,5 +71,6 @@ class PageUI(VAppLayout):
                     self.counterfactual = CounterfactualUI(server)
                     self.results = ResultsUI(server)
                 ProgressUI(server)
+            FilmUI(server)
             with VMain(style="height: 100vh;"):
                 stage.layouts.initialize_layout_grid(self)

@@ -30,6 +30,16 @@ class CoreModule:
     leave = enter
 
 
+class SequencesModule(CoreModule):
+    """Attributes: ``active`` is the browser node that the toolbar plays."""
+
+    active: Any = None
+
+    def showSequenceBrowser(self, browser: Any) -> bool:
+        self.active = browser
+        return True
+
+
 class ScriptedModule:
     """What ``slicer.modules.<name>`` is, and what the module's class gets as its parent.
 

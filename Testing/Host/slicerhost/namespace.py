@@ -15,7 +15,7 @@ from BrainGenLib.scene.bootstrap import headless
 from slicerhost import standins
 from slicerhost.application import Application
 from slicerhost.dialogs import dialogs
-from slicerhost.modules import CoreModule, ScriptedModule
+from slicerhost.modules import CoreModule, ScriptedModule, SequencesModule
 from slicerhost.wrapping import mirror, wrap
 
 _LOGICS = {
@@ -74,4 +74,5 @@ def _add_core_modules(application: Application) -> None:
         if name != "Terminologies":
             logic.SetMRMLScene(slicer.mrmlScene)
         shared.SetModuleLogic(name, logic)
-        application.moduleManager().add(CoreModule(name, logic))
+        module = SequencesModule if name == "Sequences" else CoreModule
+        application.moduleManager().add(module(name, logic))
