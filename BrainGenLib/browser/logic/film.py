@@ -55,12 +55,23 @@ class FilmLogic:
         if self._browser is None or number == self._browser.GetSelectedItemNumber():
             return
         self._browser.SetSelectedItemNumber(number)
+        if not self._typed.data.playing:
+            self._draw_surfaces()
+
+    def _draw_surfaces(self) -> None:
         segmentation = nodes_of(self._scene, self._typed.data.case).segmentation
         if segmentation is not None:
             self._views.draw_surfaces(segmentation)
 
     def _play(self) -> None:
-        if self._typed.data.playing and (self._playing is None or self._playing.done()):
+        """Play, or stop: surfaces take longer than a frame is seen, so only one that stands has them."""
+        if self._browser is None:
+            return
+        if not self._typed.data.playing:
+            self._draw_surfaces()
+            return
+        self._views.stop_surfaces()
+        if self._playing is None or self._playing.done():
             self._playing = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:

@@ -82,9 +82,13 @@ class ViewsLogic:
 
     def draw_surfaces(self, segmentation: Any) -> None:
         """Build the surfaces that the 3D view still lacks, a little at a time."""
+        self.stop_surfaces()
+        self._surfaces = asyncio.get_running_loop().create_task(self._build(segmentation))
+
+    def stop_surfaces(self) -> None:
+        """Leave off building surfaces."""
         if self._surfaces is not None:
             self._surfaces.cancel()
-        self._surfaces = asyncio.get_running_loop().create_task(self._build(segmentation))
 
     def refresh(self) -> None:
         """Bring lists of nodes and captions up to date with the scene."""
