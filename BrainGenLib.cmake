@@ -159,7 +159,6 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/__init__.py
   BrainGenLib/training/acquisition.py
   BrainGenLib/training/adversary.py
-  BrainGenLib/training/autoguidance.py
   BrainGenLib/training/cache.py
   BrainGenLib/training/drift_curve.py
   BrainGenLib/training/field_diffusion.py

@@ -78,9 +78,6 @@ class BrainLDM(ImageModel):
         spread: standard deviation between subjects of the mean of each channel of the latent (C,), for drift.
         ageing: what a year adds to the logarithm of a volume condition.
         painted: draw images such as the diffusion was pre-trained on, instead of scans.
-        beyond: autoguidance of what is sampled from noise (Karras et al., NeurIPS 2024, arXiv 2406.02507; the worse
-            version of the network is its Gaussian part). A network that learnt for a short time draws too near the
-            mean; this takes samples as far from it as scans are.
         drift: of the noise that :meth:`sample` starts from; what the diffusion was fine-tuned with.
         centres: where the latents of each contrast lie (contrasts, C, …).
     """
@@ -92,7 +89,6 @@ class BrainLDM(ImageModel):
     ageing: Mapping[str, float]
     device: str
     painted: bool = False
-    beyond: float = 0.0
     drift: Drift = NO_DRIFT
     # Half a gigabyte on their way through the networks.
     batch: ClassVar[int] = 32
@@ -125,7 +121,6 @@ class BrainLDM(ImageModel):
             numbers["ageing"],
             device,
             painted=numbers.get("painted", False),
-            beyond=numbers.get("autoguidance", 0.0),
             drift=drift,
         )
 
@@ -137,16 +132,10 @@ class BrainLDM(ImageModel):
     def steps(self, count: int) -> list[Step]:
         return self._schedule.trailing(count)
 
-    def denoiser(
-        self, conditions: Conditions, contrast: str, guidance: float | Sequence[float], beyond: float = 0.0
-    ) -> Denoiser:
-        """As of :class:`ImageModel`; conditions and guidance may be those of each item of the batch.
-
-        ``beyond`` is autoguidance: how much further to go, the way from the estimate of the Gaussian model to that of
-        the network.
-        """
-        with_conditions = self._plain(conditions, contrast, beyond)
-        return classifier_free(with_conditions, self._plain({}, contrast, beyond), self.scale(guidance))
+    def denoiser(self, conditions: Conditions, contrast: str, guidance: float | Sequence[float]) -> Denoiser:
+        """As of :class:`ImageModel`; conditions and guidance may be those of each item of the batch."""
+        with_conditions = self._plain(conditions, contrast)
+        return classifier_free(with_conditions, self._plain({}, contrast), self.scale(guidance))
 
     def scale(self, guidance: float | Sequence[float]) -> float | torch.Tensor:
         """Guidance, of all items of a batch or of each, as ``classifier_free`` takes it."""
@@ -197,7 +186,7 @@ class BrainLDM(ImageModel):
         count: int,
         callback: Callback = nothing,
     ) -> torch.Tensor:
-        denoiser = self.denoiser(conditions, contrast, guidance, self.beyond)
+        denoiser = self.denoiser(conditions, contrast, guidance)
         return sample_dpmpp_2m(denoiser, started(x, self.drift), self.steps(count), callback)
 
     def sample_each(
@@ -214,8 +203,7 @@ class BrainLDM(ImageModel):
         ]
         begun = torch.cat([started(one, drift) for one, drift in zip(x.split(1), drifts, strict=True)])
         conditions = [self.conditions_of(request, bundle) for request in requests]
-        guidance = [request.guidance for request in requests]
-        denoiser = self.denoiser(conditions, contrast, guidance, self.beyond)
+        denoiser = self.denoiser(conditions, contrast, [request.guidance for request in requests])
         return sample_dpmpp_2m(denoiser, begun, self.steps(count), callback)
 
     def drift_of(self, units: float, count: int) -> Drift:
@@ -224,7 +212,7 @@ class BrainLDM(ImageModel):
         change = sampler_response(sample_dpmpp_2m, self.steps(count), self.spread, math.prod(self.latent_shape[1:]))
         return Drift(tuple(to_delta(torch.full_like(self.spread, units), self.spread, change).tolist()))
 
-    def _plain(self, conditions: Conditions, contrast: str, beyond: float) -> Denoiser:
+    def _plain(self, conditions: Conditions, contrast: str) -> Denoiser:
         number = self.contrasts.index(contrast)
         standard, known = self.standard(conditions)
         centre = self.centres[number]
@@ -233,8 +221,9 @@ class BrainLDM(ImageModel):
         def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             alpha, sigma = self._schedule.alpha.to(x)[times], self._schedule.sigma.to(x)[times]
             count = len(x)
-            told_each = standard.expand(count, -1), known.expand(count, -1)
-            return self.diffusion(x, alpha, sigma, index.expand(count), *told_each, beyond)
+            return self.diffusion(
+                x, alpha, sigma, index.expand(count), standard.expand(count, -1), known.expand(count, -1)
+            )
 
         about_mean = velocity_denoiser(velocity)
 

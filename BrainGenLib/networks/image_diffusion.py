@@ -146,7 +146,6 @@ class ImageDenoiser(nn.Module):
         contrast: torch.Tensor,
         conditions: torch.Tensor,
         known: torch.Tensor,
-        beyond: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The estimate of z, and the standard error of its Gaussian part; arguments as of :meth:`forward`."""
         with torch.autocast(x.device.type, enabled=False):
@@ -155,7 +154,7 @@ class ImageDenoiser(nn.Module):
         place = self.on_grid(self.mean[contrast]).to(x.dtype)
         told = torch.cat([conditions * known, known, F.one_hot(contrast, self.contrasts).to(x.dtype)], 1)
         correction = self.unet(torch.cat([x * inside, gaussian, place, inside], 1), sigma, told)
-        return (gaussian + (1 + beyond) * error * correction) * inside, error
+        return (gaussian + error * correction) * inside, error
 
     def forward(
         self,
@@ -165,7 +164,6 @@ class ImageDenoiser(nn.Module):
         contrast: torch.Tensor,
         conditions: torch.Tensor,
         known: torch.Tensor,
-        beyond: float = 0.0,
     ) -> torch.Tensor:
         """The velocity.
 
@@ -175,9 +173,8 @@ class ImageDenoiser(nn.Module):
             contrast: number of the contrast (N,).
             conditions: standard numbers (N, conditions).
             known: 1 where a condition is given (N, conditions).
-            beyond: how much further to go than the network says, from what the Gaussian model says.
         """
-        z, _ = self.estimate(x, alpha, sigma, contrast, conditions, known, beyond)
+        z, _ = self.estimate(x, alpha, sigma, contrast, conditions, known)
         a, s = (value.view(-1, 1, 1, 1, 1) for value in (alpha, sigma))
         # As in LabelDenoiser: where σ is small the division would amplify rounding.
         return (a * x - z) / s.clamp_min(1e-3) * self.inside

@@ -14,7 +14,6 @@ from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import image_autoencoder, image_diffusion
-from BrainGenLib.training.autoguidance import calibrated
 from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import load_averaged
 from BrainGenLib.training.sources import CONTRASTS
@@ -64,8 +63,6 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
     spread = torch.tensor(facts["channel_spread"])
     model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
-    common, real = _commonest(model, run.parent / "image-latents")
-    model.beyond = calibrated(model, real, common, image_diffusion.SAMPLED)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
     metadata = bundles.Metadata(
         name=bundle_folder.name,
@@ -91,8 +88,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
             "channel_spread": facts["channel_spread"],
             "ageing": facts["ageing"],
             "painted": broad,
-            "autoguidance": model.beyond,
-            "drift_curve": slider_curve(model, real, common, image_diffusion.SAMPLED),
+            "drift_curve": _drift_curve(model, run.parent / "image-latents"),
         },
         training_data="Public brain MRI, train split; see docs/README.md.",
         limits=[
@@ -115,12 +111,14 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     return bundles.save(bundle_folder, metadata, networks, card, licence)
 
 
-def _commonest(model: BrainLDM, encoded: Path) -> tuple[str, torch.Tensor]:
-    """The contrast with most scans, and their latents."""
+def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:
+    """The slider's curve, against the scans of the most frequent contrast."""
     latents = image_diffusion.read_latents(encoded)
-    common = int(np.bincount(latents.contrast[~latents.painted]).argmax())
+    numbers = latents.contrast[~latents.painted]
+    common = int(np.bincount(numbers).argmax())
     own = ~latents.painted & (latents.contrast == common)
-    return CONTRASTS[common], model.standardised(torch.from_numpy(latents.z[own]).float())
+    codes = torch.from_numpy(latents.z[own]).float()
+    return slider_curve(model, model.standardised(codes), CONTRASTS[common], image_diffusion.SAMPLED)
 
 
 def _steps(run: Path) -> int:

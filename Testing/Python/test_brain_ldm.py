@@ -1,7 +1,5 @@
 """The image autoencoder, the image diffusion with its Gaussian model, and the model that is made of them."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -124,17 +122,3 @@ def test_a_condition_is_offered_where_scans_support_it(tiny_folder):
     check(Generate(bundle="brain-ldm", pathologies={"wmh": 0.5}, contrasts=["T2w"]), metadata)
     with pytest.raises(BadInput, match="too few T1w scans"):
         check(Generate(bundle="brain-ldm", pathologies={"wmh": 0.5}, contrasts=["T1w"]), metadata)
-
-
-@torch.no_grad()
-def test_autoguidance_goes_on_from_the_gaussian_model_to_the_network(model):
-    network = copy.deepcopy(model.diffusion)
-    torch.nn.init.normal_(network.unet.last.weight, std=0.1)
-    x = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0)) * network.inside
-    half, index = torch.tensor([0.5]), torch.tensor([0])
-    standard, known = model.standard({"age": 60.0})
-    given = x, half, half, index, standard, known
-    gaussian, _ = network.gaussian(*given)
-    plain, further = (network.estimate(*given, beyond)[0] for beyond in (0.0, 0.5))
-    assert (plain - gaussian).abs().max() > 0.01
-    assert torch.allclose(further, plain + 0.5 * (plain - gaussian), atol=1e-5)

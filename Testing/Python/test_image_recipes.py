@@ -11,14 +11,7 @@ from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
 from BrainGenLib.methods.brain_ldm import CONDITIONS, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
-from BrainGenLib.training import (
-    autoguidance,
-    drift_curve,
-    image_autoencoder,
-    image_broad,
-    image_diffusion,
-    image_export,
-)
+from BrainGenLib.training import drift_curve, image_autoencoder, image_broad, image_diffusion, image_export
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 from BrainGenLib.training.image_material import ImageMaterial, augmented, loads, measured
 
@@ -129,7 +122,6 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(image_diffusion, "WATCH_EVERY", 2)
     monkeypatch.setattr(image_autoencoder, "WATCH_EVERY", 2)
     monkeypatch.setattr(drift_curve, "DRAWN", 2)
-    monkeypatch.setattr(autoguidance, "DRAWN", 1)
     monkeypatch.setattr(image_export, "ENOUGH", {"anatomy": 1, "pathology": 1})
     monkeypatch.setattr(image_diffusion, "UNET", (4, 4))
     image_autoencoder.train(cache, tmp_path / "image-autoencoder", device="cpu", steps=2)
@@ -156,5 +148,4 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     assert broad.name == "broad"
     assert BrainLDM.from_bundle(broad, "cpu").painted
     assert not model.painted
-    assert model.beyond == bundle.metadata.parameters["autoguidance"] in autoguidance.WEIGHTS
     assert "| wmh | **2** | 0 | **2** | 0 | 0 |" in (tmp_path / "brain-ldm" / "docs" / "README.md").read_text("utf-8")
