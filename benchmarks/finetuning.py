@@ -172,7 +172,8 @@ def setting_of(arguments: argparse.Namespace, seed: int, ruler: LabelUNet) -> Se
     if len(people) < arguments.scans + 4:
         raise SystemExit(f"{len(people)} people have a {arguments.contrast} scan; {arguments.scans + 4} are needed.")
     chosen = set(people[: arguments.scans].tolist())
-    few, others = ([scan for scan in scans if (scan.case in chosen) == inside] for inside in (True, False))
+    compared = set(people[arguments.scans : arguments.scans + arguments.others].tolist())
+    few, others = ([scan for scan in scans if scan.case in some] for some in (chosen, compared))
     known = [scan.conditions["age"] for scan in scans if "age" in scan.conditions]
     offered = any(one.name == "age" for one in bundle.metadata.conditions)
     ages = np.array([])
@@ -291,6 +292,7 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
     parser.add_argument("--variant", choices=("V1", "V2", "V3"), default="V3")
     parser.add_argument("--scans", type=int, default=10, help="people to learn from")
+    parser.add_argument("--others", type=int, default=200, help="people to compare with, if there are as many")
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 100], help="of training")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=16)
@@ -316,6 +318,7 @@ def main() -> None:
             "segmenter": ruler_bundle.sha256[:12],
             "variant": arguments.variant,
             "scans": arguments.scans,
+            "others": arguments.others,
             "samples": arguments.samples,
             "seeds": arguments.seeds,
         },

@@ -18,6 +18,8 @@ from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import load_averaged
 from BrainGenLib.training.sources import CONTRASTS
 
+COMPONENTS = 3
+"""Modes of the Gaussian model beside the conditions that the shipped weights have room for."""
 ENOUGH = {"anatomy": 7, "pathology": 7}
 """Scans of a contrast that must show a condition for it to be offered there."""
 TITLES = {
@@ -61,6 +63,9 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     autoencoder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run)
     diffusion = load_averaged(ImageDenoiser(**args), run)
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
+    if not broad:
+        diffusion = trimmed(diffusion, args)
+        networks["diffusion"] = diffusion
     spread = torch.tensor(facts["channel_spread"])
     model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
@@ -109,6 +114,17 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     )
     licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
     return bundles.save(bundle_folder, metadata, networks, card, licence)
+
+
+def trimmed(diffusion: ImageDenoiser, args: dict[str, Any]) -> ImageDenoiser:
+    """The same without the mode of painted images, which are never asked for, and without the smallest components;
+    ``args`` are changed to its arguments."""
+    directions = args["directions"] - 1
+    kept = [*range(directions), *(directions + 1 + i for i in range(COMPONENTS))]
+    args |= {"directions": directions, "components": COMPONENTS}
+    other = ImageDenoiser(**args)
+    other.load_state_dict({**diffusion.state_dict(), "modes": diffusion.modes[:, kept]})
+    return other
 
 
 def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:

@@ -148,4 +148,8 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     assert broad.name == "broad"
     assert BrainLDM.from_bundle(broad, "cpu").painted
     assert not model.painted
+    # The mode of painted images says nothing of scans.
+    whole = BrainLDM.from_bundle(broad, "cpu").diffusion
+    assert (whole.directions, model.diffusion.directions) == (5, 4)
+    assert whole.modes.shape[1] - model.diffusion.modes.shape[1] == 2
     assert "| wmh | **2** | 0 | **2** | 0 | 0 |" in (tmp_path / "brain-ldm" / "docs" / "README.md").read_text("utf-8")
