@@ -209,6 +209,11 @@ set(BRAINGENLIB_RESOURCES
   BrainGenLib/verbs/segment.py
   BrainGenLib/verbs/sweep.py
   BrainGenLib/verbs/work.py
+  Resources/Bundles/brain-ldm/LICENSE
+  Resources/Bundles/brain-ldm/configs/metadata.json
+  Resources/Bundles/brain-ldm/docs/README.md
+  Resources/Bundles/brain-ldm/models/autoencoder.safetensors
+  Resources/Bundles/brain-ldm/models/diffusion.safetensors
   Resources/Bundles/brainspade3d/LICENSE
   Resources/Bundles/brainspade3d/configs/metadata.json
   Resources/Bundles/brainspade3d/docs/README.md
