@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from BrainGenLib.bundles import Metadata
-from BrainGenLib.case import Case, Frame
 from BrainGenLib.requests import Counterfactual, Sweep, sweepable
+
+if TYPE_CHECKING:
+    from BrainGenLib.case import Case, Frame
 
 SETTINGS = {"drift": "standard deviations", "strength": "share of the noise", "guidance": ""}
 """What may be swept over beside conditions, and its unit."""

@@ -17,7 +17,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job
 
 STEPS = 5
-STEP_SECONDS = 0.05
+STEP_SECONDS = float(os.environ.get("STEP_SECONDS", 0.05))
 
 
 def cube(seed: int) -> Case:

@@ -8,7 +8,7 @@ import slicer
 from panels import MODULE, PATIENCE, finish, listed
 from phantoms import phantom_image
 
-from BrainGenLib import anatomy, bundles, spaces
+from BrainGenLib import anatomy, bundles, requests, spaces
 from BrainGenLib.drift_curve import REACH
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Counterfactual
@@ -82,7 +82,8 @@ def test_both_ways_are_offered_and_what_has_no_meaning_is_hidden(panel):
 
     choose(ui.changeBundleSelector, "brainspade3d")
     assert section.known == []
-    assert all(row.isPathology for row in section.wanted)
+    able = requests.changeable(bundles.find("brainspade3d").metadata)
+    assert [row.condition.name for row in section.wanted] == [condition.name for condition in able]
     assert not ui.knownTitle.isVisible()
     assert not ui.strengthSlider.isVisible()
     assert not ui.changeDriftSlider.isVisible()
