@@ -13,7 +13,7 @@ from BrainGenLib.errors import BadInput
 FLUID = (0.8, 1.6)
 """Ventricles / white matter: darker than the first in T1w and FLAIR, brighter than the second in T2w, else PDw."""
 CORTEX = 0.76
-"""Cortex / white matter: darker in T1w, brighter in FLAIR (docs/counterfactuals.md says how well this parts them)."""
+"""Cortex / white matter: darker in T1w, brighter in FLAIR (`benchmarks/counterfactuals.py` counts how often)."""
 
 
 def recognise(image: np.ndarray, classes: np.ndarray, among: Sequence[str]) -> str:
