@@ -42,6 +42,10 @@ EXPORT = {
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
     Recipe.IMAGE_DIFFUSION: "BrainGenLib.training.image_export",
 }
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Stop after that time, towards which the learning rate falls; call again to go on."),
+]
 
 
 def prepare(
@@ -63,7 +67,7 @@ def _train(recipe: Recipe) -> Callable[..., None]:
     def command(
         cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
         run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists; best named after the recipe.")],
-        minutes: Annotated[float | None, typer.Option(help="Stop after that time; call again to go on.")] = None,
+        minutes: Minutes = None,
         steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
         device: Device = "auto",
     ) -> None:
@@ -94,7 +98,7 @@ def finetune(
     folder: Annotated[
         Path | None, typer.Option(help="Where the bundle goes.", show_default="~/.braingen/bundles")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after that time; call again to go on.")] = None,
+    minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
     device: Device = "auto",
 ) -> None:

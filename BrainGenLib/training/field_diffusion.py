@@ -101,7 +101,7 @@ def train_field(
     for step in run.steps(total):
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 50, 1.02 - step / total)
+            group["lr"] = RATE * min(1, (step + 1) / 50, 1.02 - run.progress(total))
         pairs = [pair(rng, generator) for _ in range(preset.batch)]
         fields, given = (torch.stack(part) for part in zip(*pairs, strict=True))
         loss = loss_of(network, fields, given, generator)

@@ -180,7 +180,7 @@ def tune(
     for step in run.steps(total):
         generator = torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 20, 1.02 - step / total)
+            group["lr"] = rate * min(1, (step + 1) / 20, 1.02 - run.progress(total))
         pick = torch.randint(len(examples.z), (BATCH[size],), generator=generator)
         per_case, weighted = errors(denoiser, schedule, examples, pick, generator, drift, variant)
         loss = weighted.mean()

@@ -66,7 +66,7 @@ def train(
     for step in run.steps(total):
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - step / total)
+            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - run.progress(total))
         boxes = [box_of(draw(by_contrast, painted, rng), BOX[size], rng, generator) for _ in range(BATCH[size])]
         losses, errors, details = [], [], []
         # The decoder is told where a box lies, so each goes through by itself.

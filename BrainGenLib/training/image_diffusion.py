@@ -132,7 +132,7 @@ def train(
     for step in run.steps(total):
         generator = torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - step / total)
+            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - run.progress(total))
         pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
         _, weighted = errors(denoiser, schedule, examples, pick, generator)
         loss = weighted.mean()

@@ -126,10 +126,11 @@ def train(
         checks = list(islice(DataLoader(RendererPatches(data, validation, sizes.side, 2, plain=True), 4), 4))
     accuracy = 0.5
     for step in run.steps(total):
-        rate = learning_rate(step / total, sizes.rate)
+        done = run.progress(total)
+        rate = learning_rate(done, sizes.rate)
         for group in optimizers["makers"].param_groups:
             group["lr"] = rate
-        critical = step >= sizes.critic_from * total
+        critical = done >= sizes.critic_from
         batch = {name: value.to(where, non_blocking=True) for name, value in next(batches).items()}
         with autocast(where):
             fake, style_terms = imitate(renderer, encoder, batch)

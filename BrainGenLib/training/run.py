@@ -60,7 +60,7 @@ class Run:
         optimizers: optimisers by name.
         averaged: names of the modules of which an exponential moving average is kept (what ships).
         decay: of that average.
-        minutes: wall-clock budget of this process; None for no limit.
+        minutes: wall-clock budget of this process, towards whose end :meth:`progress` goes; None for no limit.
         save_every: seconds between checkpoints.
     """
 
@@ -87,7 +87,7 @@ class Run:
         self._budget = None if minutes is None else minutes * 60
         self._save_every = save_every
         self._saved = self._start
-        self._sums: dict[str, list[float]] = {}
+        self._sums: dict[str, list[float | torch.Tensor]] = {}
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         if (folder / "state.pt").is_file():
             self._load()
@@ -103,6 +103,12 @@ class Run:
                 self.save()
         self.save()
 
+    def progress(self, total: int) -> float:
+        """How much of the run is done, 0 to 1, in steps or in time, whichever is further: what a learning rate that
+        falls to the end goes by, so that a run cut to its time is a finished one too."""
+        spent = 0.0 if self._budget is None else (time.monotonic() - self._start) / self._budget
+        return min(max(self.step / total, spent), 1.0)
+
     def update_averages(self) -> None:
         """Call after each optimiser step."""
         for name, average in self.averages.items():
@@ -115,9 +121,10 @@ class Run:
     def log(self, every: int = 50, **scalars: float | torch.Tensor) -> None:
         """Add scalars to the curves; a row with their means is written every ``every`` steps."""
         for name, value in scalars.items():
-            self._sums.setdefault(name, []).append(float(value))
+            # Not read before it is needed: a GPU would have to be waited for.
+            self._sums.setdefault(name, []).append(value)
         if (self.step + 1) % every == 0:
-            self.record(**{name: sum(values) / len(values) for name, values in self._sums.items()})
+            self.record(**{name: float(sum(values)) / len(values) for name, values in self._sums.items()})
             self._sums.clear()
 
     def record(self, **scalars: float) -> None:

@@ -194,9 +194,9 @@ def train(
         out, {"segmenter": network}, {"adam": optimizer}, averaged=("segmenter",), decay=config.decay, minutes=minutes
     )
     watched = real_scans(sources.cache)
-    began = watched_at = time.monotonic()
+    watched_at = time.monotonic()
     for step in run.steps(total):
-        done = max(step / total, min((time.monotonic() - began) / (60 * minutes), 1) if minutes else 0)
+        done = run.progress(total)
         rate = config.rate * min((step + 1) / 30, 1) * max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
         optimizer.param_groups[0]["lr"] = rate
         draw = synthesis.Draw(seed * 1_000_003 + step, where)
