@@ -1,7 +1,7 @@
 """Bundles: models as folders that explain themselves, in the layout of the MONAI model zoo.
 
-``<bundle>/configs/metadata.json`` (:class:`Metadata`), ``<bundle>/models/<network>.safetensors`` (fp16),
-``<bundle>/docs/README.md`` (model card), ``<bundle>/LICENSE``.
+``<bundle>/configs/metadata.json`` (:class:`Metadata`), ``<bundle>/models/<network>.safetensors`` (fp16, plain or
+packed by :mod:`BrainGenLib.packing`), ``<bundle>/docs/README.md`` (model card), ``<bundle>/LICENSE``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from BrainGenLib import packing
 from BrainGenLib.errors import BadInput
 
 if TYPE_CHECKING:
@@ -163,15 +164,13 @@ class Bundle:
         """Build a network and load its weights, float32, in eval mode.
 
         Raises:
-            BadInput: it is no network of BrainGen or MONAI.
+            BadInput: it is no network of BrainGen or MONAI, or its weights are damaged.
         """
-        from safetensors.torch import load_file
-
         module = self.metadata.networks[network].build(device)
         module.load_state_dict(
             {
                 key: value.float() if value.is_floating_point() else value
-                for key, value in load_file(self.weights(network)).items()
+                for key, value in packing.load(self.weights(network)).items()
             }
         )
         return module.to(device).eval().requires_grad_(False)
@@ -248,14 +247,16 @@ def find(name: str) -> Bundle:
 
 
 def save(folder: Path, metadata: Metadata, networks: dict[str, nn.Module], card: str, licence: str) -> Bundle:
-    """Write a bundle with weights in half precision. Existing networks not named here stay."""
+    """Write a bundle with weights in half precision, packed. Existing networks not named here stay."""
     import torch
 
     weights = {
-        name: {
-            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
-            for key, value in network.state_dict().items()
-        }
+        name: packing.pack(
+            {
+                key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
+                for key, value in network.state_dict().items()
+            }
+        )
         for name, network in networks.items()
     }
     return write(folder, metadata, weights, card, licence)

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from BrainGenLib import packing
+from BrainGenLib.bundles import Bundle, Metadata, Network, save
+from BrainGenLib.errors import BadInput
+
+
+@pytest.fixture
+def tensors():
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.full((3, 8, 9, 10), -0.25, dtype=torch.float16)
+    grid[:, 2:5, 3:6, 4:7] = torch.randn(3, 3, 3, 3, generator=generator).half()
+    return {
+        "grid": grid,
+        "weight": 0.02 * torch.randn(16, 16, 3, 3, 3, generator=generator).half(),
+        "index": torch.arange(0, 3000, 3),
+        "odd": torch.tensor([0.0, -0.0, torch.inf, torch.nan], dtype=torch.float16).repeat(200),
+        "mask": torch.arange(500) > 250,
+        "transposed": torch.arange(600, dtype=torch.int32).reshape(20, 30).T,
+        "scalar": torch.tensor(7),
+        "empty": torch.zeros(0, 3),
+    }
+
+
+def size(tensors):
+    return sum(value.nbytes for value in tensors.values())
+
+
+def written(tensors, path):
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    return path
+
+
+def bits(value):
+    return value.contiguous().flatten().view(torch.uint8).tolist()
+
+
+def test_what_was_packed_comes_back_bit_by_bit(tensors, tmp_path):
+    found = packing.load(written(packing.pack(tensors), tmp_path / "packed.safetensors"))
+    assert found.keys() == tensors.keys()
+    for key, value in tensors.items():
+        assert (found[key].dtype, found[key].shape) == (value.dtype, value.shape)
+        assert bits(found[key]) == bits(value)
+
+
+def test_background_and_indices_take_hardly_any_room_and_weights_less(tensors):
+    for key, share in {"grid": 0.2, "index": 0.2, "weight": 0.9}.items():
+        assert size(packing.pack({key: tensors[key]})) < share * tensors[key].nbytes
+
+
+def test_only_what_gets_smaller_is_packed(tensors):
+    noise = torch.randint(0, 256, (5000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = {"noise": noise, "scalar": tensors["scalar"], "empty": tensors["empty"]}
+    assert packing.pack(plain) == plain
+
+
+def test_the_same_weights_make_the_same_file(tensors, tmp_path):
+    one, two = (written(packing.pack(tensors), tmp_path / f"{name}.safetensors") for name in "ab")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_plain_file_is_read(tensors, tmp_path):
+    found = packing.load(written(tensors, tmp_path / "plain.safetensors"))
+    assert all(bits(found[key]) == bits(value) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda name, value: (name, value[:-9]),
+        lambda name, value: (name, value ^ 1),
+        lambda name, value: (name.replace("3,8", "4,8"), value),
+        lambda name, value: (name.replace("float16", "float17"), value),
+        lambda name, value: (name.replace("3,8,9,10", "many"), value),
+        lambda name, value: ("zlib:grid", value),
+    ],
+    ids=["cut", "changed", "other shape", "no type", "no shape", "nothing told"],
+)
+def test_a_damaged_tensor_is_named_in_one_sentence(damage, tensors, tmp_path):
+    [(name, value)] = packing.pack({"grid": tensors["grid"]}).items()
+    path = written(dict([damage(name, value)]), tmp_path / "damaged.safetensors")
+    with pytest.raises(BadInput, match=r"damaged\.safetensors: zlib:.*grid cannot be unpacked .*install the bundle"):
+        packing.load(path)
+
+
+def test_a_bundle_of_packed_weights_and_one_of_plain_weights_load_alike(tmp_path):
+    from monai.networks.nets import FullyConnectedNet
+
+    arguments = {"in_channels": 40, "out_channels": 2, "hidden_channels": [40]}
+    network = Network(target="monai.networks.nets.FullyConnectedNet", args=arguments)
+    metadata = Metadata(name="toy", version="1", title="", description="", verbs=[], networks={"net": network})
+    packed = save(tmp_path / "toy", metadata, {"net": FullyConnectedNet(**arguments)}, "card", "licence")
+    path = packed.weights("net")
+    assert any(name.startswith("zlib:") for name in load_file(path))
+    packed.verify()
+    first = packed.load("net").state_dict()
+    written(packing.load(path), path)
+    second = Bundle(packed.folder).load("net").state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in second)
