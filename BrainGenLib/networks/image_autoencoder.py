@@ -94,17 +94,17 @@ class ImageAutoencoder(nn.Module):
         """The code; sides of the image are multiples of 4."""
         return self.linear_code(image) + self.encoder(pixelunshuffle(image, 3, 2))
 
-    def decode(self, code: torch.Tensor, corner: Sequence[int] = (0, 0, 0)) -> torch.Tensor:
-        """The image, not clipped; ``corner`` is the first cell of the code in the template grid."""
-        r, a, s = (slice(c, c + n) for c, n in zip(corner, code.shape[2:], strict=True))
-        place = self.place[:, :, r, a, s].expand(len(code), -1, -1, -1, -1)
+    def decode(self, code: torch.Tensor, corners: Sequence[Sequence[int]] = ((0, 0, 0),)) -> torch.Tensor:
+        """The image, not clipped; ``corners`` are the first cells of the codes in the template grid, one for all or
+        one of each."""
+        boxes = [[slice(c, c + n) for c, n in zip(corner, code.shape[2:], strict=True)] for corner in corners]
+        place = torch.cat([self.place[:, :, r, a, s] for r, a, s in boxes]).expand(len(code), -1, -1, -1, -1)
         detail = self.fine(pixelshuffle(self.deep(torch.cat([code, place], 1)), 3, 2))
         return self.linear_decode(code) + pixelshuffle(detail, 3, 2)
 
-    def forward(self, image: torch.Tensor, corner: Sequence[int] = (0, 0, 0), noise: float = 0.0) -> torch.Tensor:
-        """Image to image; ``noise`` is the standard deviation of what is added to the code."""
-        code = self.encode(image)
-        return self.decode(code + noise * torch.randn_like(code), corner)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Whole images (N, 1, R, A, S) of the template grid to such."""
+        return self.decode(self.encode(image))
 
 
 def cells_of(image: torch.Tensor) -> torch.Tensor:

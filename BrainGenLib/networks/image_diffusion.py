@@ -8,7 +8,9 @@ they are smooth, and weights are to stay small. What they leave is a stationary 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -100,13 +102,20 @@ class ImageDenoiser(nn.Module):
 
     def modes_of(self, contrast: int) -> torch.Tensor:
         """Modes (count, latent · grid) of a contrast at full resolution."""
+        return self._modes(torch.tensor([contrast], device=self.modes.device))[0]
+
+    def _modes(self, contrast: torch.Tensor) -> torch.Tensor:
+        """Modes (N, count, latent · grid) of contrasts (N,) at full resolution."""
         coarse = _scatter(self.modes[contrast], self.half_index, [n // 2 for n in self.grid])
-        fine = F.interpolate(coarse, scale_factor=2.0, mode="trilinear")
-        return (fine * self.inside).flatten(1)
+        fine = F.interpolate(coarse.flatten(0, 1), scale_factor=2.0, mode="trilinear") * self.inside
+        return fine.view(*coarse.shape[:2], -1)
 
     def remainder_of(self, contrast: int) -> torch.Tensor:
         """Variance of what the modes leave (latent · grid), at the low frequencies where modes are."""
-        return self.spectrum[contrast, :, 1:LOW].mean(1)[:, None, None, None].expand(-1, *self.grid).flatten()
+        return self._remainder(torch.tensor([contrast], device=self.spectrum.device))[0]
+
+    def _remainder(self, contrast: torch.Tensor) -> torch.Tensor:
+        return self.spectrum[contrast, :, 1:LOW].mean(2).repeat_interleave(math.prod(self.grid), 1)
 
     def gaussian(
         self,
@@ -123,17 +132,13 @@ class ImageDenoiser(nn.Module):
         First the coefficients of the modes, then what they leave. For the former what is left counts as independent
         numbers of the power that it has at low frequencies, where modes are.
         """
-        smooth = []
+        modes = self._modes(contrast)
         given = self.directions
-        for y, a, s, c, condition, is_known in zip(x, alpha, sigma, contrast, conditions, known, strict=True):
-            modes = self.modes_of(int(c))
-            mean, variance = torch.zeros(len(modes), device=x.device), torch.ones(len(modes), device=x.device)
-            mean[:given] = (condition * is_known)[:given]
-            variance[:given] = 1 - is_known[:given]
-            left = self.remainder_of(int(c))
-            found = posterior_mean(y.flatten().float(), a, s, modes, left, mean, variance, only_modes=True)
-            smooth.append(found.view_as(y))
-        likely = torch.stack(smooth)
+        mean = F.pad((conditions * known)[:, :given], (0, modes.shape[1] - given))
+        variance = F.pad(1 - known[:, :given], (0, modes.shape[1] - given), value=1.0)
+        likely = torch.vmap(partial(posterior_mean, only_modes=True))(
+            x.flatten(1).float(), alpha, sigma, modes, self._remainder(contrast), mean, variance
+        ).view_as(x)
         rest = (x.float() - alpha.view(-1, 1, 1, 1, 1) * likely) * self.inside
         guess, error = wiener(rest, power_at(self.spectrum[contrast], self.grid), alpha, sigma)
         return (likely + guess) * self.inside, error

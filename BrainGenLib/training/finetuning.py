@@ -178,10 +178,10 @@ def tune(
     own = [scan for scan in scans if scan.contrast == contrast]
     watch = Watch(own, [(contrast, conditions_of(scan, metadata)) for scan in own[:WATCHED]], contrast)
     for step in run.steps(total):
-        generator = torch.Generator().manual_seed(step)
+        generator = torch.Generator(where).manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 20, 1.02 - run.progress(total))
-        pick = torch.randint(len(examples.z), (BATCH[size],), generator=generator)
+        pick = torch.randint(len(examples.z), (BATCH[size],), generator=generator, device=where)
         per_case, weighted = errors(denoiser, schedule, examples, pick, generator, drift, variant)
         loss = weighted.mean()
         scalars: dict[str, Any] = {"error": per_case.mean().detach(), "loss": loss.detach()}
@@ -189,7 +189,7 @@ def tune(
             assert token is not None
             # What the frozen model draws is drawn without the word, and from noise as the frozen model knows it.
             token.said = False
-            pick = torch.randint(len(prior.z), (BATCH[size],), generator=generator)
+            pick = torch.randint(len(prior.z), (BATCH[size],), generator=generator, device=where)
             kept = errors(denoiser, schedule, prior, pick, generator, model.drift)[1].mean()
             token.said = True
             loss = loss + PRIOR_WEIGHT * kept

@@ -21,7 +21,7 @@ from BrainGenLib.training.field_diffusion import slices
 from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, tensor_of
 from BrainGenLib.training.run import Run, autocast, pick_device, size_for
 
-ARGS: dict[str, Any] = {"latent": 8, "width": 24, "deep_width": 48, "place": 4}
+ARGS: dict[str, Any] = {"latent": 8, "width": 40, "deep_width": 64, "place": 4}
 BOX = {"gpu": 16, "cpu": 10}
 """Side of a training box in cells of 8 mm."""
 BATCH = {"gpu": 16, "cpu": 2}
@@ -67,20 +67,16 @@ def train(
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - run.progress(total))
-        boxes = [box_of(draw(by_contrast, painted, rng), BOX[size], rng, generator) for _ in range(BATCH[size])]
-        losses, errors, details = [], [], []
-        # The decoder is told where a box lies, so each goes through by itself.
-        for image, corner in boxes:
-            image = image.to(where, memory_format=torch.channels_last_3d)
-            with autocast(where):
-                code = network.encode(image)
-                found = network.decode(code + NOISE * torch.randn(code.shape, generator=generator).to(where), corner)
-            found = found.float()
-            errors.append(F.l1_loss(found, image))
-            details.append(gradient_distance(found, image))
-            losses.append(SPECTRAL * spectrum(found, image) + SMALL * code.float().square().mean())
-        error, detail = torch.stack(errors).mean(), torch.stack(details).mean()
-        loss = error + detail + torch.stack(losses).mean()
+        drawn = [draw(by_contrast, painted, rng) for _ in range(BATCH[size])]
+        boxes, corners = zip(*(box_of(one, BOX[size], rng, generator, where) for one in drawn), strict=True)
+        image = torch.stack(boxes)[:, None].to(memory_format=torch.channels_last_3d)
+        with autocast(where):
+            code = network.encode(image)
+            noise = NOISE * torch.randn(code.shape, generator=generator).to(where)
+            found = network.decode(code + noise, corners)
+        found = found.float()
+        error, detail = F.l1_loss(found, image), gradient_distance(found, image)
+        loss = error + detail + SPECTRAL * spectrum(found, image) + SMALL * code.float().square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -109,17 +105,16 @@ def draw(by_contrast: dict[str, list[Picture]], painted: list[Picture], rng: np.
 
 
 def box_of(
-    picture: Picture, side: int, rng: np.random.Generator, generator: torch.Generator
-) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """A box (1, 1, …) of an image about a place in its brain, and its first cell."""
+    picture: Picture, side: int, rng: np.random.Generator, generator: torch.Generator, where: torch.device
+) -> tuple[torch.Tensor, list[int]]:
+    """A box (R, A, S) of an image about a place in its brain, in [0, 1], and its first cell."""
     if rng.random() < 0.3:
-        picture = augmented(picture, rng, generator)
+        picture = augmented(picture, rng, generator, where)
     inside = np.argwhere(picture.image[::STRIDE, ::STRIDE, ::STRIDE] > 0)
     limit = np.array(picture.image.shape) // STRIDE - side
-    corner = np.clip(inside[rng.integers(len(inside))] - side // 2, 0, limit)
+    corner = np.clip(inside[rng.integers(len(inside))] - side // 2, 0, limit).tolist()
     r, a, s = (slice(STRIDE * c, STRIDE * (c + side)) for c in corner)
-    image = torch.from_numpy(picture.image[r, a, s].copy())[None, None].float() / 255
-    return image, (int(corner[0]), int(corner[1]), int(corner[2]))
+    return torch.from_numpy(picture.image[r, a, s].copy()).to(where).float() / 255, corner
 
 
 @torch.no_grad()

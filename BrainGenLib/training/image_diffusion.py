@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,13 +34,16 @@ from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, 
 from BrainGenLib.training.sources import CONTRASTS
 
 GRID = tuple(n // STRIDE for n in GRID_2MM.shape)
-# Varied copies of the scans of a contrast together, and painted images, to encode; batch, steps.
-SCANS = {"gpu": 3000, "cpu": 450}
-PAINTED = {"gpu": 6000, "cpu": 800}
+# Varied copies of every scan, and at least how many of all scans of a contrast; painted images.
+COPIES = {"gpu": 8, "cpu": 2}
+SCANS = {"gpu": 400, "cpu": 90}
+PAINTED = {"gpu": 3000, "cpu": 800}
+ENCODERS = {"gpu": 10, "cpu": 1}
+"""Processes that vary, paint and encode: most of that is work for a CPU."""
 BATCH = {"gpu": 32, "cpu": 4}
 STEPS = {"gpu": 30_000, "cpu": 4000}
 DECAY = {"gpu": 0.999, "cpu": 0.998}
-RATE = 2e-3
+RATE = {"gpu": 1e-3, "cpu": 2e-3}
 PIECE = 50
 REAL = 0.75
 """Share of scans in a batch, unless all is painted."""
@@ -46,7 +51,9 @@ DROPOUT = 0.15
 SMOOTH = (*PERSON, "painted")
 """Conditions that the Gaussian model knows."""
 COMPONENTS = 4
-UNET = (32, 32, 48)
+MEASURED = 500
+"""Images of a contrast that its spectrum is measured on."""
+UNET = (64, 64, 96)
 WATCH_EVERY = 1000
 WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
     ("T1w", {"age": 25.0}),
@@ -101,38 +108,40 @@ def train(
     where = pick_device(device)
     size = size_for(where)
     total = steps or STEPS[size]
-    coder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), out.parent / "image-autoencoder").to(where)
-    material = ImageMaterial(cache)
-    latents = encode_all(material, coder, out.parent / "image-latents", size, where)
+    encoder = Encoder(cache, out.parent / "image-autoencoder", where)
+    coder, material = encoder.coder, encoder.material
+    latents = encode_all(encoder, out.parent / "image-latents", size)
     if broad:
         latents = part(latents, latents.painted)
+    held_out = encoder.rows(ImageMaterial(cache, "test").scans)
     denoiser = denoiser_for(latents)
     z, conditions = fit(denoiser, latents)
     if not broad and not (out / "state.pt").is_file():
         start = torch.load(out.parent / "image-broad" / "state.pt", map_location="cpu", weights_only=True)
         average = {k.removeprefix("module."): v for k, v in start["averages"]["network"].items()}
         denoiser.unet.load_state_dict({k[5:]: v for k, v in average.items() if k.startswith("unet.")})
-    denoiser.to(where)
+    denoiser.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     examples = Examples(
         *(
             part.to(where)
             for part in (z, torch.from_numpy(latents.contrast), conditions, torch.from_numpy(latents.known))
         )
     )
+    unseen = examples_of(denoiser, held_out)
     schedule = schedules.cosine()
-    optimizer = torch.optim.AdamW(denoiser.unet.parameters(), lr=RATE, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(denoiser.unet.parameters(), lr=RATE[size], weight_decay=1e-4)
     run = Run(
         out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
     facts = describe(material, latents, z)
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
-    weights = torch.from_numpy(chances(latents))
+    weights = torch.from_numpy(chances(latents)).to(where)
     watched = [(contrast, loads(asked, material.bank.maximum)) for contrast, asked in WATCHED]
     watch = Watch(material.scans, watched, "T1w")
     for step in run.steps(total):
-        generator = torch.Generator().manual_seed(step)
+        generator = torch.Generator(where).manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100, 1.02 - run.progress(total))
+            group["lr"] = RATE[size] * min(1, (step + 1) / 100, 1.02 - run.progress(total))
         pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
         _, weighted = errors(denoiser, schedule, examples, pick, generator)
         loss = weighted.mean()
@@ -142,7 +151,7 @@ def train(
         if (step + 1) % WATCH_EVERY == 0:
             averaged = cast(ImageDenoiser, run.average("network"))
             model = BrainLDM(coder, averaged, CONTRASTS, torch.ones(1), {}, where.type, painted=broad)
-            run.record(**watch.look(model, run))
+            run.record(held_out=error_on(averaged, schedule, unseen), **watch.look(model, run))
 
 
 def errors(
@@ -159,7 +168,7 @@ def errors(
 
     Args:
         pick: which examples, (batch,).
-        generator: of times, noise and of what is not told.
+        generator: of times, noise and of what is not told; on the device of the examples.
         drift, variant: of :func:`BrainGenLib.diffusion.drift.training_pair`; where all is background nothing drifts,
             as there is no noise.
 
@@ -169,9 +178,9 @@ def errors(
     z = examples.z[pick]
     where = z.device
     # More often high noise, where anatomy is decided.
-    times = (len(schedule) * torch.rand(len(pick), generator=generator).sqrt()).long().to(where)
-    noise = torch.randn(z.shape, generator=generator).to(where) * denoiser.inside
-    told = examples.known[pick] * kept(len(pick), generator).to(where)
+    times = (len(schedule) * torch.rand(len(pick), generator=generator, device=where).sqrt()).long()
+    noise = torch.randn(z.shape, generator=generator, device=where) * denoiser.inside
+    told = examples.known[pick] * kept(len(pick), generator)
     alpha, sigma = schedule.coefficients(times, z)
     x, target = (part * denoiser.inside for part in training_pair(z, noise, alpha, sigma, "v", drift, variant))
     with autocast(where):
@@ -193,35 +202,88 @@ def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def encode_all(
-    material: ImageMaterial, coder: ImageAutoencoder, out: Path, size: str, where: torch.device
-) -> Latents:
+class Encoder:
+    """Scans of the training split, and the autoencoder that encodes pictures.
+
+    Args:
+        cache: of ``braingen prepare``.
+        run: of the autoencoder.
+        where: device.
+    """
+
+    def __init__(self, cache: Path, run: Path, where: torch.device) -> None:
+        self.source = (cache, run, where)
+        self.material = ImageMaterial(cache)
+        self.coder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), run).to(where)
+
+    def write(self, path: Path, wanted: Sequence[tuple[str, int]]) -> None:
+        """Latents of pictures, by contrast or ``painted`` and number, to a file."""
+        by_contrast = image_autoencoder.contrasts(self.material.scans)
+        where = self.source[2]
+        pictures = []
+        for name, number in wanted:
+            if name == "painted":
+                pictures.append(self.material.painted(10**6 + number, where))
+            else:
+                scans, rng = by_contrast[name], np.random.default_rng(number)
+                generator = torch.Generator().manual_seed(number)
+                pictures.append(augmented(scans[number % len(scans)], rng, generator, where))
+        temporary = path.with_suffix(".part.npz")
+        np.savez(temporary, **vars(self.rows(pictures)))
+        temporary.rename(path)
+        print(path.name, flush=True)
+
+    @torch.no_grad()
+    def rows(self, pictures: Sequence[Picture]) -> Latents:
+        """Pictures, encoded."""
+        found: dict[str, list[Any]] = {field.name: [] for field in fields(Latents)}
+        for picture in pictures:
+            image = tensor_of([picture]).to(self.source[2])
+            brain = torch.nn.functional.avg_pool3d((image > 0).float(), STRIDE)[0, 0]
+            values, known = told(
+                {**loads(picture.conditions, self.material.bank.maximum), "painted": float(picture.painted)}
+            )
+            found["z"].append(self.coder.encode(image)[0].cpu().numpy().astype(np.float16))
+            found["contrast"].append(np.int64(CONTRASTS.index(picture.contrast)))
+            found["conditions"].append(values)
+            found["known"].append(known)
+            found["painted"].append(picture.painted)
+            found["brain"].append(brain.cpu().numpy().astype(np.float16))
+        return Latents(**{name: np.stack(values) for name, values in found.items()})
+
+
+_encoder: Encoder
+
+
+def _start(*source: Any) -> None:
+    global _encoder
+    torch.set_num_threads(1)
+    _encoder = Encoder(*source)
+
+
+def _write(path: Path, wanted: Sequence[tuple[str, int]]) -> None:
+    _encoder.write(path, wanted)
+
+
+def encode_all(encoder: Encoder, out: Path, size: str) -> Latents:
     """Latents of varied scans and of painted images, written in pieces to ``out``; those that exist are kept."""
     out.mkdir(parents=True, exist_ok=True)
-    by_contrast = image_autoencoder.contrasts(material.scans)
+    by_contrast = image_autoencoder.contrasts(encoder.material.scans)
     numbered = [
         (name, number)
         for name in by_contrast
-        for number in range(max(SCANS[size] // len(by_contrast), 2 * len(by_contrast[name])))
+        for number in range(max(SCANS[size], COPIES[size] * len(by_contrast[name])))
     ]
     numbered += [("painted", number) for number in range(PAINTED[size])]
-    for first in range(0, len(numbered), PIECE):
-        path = out / f"latents-{first:05d}.npz"
-        if path.is_file():
-            continue
-        rows = []
-        for name, number in numbered[first : first + PIECE]:
-            if name == "painted":
-                picture = material.painted(10**6 + number, where)
-            else:
-                scans, rng = by_contrast[name], np.random.default_rng(number)
-                picture = augmented(scans[number % len(scans)], rng, torch.Generator().manual_seed(number))
-            rows.append(encode(picture, coder, material.bank.maximum, where))
-        temporary = path.with_suffix(".part.npz")
-        columns = {field.name: np.stack([row[field.name] for row in rows]) for field in fields(Latents)}
-        np.savez(temporary, **columns)  # type: ignore[arg-type]
-        temporary.rename(path)
-        print(f"encoded {first + len(rows)} of {len(numbered)}", flush=True)
+    pieces = {out / f"latents-{i:05d}.npz": numbered[i : i + PIECE] for i in range(0, len(numbered), PIECE)}
+    missing = {path: wanted for path, wanted in pieces.items() if not path.is_file()}
+    if ENCODERS[size] == 1:
+        for path, wanted in missing.items():
+            encoder.write(path, wanted)
+    elif missing:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(ENCODERS[size], context, _start, encoder.source) as pool:
+            list(pool.map(_write, missing.keys(), missing.values()))
     return read_latents(out)
 
 
@@ -229,23 +291,6 @@ def read_latents(folder: Path) -> Latents:
     """What :func:`encode_all` wrote."""
     pieces = [np.load(path) for path in sorted(folder.glob("latents-?????.npz"))]
     return Latents(*(np.concatenate([piece[field.name] for piece in pieces]) for field in fields(Latents)))
-
-
-@torch.no_grad()
-def encode(
-    picture: Picture, coder: ImageAutoencoder, maximum: dict[str, float], where: torch.device
-) -> dict[str, Any]:
-    """One row of :class:`Latents`."""
-    image = tensor_of([picture]).to(where)
-    values, known = told({**loads(picture.conditions, maximum), "painted": float(picture.painted)})
-    return {
-        "z": coder.encode(image)[0].cpu().numpy().astype(np.float16),
-        "contrast": np.int64(CONTRASTS.index(picture.contrast)),
-        "conditions": values,
-        "known": known,
-        "painted": picture.painted,
-        "brain": torch.nn.functional.avg_pool3d((image > 0).float(), STRIDE)[0, 0].cpu().numpy().astype(np.float16),
-    }
 
 
 def part(latents: Latents, rows: np.ndarray) -> Latents:
@@ -324,7 +369,29 @@ def fit_modes(denoiser: ImageDenoiser, contrast: int, z: torch.Tensor, condition
     fine = denoiser.modes_of(contrast)
     coefficients = torch.linalg.lstsq(fine.T, z.flatten(1).T).solution
     left = (z.flatten(1) - coefficients.T @ fine).view_as(z) * denoiser.inside
-    denoiser.spectrum[contrast] = power_spectrum(list(left), [denoiser.inside[0, 0] > 0] * len(left))
+    some = left[:: -(-len(left) // MEASURED)]
+    denoiser.spectrum[contrast] = power_spectrum(list(some), [denoiser.inside[0, 0] > 0] * len(some))
+
+
+def examples_of(denoiser: ImageDenoiser, latents: Latents) -> Examples:
+    """Latents as a fitted denoiser, on whose device they go, takes them."""
+    where = denoiser.spread.device
+    z, contrast, conditions, known = (
+        torch.from_numpy(values).to(where)
+        for values in (latents.z, latents.contrast, latents.conditions, latents.known)
+    )
+    return Examples(denoiser.standardise(z.float(), contrast), contrast, denoiser.standard(conditions) * known, known)
+
+
+@torch.no_grad()
+def error_on(denoiser: ImageDenoiser, schedule: schedules.Schedule, examples: Examples) -> float:
+    """Mean error on examples, the same times and noise at every call, in units of the Gaussian model's."""
+    where = examples.z.device
+    generator = torch.Generator(where).manual_seed(0)
+    every = torch.arange(len(examples.z), device=where)
+    return float(
+        torch.cat([errors(denoiser, schedule, examples, pick, generator)[1] for pick in every.split(16)]).mean()
+    )
 
 
 def chances(latents: Latents) -> np.ndarray:
@@ -344,7 +411,7 @@ def chances(latents: Latents) -> np.ndarray:
 
 def kept(count: int, generator: torch.Generator) -> torch.Tensor:
     """1 where a condition is told (n, K): each of the person's is dropped by itself, the loads together."""
-    keep = (torch.rand(count, len(CONDITIONS), generator=generator) > DROPOUT).float()
+    keep = (torch.rand(count, len(CONDITIONS), generator=generator, device=generator.device) > DROPOUT).float()
     first = len(SMOOTH)
     keep[:, len(PERSON) : first] = 1
     keep[:, first:] = keep[:, first : first + 1]

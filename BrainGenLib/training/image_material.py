@@ -25,6 +25,7 @@ from BrainGenLib.training.lesions import LesionBank, random_pathologies, to_2mm,
 from BrainGenLib.training.sources import CONTRASTS
 from BrainGenLib.training.synthesis import Draw, intensities
 
+CPU = torch.device("cpu")
 SEXES = {"F": 0.0, "M": 1.0}
 WHOLE = 0.95
 """Share of the table's structures that a label map must have for volumes to be measured on it."""
@@ -99,7 +100,7 @@ class ImageMaterial:
             structures, lesions = augment.mirror(structures, lesions)
         lesions = transplant(structures, lesions, self.bank, random_pathologies(self.bank, rng), rng)
         classes = np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8)
-        points = deformed(augment.identity(), generator).to(device)
+        points = deformed(augment.identity().to(device), generator)
         warped = warp(torch.from_numpy(classes).to(device), points)
         contrast = CONTRASTS[rng.integers(len(CONTRASTS))]
         draw = Draw(seed, device)
@@ -148,22 +149,29 @@ def warp(classes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return classes[i, j, k]
 
 
-def augmented(picture: Picture, rng: np.random.Generator, generator: torch.Generator) -> Picture:
-    """A scan mirrored half of the time, slightly deformed and changed in gamma; its volumes are measured anew."""
-    image, classes = torch.from_numpy(picture.image).float(), picture.classes
+def augmented(
+    picture: Picture, rng: np.random.Generator, generator: torch.Generator, device: torch.device = CPU
+) -> Picture:
+    """A scan mirrored half of the time, slightly deformed and changed in gamma; its volumes are measured anew.
+
+    Args:
+        generator: on the CPU.
+        device: where to compute.
+    """
+    image, classes = torch.from_numpy(picture.image).to(device).float(), picture.classes
     if rng.random() < 0.5:
         image = image.flip(0)
         classes = None if classes is None else np.array(anatomy.mirrored_classes(), np.uint8)[classes[::-1]]
-    points = augment.identity()
+    points = augment.identity().to(device)
     displacement = augment.random_displacement(generator, rotation=3, scaling=0.04, coarse=1.5, fine=0.8)
-    points = points + augment.sample_field(displacement, points)
+    points = points + augment.sample_field(displacement.to(device), points)
     image = augment.sample_field(image[None], points)[0]
     image = 255 * (image / 255).clamp(0, 1) ** float(np.exp(rng.normal(0, 0.06)))
     known = dict(picture.conditions)
     if classes is not None:
-        classes = warp(torch.from_numpy(np.ascontiguousarray(classes)), points).numpy()
+        classes = warp(torch.from_numpy(np.ascontiguousarray(classes)).to(device), points).cpu().numpy()
         known |= measured(classes, "brain" in known)
-    return replace(picture, image=image.round().to(torch.uint8).numpy(), conditions=known, classes=classes)
+    return replace(picture, image=image.round().to(torch.uint8).cpu().numpy(), conditions=known, classes=classes)
 
 
 def loads(conditions: dict[str, float], maximum: dict[str, float]) -> dict[str, float]:

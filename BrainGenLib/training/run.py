@@ -79,8 +79,7 @@ class Run:
         self.modules = modules
         self.optimizers = optimizers
         self.averages = {
-            name: AveragedModel(modules[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-            for name in averaged
+            name: AveragedModel(modules[name], multi_avg_fn=get_ema_multi_avg_fn(decay)) for name in averaged
         }
         self.step = 0
         self._start = time.monotonic()

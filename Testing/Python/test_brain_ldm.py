@@ -47,9 +47,11 @@ def test_an_autoencoder_starts_as_the_best_linear_codec(image):
 def test_a_box_decodes_as_the_whole_does(model, image):
     code = model.autoencoder.encode(image)
     whole = model.autoencoder.decode(code)
-    part = model.autoencoder.decode(code[:, :, 4:14, 6:18, 4:14], (4, 6, 4))
-    inner = (slice(None), slice(None), slice(12, -12), slice(12, -12), slice(12, -12))
-    assert torch.allclose(part[inner], whole[:, :, 16:56, 24:72, 16:56][inner], atol=1e-4)
+    boxes = torch.cat([code[:, :, 4:14, 6:18, 4:14], code[:, :, 5:15, 6:18, 4:14]])
+    parts = model.autoencoder.decode(boxes, ((4, 6, 4), (5, 6, 4)))
+    inner = (slice(None), slice(12, -12), slice(12, -12), slice(12, -12))
+    for part, first in zip(parts, (16, 20), strict=True):
+        assert torch.allclose(part[inner], whole[0, :, first : first + 40, 24:72, 16:56][inner], atol=1e-4)
 
 
 @torch.no_grad()
