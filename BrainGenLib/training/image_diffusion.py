@@ -53,7 +53,7 @@ SMOOTH = (*PERSON, "painted")
 COMPONENTS = 4
 MEASURED = 500
 """Images of a contrast that its spectrum is measured on."""
-UNET = (64, 64, 96)
+UNET = (64, 96, 128)
 WATCH_EVERY = 1000
 WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
     ("T1w", {"age": 25.0}),
