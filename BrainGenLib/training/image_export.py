@@ -28,6 +28,11 @@ TITLES = {
     "ventricles": ("lateral ventricles", "mL in template space"),
     "brain": ("brain without fluid", "mL in template space"),
 }
+# Of what was looked at: to be rewritten with better weights.
+SHORT = (
+    "Drawn from noise, images have the outline, ventricles and contrast of a brain, but blotches for folds; of scans, "
+    "ageing shows as darker ventricles, getting younger fills them with grey, and lesions hardly change."
+)
 CARD = """# brain-ldm
 
 Images of brains at 2 mm from contrast, age, sex, volumes and lesion loads: an autoencoder with a latent of 20×28×20
@@ -42,8 +47,8 @@ Painted images taught it lesions and rare contrasts; a condition is offered for 
 
 {table}
 
-**Limits.** 2 mm: what is finer is lost, and short gyri are blurred. PDw and T1ce rest on a handful of scans, ages on
-T1w. Conditions go together as they do in these data: an older brain here is mostly one of another study. What it
+**Limits.** {short}
+2 mm: what is finer is lost, and short gyri are blurred. PDw and T1ce rest on a handful of scans, ages on T1w. Conditions go together as they do in these data: an older brain here is mostly one of another study. What it
 makes of a scan is what a model expects, not what would happen to a person. Not for diagnosis.
 """
 
@@ -97,6 +102,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         },
         training_data="Public brain MRI, train split; see docs/README.md.",
         limits=[
+            SHORT,
             "2 mm: fine detail is lost.",
             "PDw and T1ce rest on a handful of scans.",
             "SYNTHETIC: what a model expects, not what would happen; not for diagnosis.",
@@ -111,6 +117,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         scans=facts["scans"],
         enough=ENOUGH["pathology"],
         table=_table(facts, conditions),
+        short=SHORT,
     )
     licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
     return bundles.save(bundle_folder, metadata, networks, card, licence)

@@ -1,6 +1,14 @@
 """What the tests of the panel share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import slicer
+from phantoms import phantom_image
+
+from BrainGenLib import spaces
+from BrainGenLib.scene.volumes import add_volume
 
 MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
 # Seconds after which something will not come any more, also on a busy machine.
@@ -15,3 +23,21 @@ def finish(host, panel):
 def listed(panel):
     """Names in the list of results."""
     return [panel.ui.resultsList.item(index).text() for index in range(panel.ui.resultsList.count)]
+
+
+@contextmanager
+def ready_to_change(host, module) -> Iterator[object]:
+    """The panel with an empty scene, the section Counterfactual open; afterwards nothing runs and nothing went wrong."""
+    panel = host.open(module)
+    host.wait_until(lambda: panel.counterfactualSection.metadata is not None, PATIENCE)
+    panel.ui.changeSection.setCollapsed(False)
+    yield panel
+    panel.logic.abandon()
+    host.wait_until(lambda: not panel.logic.running, PATIENCE)
+    assert host.errors == []
+    assert not host.missing
+
+
+def add_scan(classes):
+    """A T1w-like scan of a phantom in the scene, brain alone, in scanner units."""
+    return add_volume(slicer.mrmlScene, phantom_image(classes) * 800, spaces.GRID_2MM.affine, "scan")

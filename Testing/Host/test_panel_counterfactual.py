@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import slicer
-from panels import MODULE, PATIENCE, finish, listed
+from panels import MODULE, PATIENCE, add_scan, finish, listed, ready_to_change
 from phantoms import phantom_image
 
 from BrainGenLib import anatomy, bundles, requests, spaces
@@ -21,24 +21,16 @@ CURVE = {"contrast": "T1w", "units": [-2, -1, 0, 1, 2], "delta": [-0.1, -0.05, 0
 
 @pytest.fixture
 def panel(host, module):
-    """The panel with an empty scene, ready, and this section open."""
-    panel = host.open(module)
-    host.wait_until(lambda: panel.counterfactualSection.metadata is not None, PATIENCE)
-    panel.ui.changeSection.setCollapsed(False)
-    yield panel
-    panel.logic.abandon()
-    host.wait_until(lambda: not panel.logic.running, PATIENCE)
+    """The panel, and afterwards no bundle with a drift curve."""
+    with ready_to_change(host, module) as panel:
+        yield panel
     for bundle in panel.controls._bundles.values():
         bundle.parameters.pop("drift_curve", None)
-    assert host.errors == []
-    assert not host.missing
 
 
 @pytest.fixture
-def scan(phantom_classes):
-    """A T1w-like scan of the phantom, brain alone, in scanner units."""
-    image = phantom_image(phantom_classes) * 800
-    return add_volume(slicer.mrmlScene, image.astype(np.float32), spaces.GRID_2MM.affine, "scan")
+def scan(panel, phantom_classes):
+    return add_scan(phantom_classes)
 
 
 @pytest.fixture

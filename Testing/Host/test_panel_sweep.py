@@ -6,34 +6,25 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import PATIENCE, finish, listed
-from phantoms import phantom_image
+from panels import PATIENCE, add_scan, finish, listed, ready_to_change
 
-from BrainGenLib import bundles, requests, spaces
+from BrainGenLib import bundles, requests
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Counterfactual, Generate
 from BrainGenLib.scene import cases, changes
-from BrainGenLib.scene.volumes import add_volume
 
 
 @pytest.fixture
 def panel(host, module):
-    """The panel with an empty scene, ready, the section Counterfactual open."""
-    panel = host.open(module)
+    """The panel, and no film shown yet."""
     slicer.modules.sequences.active = None
-    host.wait_until(lambda: panel.counterfactualSection.metadata is not None, PATIENCE)
-    panel.ui.changeSection.setCollapsed(False)
-    yield panel
-    panel.logic.abandon()
-    host.wait_until(lambda: not panel.logic.running, PATIENCE)
-    assert host.errors == []
-    assert not host.missing
+    with ready_to_change(host, module) as panel:
+        yield panel
 
 
 @pytest.fixture
-def scan(phantom_classes):
-    image = phantom_image(phantom_classes) * 800
-    return add_volume(slicer.mrmlScene, image.astype(np.float32), spaces.GRID_2MM.affine, "scan")
+def scan(panel, phantom_classes):
+    return add_scan(phantom_classes)
 
 
 @pytest.fixture
