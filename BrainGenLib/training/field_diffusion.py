@@ -56,7 +56,8 @@ def loss_of(
     z = standardised(network, field, given)
     # Where folds go is decided at high noise; a map with little noise is easily cleaned.
     times = (len(schedule) * torch.rand(len(z), generator=generator).sqrt()).long().to(where)
-    noise = torch.randn(z.shape, generator=generator).to(where)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    noise = torch.randn(z.shape, generator=torch.Generator(where).manual_seed(seed), device=where)
     x, inside = schedule.noised(z, noise, times), given[:, BRAIN : BRAIN + 1]
     with autocast(where):
         estimate, scale = network(x, schedule.alpha.to(where)[times], schedule.sigma.to(where)[times], given)
@@ -66,11 +67,12 @@ def loss_of(
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes that a device can carry; ``decay`` is that of the moving average."""
+    """Sizes that a device can carry; ``decay`` is that of the moving average, ``check_every`` in steps."""
 
     batch: int
     steps: int
     decay: float
+    check_every: int
 
 
 def train_field(
@@ -89,7 +91,7 @@ def train_field(
     Args:
         network: as it starts; its buffers have been measured if the run is new.
         pair: draws a training example.
-        validate: figures of the averaged network, recorded every 500 steps and at the end.
+        validate: figures of the averaged network, recorded on the way and at the end.
     """
     total = steps or preset.steps
     # A fifth faster on a CPU.
@@ -111,7 +113,7 @@ def train_field(
         optimizer.step()
         run.update_averages()
         run.log(loss=loss.detach())
-        if (step + 1) % 500 == 0:
+        if (step + 1) % preset.check_every == 0:
             run.record(**validate(cast(FieldDenoiser, run.average("network")), run))
     if run.step:
         run.record(**validate(cast(FieldDenoiser, run.average("network")), run))

@@ -39,8 +39,11 @@ from BrainGenLib.training.soft_tissue_material import brains
 from BrainGenLib.training.tissues import typical_values
 
 GRID = tuple(side // 2 for side in GRID_2MM.shape)
-ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (16, 32, 64)}
-PRESETS = {"gpu": Preset(batch=16, steps=12_000, decay=0.999), "cpu": Preset(batch=2, steps=2500, decay=0.99)}
+ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (32, 48, 64)}
+PRESETS = {
+    "gpu": Preset(batch=16, steps=12_000, decay=0.999, check_every=1000),
+    "cpu": Preset(batch=2, steps=2500, decay=0.99, check_every=500),
+}
 DEFORMED = 0.5
 MEASURED = 40
 HEADING = "## Folds"
@@ -74,6 +77,7 @@ def train(
     if not (out / "state.pt").is_file():
         measure(network, material, [brain.sharp for brain in found])
     box = around(material)
+    material = [brain.to(where) for brain in material]
     train_field(
         network,
         lambda rng, generator: pair_of(network, material[rng.integers(len(material))], box, rng, generator),
@@ -115,11 +119,11 @@ def pair_of(
     generator: torch.Generator,
 ) -> Pair:
     """Shares of fluid and white matter and conditions in a box of a brain, mirrored and deformed at random."""
-    soft = brain.to(network.signals.device).float() / 255
+    soft = brain.float() / 255
     if rng.random() < 0.5:
         soft = mirrored(soft)
     if rng.random() < DEFORMED:
-        points = deformed(augment.identity(GRID).to(soft.device) * 2 + 0.5, generator)
+        points = deformed(augment.identity(GRID, device=soft.device) * 2 + 0.5, generator)
         soft = augment.sample_field(soft, points)
     shares, given = shares_and_conditions(network, soft, float(rng.uniform(*BLUR)))
     return shares[(slice(None), *box)], given[(slice(None), *box)]
