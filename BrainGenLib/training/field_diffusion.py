@@ -34,17 +34,18 @@ def fit_gaussian(network: FieldDenoiser, pairs: Sequence[Pair]) -> None:
     size = [(field - mean).abs() * (np.pi / 2) ** 0.5 for (field, _), mean in zip(pairs, means, strict=True)]
     network.spread_weights.copy_(_regression([(d, given) for d, (_, given) in zip(size, pairs, strict=True)]))
     fields = [standardised(network, field[None], given[None])[0] for field, given in pairs]
-    network.spectrum.copy_(power_spectrum(fields, [given[BRAIN] > 0 for _, given in pairs]))
+    masks = [(given[BRAIN] > 0).cpu() for _, given in pairs]
+    network.spectrum.copy_(power_spectrum([field.cpu() for field in fields], masks))
 
 
 def _regression(pairs: Sequence[Pair]) -> torch.Tensor:
     """Weights (outputs, features) of the least squares over all voxels of the brains."""
-    gram, moment = torch.zeros(1), torch.zeros(1)
+    gram, moment = (torch.zeros((), dtype=torch.float64, device=pairs[0][0].device) for _ in range(2))
     for field, given in pairs:
         inside = given[BRAIN] > 0
         rows = features(given[None])[0][:, inside].double()
         gram, moment = gram + rows @ rows.T, moment + rows @ field[:, inside].double().T
-    ridge = 1e-6 * torch.trace(gram) * torch.eye(len(gram))
+    ridge = 1e-6 * torch.trace(gram) * torch.eye(len(gram), device=gram.device)
     return torch.linalg.solve(gram + ridge, moment).T.float()
 
 

@@ -63,7 +63,7 @@ def train(
     size = size_for(where)
     data = Cache(cache)
     material, held_out = brains(data, "train"), brains(data, "test")
-    network = TissueDenoiser(**ARGS)
+    network = TissueDenoiser(**ARGS).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material)
     train_field(
