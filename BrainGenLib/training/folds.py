@@ -72,12 +72,12 @@ def train(
     where = pick_device(device)
     data = Cache(cache)
     found = brains(data, "train")
-    material, held_out = ([coarse(brain.structures) for brain in part] for part in (found, brains(data, "test")))
-    network = FoldDenoiser(**ARGS)
+    parts = (found, brains(data, "test"))
+    material, held_out = ([coarse(brain.structures, where) for brain in part] for part in parts)
+    network = FoldDenoiser(**ARGS).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material, [brain.sharp for brain in found])
     box = around(material)
-    material = [brain.to(where) for brain in material]
     train_field(
         network,
         lambda rng, generator: pair_of(network, material[rng.integers(len(material))], box, rng, generator),
@@ -90,16 +90,16 @@ def train(
     )
 
 
-def coarse(structures: np.ndarray) -> torch.Tensor:
+def coarse(structures: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
     """Soft labels at 4 mm of labels at 2 mm, uint8 with 255 for 1."""
-    classes = torch.from_numpy(np.ascontiguousarray(structures))
+    classes = torch.from_numpy(np.ascontiguousarray(structures)).to(device=device)
     maps = torch.stack([halved((classes == index)[None].float())[0] for index in range(STRUCTURES)])
     return (255 * maps).round().byte()
 
 
 def around(material: list[torch.Tensor]) -> tuple[slice, ...]:
     """The box that holds all brains (STRUCTURES, …) and their mirror images, its sides multiples of MULTIPLE."""
-    inside = torch.zeros(GRID, dtype=torch.bool)
+    inside = torch.zeros(GRID, dtype=torch.bool, device=material[0].device)
     for brain in material:
         inside |= brain[1:].amax(0) > 0
     found = (inside | inside.flip(0)).nonzero()
@@ -162,8 +162,8 @@ def mean_shares(material: list[torch.Tensor], sigma: float) -> torch.Tensor:
         soft = brain.float() / 255
         for side in (soft, mirrored(soft)):
             inside = tissue(side)
-            total += shares_of(side, sigma)[[0, 2]] * inside
-            weight += inside
+            total += (shares_of(side, sigma)[[0, 2]] * inside).cpu()
+            weight += inside.cpu()
     return total / weight.clamp_min(1)
 
 
