@@ -6,6 +6,7 @@ finely; the map says how every 2 mm voxel mixes fluid (0), grey (½) and white m
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -41,6 +42,13 @@ TISSUE_CLASSES = (
 )
 
 
+@functools.cache
+def _tissue_indices(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """:data:`TISSUE_CLASSES` on a device: lists would be sent there at every use, and waited for."""
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(classes, device=device) for classes in TISSUE_CLASSES)
+
+
 def blurred(volume: torch.Tensor, sigma: float) -> torch.Tensor:
     """A (C, …) volume smoothed by a Gaussian of ``sigma`` voxels, zero beyond its faces."""
     radius = math.ceil(2.5 * sigma)
@@ -61,7 +69,8 @@ def shares_of(probabilities: torch.Tensor, sigma: float, already: float = 0.0) -
         probabilities: soft labels (STRUCTURES, …).
         sigma: blur in voxels; ``already`` is what the probabilities have.
     """
-    shares = torch.stack([probabilities[list(classes)].sum(0) for classes in TISSUE_CLASSES])
+    groups = _tissue_indices(probabilities.device)
+    shares = torch.stack([probabilities.index_select(0, classes).sum(0) for classes in groups])
     shares = shares * ~others(probabilities)
     if sigma > already:
         shares = blurred(shares, math.sqrt(sigma**2 - already**2))
@@ -70,8 +79,8 @@ def shares_of(probabilities: torch.Tensor, sigma: float, already: float = 0.0) -
 
 def others(probabilities: torch.Tensor) -> torch.Tensor:
     """Where a brain (STRUCTURES, …) is mostly none of fluid, cortex and white matter."""
-    classes = [index for classes in TISSUE_CLASSES for index in classes]
-    rest = probabilities[classes].sum(0) < 0.5 * (1 - probabilities[0])
+    classes = torch.cat(_tissue_indices(probabilities.device))
+    rest = probabilities.index_select(0, classes).sum(0) < 0.5 * (1 - probabilities[0])
     return rest & (probabilities.argmax(0) > 0)
 
 
@@ -93,12 +102,13 @@ def conditions(
     """
     inside, rest = probabilities.argmax(0) > 0, others(probabilities)
     # What is none of the tissues is known as it is, whatever the blur.
-    known = probabilities.clone()
-    known[[0, *(index for classes in TISSUE_CLASSES for index in classes)]] = 0
+    groups = _tissue_indices(probabilities.device)
+    known = probabilities.index_fill(0, torch.cat(groups), 0)
+    known[0] = 0
     rest_signal = torch.einsum("s...,s->...", known, signals) / known.sum(0).clamp_min(1e-6)
     rim = blurred(inside[None].to(probabilities), math.sqrt(sigma**2 - already**2))[0]
     tissue = shares * (inside & ~rest)
-    typical = torch.stack([signals[list(classes)].mean() for classes in TISSUE_CLASSES])
+    typical = torch.stack([signals[classes].mean() for classes in groups])
     signal = torch.where(rest, rest_signal, torch.einsum("t...,t->...", tissue, typical))
     level = torch.full_like(rim, (sigma - sum(BLUR) / 2) / (BLUR[1] - BLUR[0]))
     rows = [rim, inside, rest, level, torch.full_like(rim, float(sharp))]

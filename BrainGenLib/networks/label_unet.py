@@ -90,7 +90,10 @@ class LabelUNet(nn.Module):
 
     def features(self, image: torch.Tensor, corner: Sequence[int] = (0, 0, 0)) -> torch.Tensor:
         """Image (B, 1, R, A, S), sizes 64, 96, 128, …, to block features (B, 8·embedding + rank, R/2, A/2, S/2)."""
-        blocks = self.blocks(image, corner)
+        return self.features_of(self.blocks(image, corner))
+
+    def features_of(self, blocks: torch.Tensor) -> torch.Tensor:
+        """The same of what :meth:`blocks` gives, for a batch of crops from different places."""
         return torch.cat([self.act(self.trunk(blocks)), blocks[:, PHASES:]], 1)
 
     def phase_scores(self, features: torch.Tensor, phases: Iterable[int] = range(PHASES)) -> list[torch.Tensor]:

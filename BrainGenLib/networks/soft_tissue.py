@@ -71,8 +71,10 @@ class FieldDenoiser(nn.Module):
     def expected(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and spread (N, outputs, …) of the field where conditions (N, CONDITIONS + extras, …) hold."""
         found = features(given)
-        mean = torch.einsum("nfxyz,of->noxyz", found, self.mean_weights)
-        spread = torch.einsum("nfxyz,of->noxyz", found, self.spread_weights)
+        # In full precision, as what is drawn is put together with: autocast would round them in training alone.
+        with torch.autocast(given.device.type, enabled=False):
+            mean = torch.einsum("nfxyz,of->noxyz", found, self.mean_weights)
+            spread = torch.einsum("nfxyz,of->noxyz", found, self.spread_weights)
         return mean, spread.clamp_min(LEAST_SPREAD)
 
     def gaussian(

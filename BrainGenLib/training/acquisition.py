@@ -27,8 +27,9 @@ def acquire(image: Tensor, voxel: Tensor) -> Tensor:
     kernels = torch.exp(-0.5 * (reach / sigma[..., None]) ** 2)
     kernels = (kernels / kernels.sum(-1, keepdim=True)).to(image.dtype)
     x = image.transpose(0, 1)  # the batch as channels, so that each sample has its own kernel
-    for axis in range(3):
-        if bool((voxel[:, axis] > 1.5).any()):
+    # In half precision the blur would add steps of its own to the texture that is compared.
+    with torch.autocast(image.device.type, enabled=False):
+        for axis in (voxel > 1.5).any(0).nonzero().flatten().tolist():
             shape, padding = [len(image), 1, 1, 1, 1], [0, 0, 0]
             shape[axis + 2], padding[axis] = 2 * RADIUS + 1, RADIUS
             x = F.conv3d(x, kernels[:, axis].reshape(shape), padding=padding, groups=len(image))

@@ -45,9 +45,9 @@ class SliceCritic(nn.Module):
 
 
 def draw_slices(voxel: Tensor, usable: Tensor, side: int, count: int, generator: torch.Generator) -> list[tuple]:
-    """Random slices (sample, normal axis, position) in planes that the scan resolves."""
-    sharp, chosen = in_plane(voxel.cpu()), []
-    for sample in torch.nonzero(usable.cpu()).flatten().tolist():
+    """Random slices (sample, normal axis, position) in planes that the scan resolves; tensors on the CPU."""
+    sharp, chosen = in_plane(voxel), []
+    for sample in torch.nonzero(usable).flatten().tolist():
         normals = [axis for axis in range(3) if all(sharp[sample, other] for other in range(3) if other != axis)]
         for axis in normals:
             positions = torch.randperm(side, generator=generator)[: max(count // len(normals), 1)]

@@ -104,7 +104,6 @@ class Cache:
             )
         self.folder = folder
         self.cases = [CachedCase(**case) for case in json.loads(index.read_text())["cases"]]
-        self._files: dict[str, np.lib.npyio.NpzFile] = {}
         self._arrays: dict[str, np.ndarray] = {}
 
     def select(
@@ -140,7 +139,7 @@ class Cache:
     def _array(self, case: CachedCase, name: str) -> np.ndarray:
         key = f"{case.id}/{name}"
         if key not in self._arrays:
-            if case.piece not in self._files:
-                self._files[case.piece] = np.load(self.folder / case.piece)
-            self._arrays[key] = self._files[case.piece][key]
+            # Opened anew: workers that a process forks would share the place in an open file.
+            with np.load(self.folder / case.piece) as piece:
+                self._arrays[key] = piece[key]
         return self._arrays[key]

@@ -34,17 +34,18 @@ def fit_gaussian(network: FieldDenoiser, pairs: Sequence[Pair]) -> None:
     size = [(field - mean).abs() * (np.pi / 2) ** 0.5 for (field, _), mean in zip(pairs, means, strict=True)]
     network.spread_weights.copy_(_regression([(d, given) for d, (_, given) in zip(size, pairs, strict=True)]))
     fields = [standardised(network, field[None], given[None])[0] for field, given in pairs]
-    network.spectrum.copy_(power_spectrum(fields, [given[BRAIN] > 0 for _, given in pairs]))
+    masks = [(given[BRAIN] > 0).cpu() for _, given in pairs]
+    network.spectrum.copy_(power_spectrum([field.cpu() for field in fields], masks))
 
 
 def _regression(pairs: Sequence[Pair]) -> torch.Tensor:
     """Weights (outputs, features) of the least squares over all voxels of the brains."""
-    gram, moment = torch.zeros(1), torch.zeros(1)
+    gram, moment = (torch.zeros((), dtype=torch.float64, device=pairs[0][0].device) for _ in range(2))
     for field, given in pairs:
         inside = given[BRAIN] > 0
         rows = features(given[None])[0][:, inside].double()
         gram, moment = gram + rows @ rows.T, moment + rows @ field[:, inside].double().T
-    ridge = 1e-6 * torch.trace(gram) * torch.eye(len(gram))
+    ridge = 1e-6 * torch.trace(gram) * torch.eye(len(gram), device=gram.device)
     return torch.linalg.solve(gram + ridge, moment).T.float()
 
 
@@ -56,7 +57,8 @@ def loss_of(
     z = standardised(network, field, given)
     # Where folds go is decided at high noise; a map with little noise is easily cleaned.
     times = (len(schedule) * torch.rand(len(z), generator=generator).sqrt()).long().to(where)
-    noise = torch.randn(z.shape, generator=generator).to(where)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    noise = torch.randn(z.shape, generator=torch.Generator(where).manual_seed(seed), device=where)
     x, inside = schedule.noised(z, noise, times), given[:, BRAIN : BRAIN + 1]
     with autocast(where):
         estimate, scale = network(x, schedule.alpha.to(where)[times], schedule.sigma.to(where)[times], given)
@@ -66,11 +68,12 @@ def loss_of(
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes that a device can carry; ``decay`` is that of the moving average."""
+    """Sizes that a device can carry; ``decay`` is that of the moving average, ``check_every`` in steps."""
 
     batch: int
     steps: int
     decay: float
+    check_every: int
 
 
 def train_field(
@@ -89,7 +92,7 @@ def train_field(
     Args:
         network: as it starts; its buffers have been measured if the run is new.
         pair: draws a training example.
-        validate: figures of the averaged network, recorded every 500 steps and at the end.
+        validate: figures of the averaged network, recorded on the way and at the end.
     """
     total = steps or preset.steps
     # A fifth faster on a CPU.
@@ -111,7 +114,7 @@ def train_field(
         optimizer.step()
         run.update_averages()
         run.log(loss=loss.detach())
-        if (step + 1) % 500 == 0:
+        if (step + 1) % preset.check_every == 0:
             run.record(**validate(cast(FieldDenoiser, run.average("network")), run))
     if run.step:
         run.record(**validate(cast(FieldDenoiser, run.average("network")), run))

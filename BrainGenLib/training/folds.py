@@ -39,8 +39,11 @@ from BrainGenLib.training.soft_tissue_material import brains
 from BrainGenLib.training.tissues import typical_values
 
 GRID = tuple(side // 2 for side in GRID_2MM.shape)
-ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (16, 32, 64)}
-PRESETS = {"gpu": Preset(batch=16, steps=12_000, decay=0.999), "cpu": Preset(batch=2, steps=2500, decay=0.99)}
+ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (32, 48, 64)}
+PRESETS = {
+    "gpu": Preset(batch=16, steps=12_000, decay=0.999, check_every=1000),
+    "cpu": Preset(batch=2, steps=2500, decay=0.99, check_every=500),
+}
 DEFORMED = 0.5
 MEASURED = 40
 HEADING = "## Folds"
@@ -69,8 +72,9 @@ def train(
     where = pick_device(device)
     data = Cache(cache)
     found = brains(data, "train")
-    material, held_out = ([coarse(brain.structures) for brain in part] for part in (found, brains(data, "test")))
-    network = FoldDenoiser(**ARGS)
+    parts = (found, brains(data, "test"))
+    material, held_out = ([coarse(brain.structures, where) for brain in part] for part in parts)
+    network = FoldDenoiser(**ARGS).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material, [brain.sharp for brain in found])
     box = around(material)
@@ -86,16 +90,16 @@ def train(
     )
 
 
-def coarse(structures: np.ndarray) -> torch.Tensor:
+def coarse(structures: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
     """Soft labels at 4 mm of labels at 2 mm, uint8 with 255 for 1."""
-    classes = torch.from_numpy(np.ascontiguousarray(structures))
+    classes = torch.from_numpy(np.ascontiguousarray(structures)).to(device=device)
     maps = torch.stack([halved((classes == index)[None].float())[0] for index in range(STRUCTURES)])
     return (255 * maps).round().byte()
 
 
 def around(material: list[torch.Tensor]) -> tuple[slice, ...]:
     """The box that holds all brains (STRUCTURES, …) and their mirror images, its sides multiples of MULTIPLE."""
-    inside = torch.zeros(GRID, dtype=torch.bool)
+    inside = torch.zeros(GRID, dtype=torch.bool, device=material[0].device)
     for brain in material:
         inside |= brain[1:].amax(0) > 0
     found = (inside | inside.flip(0)).nonzero()
@@ -115,11 +119,11 @@ def pair_of(
     generator: torch.Generator,
 ) -> Pair:
     """Shares of fluid and white matter and conditions in a box of a brain, mirrored and deformed at random."""
-    soft = brain.to(network.signals.device).float() / 255
+    soft = brain.float() / 255
     if rng.random() < 0.5:
         soft = mirrored(soft)
     if rng.random() < DEFORMED:
-        points = deformed(augment.identity(GRID).to(soft.device) * 2 + 0.5, generator)
+        points = deformed(augment.identity(GRID, device=soft.device) * 2 + 0.5, generator)
         soft = augment.sample_field(soft, points)
     shares, given = shares_and_conditions(network, soft, float(rng.uniform(*BLUR)))
     return shares[(slice(None), *box)], given[(slice(None), *box)]
@@ -158,8 +162,8 @@ def mean_shares(material: list[torch.Tensor], sigma: float) -> torch.Tensor:
         soft = brain.float() / 255
         for side in (soft, mirrored(soft)):
             inside = tissue(side)
-            total += shares_of(side, sigma)[[0, 2]] * inside
-            weight += inside
+            total += (shares_of(side, sigma)[[0, 2]] * inside).cpu()
+            weight += inside.cpu()
     return total / weight.clamp_min(1)
 
 

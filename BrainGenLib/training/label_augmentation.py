@@ -24,17 +24,19 @@ def mirror(structures: np.ndarray, lesions: np.ndarray) -> tuple[np.ndarray, np.
     return swap[structures[::-1]], lesions[::-1].copy()
 
 
-def identity(shape: Sequence[int] = GRID_2MM.shape, corner: Sequence[int] = (0, 0, 0)) -> torch.Tensor:
+def identity(
+    shape: Sequence[int] = GRID_2MM.shape, corner: Sequence[int] = (0, 0, 0), device: torch.device | None = None
+) -> torch.Tensor:
     """Voxel coordinates (3, R, A, S) of a box of the 2 mm grid."""
-    axes = [torch.arange(c, c + n, dtype=torch.float32) for c, n in zip(corner, shape, strict=True)]
+    axes = [torch.arange(c, c + n, dtype=torch.float32, device=device) for c, n in zip(corner, shape, strict=True)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
 def sample_field(field: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Values (C, …) of a field (C, r, a, s) that spans the whole template box, at 2 mm voxel coordinates (3, …)."""
-    size = torch.tensor(GRID_2MM.shape, device=points.device).view(3, 1, 1, 1)
-    normalised = (2 * points + 1) / size - 1
-    grid = normalised.flip(0).permute(1, 2, 3, 0)[None]
+    # By axis: a tensor of sizes would be sent to the device every time, and waited for.
+    normalised = [(2 * axis + 1) / size - 1 for axis, size in zip(points, GRID_2MM.shape, strict=True)]
+    grid = torch.stack(normalised[::-1], -1)[None]
     return F.grid_sample(field[None], grid, padding_mode="border", align_corners=False)[0]
 
 
@@ -87,8 +89,7 @@ def integrate(velocity: torch.Tensor, squarings: int = 5) -> torch.Tensor:
 def warp_soft(classes: torch.Tensor, count: int, points: torch.Tensor) -> torch.Tensor:
     """Soft map (count, …) of a class map (R, A, S) at voxel coordinates (3, …); beyond its faces it continues."""
     size = classes.shape
-    last = torch.tensor(size, device=points.device).view(3, 1, 1, 1) - 1
-    points = points.clamp_min(0).minimum(last - 1e-3)
+    points = torch.stack([axis.clamp(0, side - 1 - 1e-3) for axis, side in zip(points, size, strict=True)])
     low = points.long()
     upper = points - low
     weights = (1 - upper, upper)

@@ -73,7 +73,7 @@ class Preset:
 
 PRESETS = {
     "cpu": Preset(batch=2, side=48, steps=1500, workers=0, slices=6, critic_from=0.2, rate=1e-3, decay=0.99),
-    "gpu": Preset(batch=24, side=64, steps=9000, workers=14, slices=6, critic_from=0.1, rate=1e-3, decay=0.999),
+    "gpu": Preset(batch=16, side=64, steps=9000, workers=7, slices=6, critic_from=0.1, rate=1e-3, decay=0.999),
 }
 
 
@@ -119,6 +119,8 @@ def train(
         minutes=minutes,
     )
     patches = RendererPatches(data, training, sizes.side, seed=1 + run.step)
+    if sizes.workers:
+        patches.load()
     batches = iter(DataLoader(patches, sizes.batch, num_workers=sizes.workers, pin_memory=where.type == "cuda"))
     random = torch.Generator().manual_seed(run.step)
     checks = []
@@ -131,17 +133,18 @@ def train(
         for group in optimizers["makers"].param_groups:
             group["lr"] = rate
         critical = done >= sizes.critic_from
-        batch = {name: value.to(where, non_blocking=True) for name, value in next(batches).items()}
+        drawn = next(batches)
+        batch = {name: value.to(where, non_blocking=True) for name, value in drawn.items()}
         with autocast(where):
             fake, style_terms = imitate(renderer, encoder, batch)
         fake, real, classes = (inner(x) for x in (fake.float(), batch["image"], batch["classes"]))
         terms = resemblance(fake, real, batch["voxel"], batch["coarse"], fine_weight=0.3 if critical else 1.0)
         loss = L1 * terms["l1"] + TEXTURE * terms["texture"]
         loss = loss + KL * style_terms["kl"] + SAME_STYLE * style_terms["same_style"]
-        curves = {name: float(term.detach()) for name, term in (terms | style_terms).items()}
+        curves: dict[str, float | Tensor] = {name: term.detach() for name, term in (terms | style_terms).items()}
         if critical:
-            usable = batch["exact"] & (batch["contrast"] != ANY)
-            chosen = draw_slices(batch["voxel"], usable, real.shape[-1], sizes.slices, random)
+            usable = drawn["exact"] & (drawn["contrast"] != ANY)
+            chosen = draw_slices(drawn["voxel"], usable, real.shape[-1], sizes.slices, random)
             if chosen:
                 real_slices, fake_slices = (take_slices(x[:, 0], chosen)[:, None] for x in (real, fake))
                 label_slices = take_slices(classes, chosen)
@@ -162,7 +165,7 @@ def train(
                     features = feature_matching(wanted, judged)
                 critic.requires_grad_(True)
                 loss = loss + FEATURES * features - ADVERSARIAL * judged[-1].float().mean()
-                curves |= {"critic_accuracy": accuracy, "features": float(features.detach())}
+                curves |= {"critic_accuracy": accuracy, "features": features.detach()}
         optimizers["makers"].zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(makers, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,18 @@ def scans(cache: Cache) -> tuple[list[Scan], list[Scan]]:
 
 def refine(weights: torch.Tensor) -> np.ndarray:
     """Class weights at 2 mm (K, R, A, S) to the winning index at 1 mm, interpolated before the arg-max."""
-    return F.interpolate(weights[None], scale_factor=2.0, mode="trilinear")[0].argmax(0).numpy()
+    best = torch.zeros([2 * side for side in weights.shape[1:]])
+    winner = torch.zeros(best.shape, dtype=torch.uint8)
+    for index, weight in enumerate(weights):
+        # Most classes are small: what is far from them need not be interpolated.
+        sides = [weight.amax([other for other in range(3) if other != axis]).nonzero() for axis in range(3)]
+        low = [max(int(side[0]) - 1, 0) for side in sides]
+        part = weight[tuple(slice(a, int(side[-1]) + 2) for a, side in zip(low, sides, strict=True))]
+        part = F.interpolate(part[None, None], scale_factor=2.0, mode="trilinear")[0, 0]
+        fine = tuple(slice(2 * a, 2 * a + n) for a, n in zip(low, part.shape, strict=True))
+        winner[fine].masked_fill_(part > best[fine], index)
+        torch.maximum(best[fine], part, out=best[fine])
+    return winner.numpy()
 
 
 def refine_labels(classes: np.ndarray, *, from_1mm: bool) -> np.ndarray:
@@ -101,7 +113,10 @@ def deformation(side: int, spacing: float, rng: np.random.Generator) -> np.ndarr
         matrix = turn @ matrix
     coordinates = (matrix @ grid).reshape(3, side, side, side)
     control = rng.normal(0, rng.uniform(0, 1.2) / spacing, (3, 5, 5, 5))
-    return coordinates + np.stack([ndimage.zoom(field, side / 5, order=3) for field in control]) + centre
+    # Splines are linear and separable: a matrix for every axis is a hundred times faster than zooming the fields.
+    spline = ndimage.zoom(np.eye(5), (side / 5, 1), order=3)
+    moved = np.einsum("ai,bj,ck,nijk->nabc", spline, spline, spline, control, optimize=True)
+    return coordinates + moved + centre
 
 
 class RendererPatches(IterableDataset):
@@ -144,6 +159,20 @@ class RendererPatches(IterableDataset):
         if case.id not in self._known_tissue:
             self._known_tissue[case.id] = tissue_of(self.cache, case)
         return self._known_tissue[case.id].astype(np.float32)
+
+    def load(self) -> None:
+        """Read and prepare all scans now: what worker processes are to share has to be there before they start."""
+
+        def prepared(scan: Scan) -> None:
+            self._means(scan)
+            self._points(scan.case)
+
+        with ThreadPoolExecutor() as pool:
+            found = [scan for scans in self.by_contrast.values() for scan in scans]
+            masks = [case for cases in self.masks.values() for case in cases]
+            list(pool.map(self.tissue, {scan.case.id: scan.case for scan in found}.values()))
+            list(pool.map(prepared, found))
+            list(pool.map(self._points, masks))
 
     def _lesion_masks(self) -> dict[str, list[CachedCase]]:
         """Pathology to the training cases that hold a mask of it on the 2 mm template grid."""

@@ -54,7 +54,7 @@ class Preset:
 
 PRESETS = {
     "cpu": Preset(4000, 1, (64, 96, 64), (96, 128, 96), phases=2, rate=3e-3, decay=0.995),
-    "gpu": Preset(8000, 4, (128, 160, 128), (160, 224, 160), phases=4, rate=3e-3, decay=0.999),
+    "gpu": Preset(8000, 4, (128, 160, 128), (160, 224, 160), phases=2, rate=3e-3, decay=0.999),
 }
 
 
@@ -205,10 +205,11 @@ def train(
         variety = min(0.2 + done / 0.4, 1)
         drawn = [sample(sources, config.large if large else config.small, draw, variety) for _ in range(config.batch)]
         phases = draw.scalars.choice(PHASES, config.phases, replace=False).tolist()
+        blocks = torch.cat([network.blocks(x[None, None], corner) for x, _, corner in drawn])
         with autocast(where):
-            scores = [network.phase_scores(network.features(x[None, None], corner), phases) for x, _, corner in drawn]
-        truth = [phase_of(table[labels.long()][None, None], phase) for _, labels, _ in drawn for phase in phases]
-        loss = loss_of(torch.cat([one for each in scores for one in each]).float(), torch.cat(truth))
+            scores = torch.cat(network.phase_scores(network.features_of(blocks), phases))
+        classes = torch.stack([table[labels.long()] for _, labels, _ in drawn])[:, None]
+        loss = loss_of(scores.float(), torch.cat([phase_of(classes, phase) for phase in phases]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -224,7 +225,7 @@ def train(
 
 
 def loss_of(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Dice loss of the classes that are there, and cross-entropy in which lesions weigh more.
+    """Dice loss of the classes that are there, and cross-entropy; lesions weigh more in both.
 
     A class that is not there has the worst Dice however little of it is found. Counted, it would teach to find no
     lesion ever, since most brains have none.
@@ -236,7 +237,8 @@ def loss_of(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     there = torch.unique(truth).long()
     dice = DiceLoss(to_onehot_y=True, softmax=True, batch=True, reduction="none")(scores, truth).flatten()[there]
     weight = torch.tensor([LESION_WEIGHT if index in LESIONS else 1.0 for index in OUTPUTS], device=scores.device)
-    return dice.mean() + F.cross_entropy(scores, truth[:, 0].long(), weight)
+    shares = weight[there] / weight[there].sum()
+    return (dice * shares).sum() + F.cross_entropy(scores, truth[:, 0].long(), weight)
 
 
 def real_scans(cache: Cache, each: int = 1) -> list[tuple[CachedCase, str, np.ndarray, np.ndarray]]:

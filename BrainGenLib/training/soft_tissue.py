@@ -28,9 +28,12 @@ from BrainGenLib.training.label_material import deformed
 from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
 from BrainGenLib.training.soft_tissue_material import Brain, brains
 
-ARGS: dict[str, Any] = {"classes": STRUCTURES, "channels": (16, 32, 64)}
+ARGS: dict[str, Any] = {"classes": STRUCTURES, "channels": (24, 48, 64)}
 BOX = {"gpu": (64, 64, 64), "cpu": (40, 48, 40)}
-PRESETS = {"gpu": Preset(batch=16, steps=12_000, decay=0.999), "cpu": Preset(batch=2, steps=5000, decay=0.995)}
+PRESETS = {
+    "gpu": Preset(batch=16, steps=12_000, decay=0.999, check_every=1000),
+    "cpu": Preset(batch=2, steps=5000, decay=0.995, check_every=500),
+}
 SHARP = 0.5
 """Share of boxes from scans of 1 mm."""
 DEFORMED = 0.3
@@ -60,7 +63,7 @@ def train(
     size = size_for(where)
     data = Cache(cache)
     material, held_out = brains(data, "train"), brains(data, "test")
-    network = TissueDenoiser(**ARGS)
+    network = TissueDenoiser(**ARGS).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material)
     train_field(
@@ -91,17 +94,15 @@ def box_of(
     coarse = [brain for brain in material if not brain.sharp]
     chosen = sharp if sharp and (not coarse or rng.random() < SHARP) else coarse
     brain = chosen[rng.integers(len(chosen))]
-    structures, tissue = brain.structures, brain.tissue
-    if rng.random() < 0.5:
-        structures = np.array(anatomy.mirrored_classes(), np.uint8)[structures[::-1]]
-        tissue = tissue[::-1]
     device = signals.device
+    classes, values = torch.from_numpy(brain.structures).to(device), torch.from_numpy(brain.tissue).to(device).float()
+    if rng.random() < 0.5:
+        swap = torch.tensor(anatomy.mirrored_classes(), dtype=torch.uint8, device=device)
+        classes, values = swap[classes.flip(0).long()], values.flip(0)
     # Blurring needs the surroundings.
     margin = round(2.5 * BLUR[1])
     start = [int(rng.integers(n - b + 1)) for n, b in zip(GRID_2MM.shape, box, strict=True)]
-    classes = torch.from_numpy(np.ascontiguousarray(structures)).to(device)
-    values = torch.from_numpy(np.ascontiguousarray(tissue)).to(device).float()
-    points = augment.identity([b + 2 * margin for b in box], [c - margin for c in start]).to(device)
+    points = augment.identity([b + 2 * margin for b in box], [c - margin for c in start], device)
     bent = not whole and rng.random() < DEFORMED
     if bent:
         points = deformed(points, generator)
@@ -137,8 +138,8 @@ def validate(network: TissueDenoiser, held_out: list[Brain], material: list[Brai
     device = network.signals.device
     found, pictures = [], []
     for brain in sorted(held_out, key=lambda brain: not brain.sharp)[:2]:
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(brain.structures).long(), STRUCTURES)
-        soft = one_hot.movedim(-1, 0).float().to(device)
+        classes = torch.from_numpy(brain.structures).to(device)
+        soft = torch.stack([classes == index for index in range(STRUCTURES)]).float()
         given = conditions(soft, shares_of(soft, FINE), network.signals, FINE, sharp=brain.sharp)
         drawn = draw_tissue(network, given, torch.Generator().manual_seed(0), nothing)
         real = torch.from_numpy(brain.tissue).to(device).float()

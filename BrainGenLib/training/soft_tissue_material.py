@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +53,14 @@ def brains(cache: Cache, split: str) -> list[Brain]:
         ValueError: there is none.
     """
     cases = cache.select(split=split, space="template", labelled=True, contrast="T1w")
-    found = [
-        brain_of(cache, case)
+    chosen = [
+        case
         for case in cases
         if case.quality.get("structures", 1.0) > 0.95 and not set(case.pathologies) & set(GLIOMA)
     ]
-    usable = [brain for brain in found if brain is not None]
+    # Reading and filtering leave Python's lock.
+    with ThreadPoolExecutor() as pool:
+        usable = [brain for brain in pool.map(lambda case: brain_of(cache, case), chosen) if brain is not None]
     if not usable:
         raise ValueError(f"{cache.folder} holds no labelled {split} case with a T1w scan in template space.")
     return usable
