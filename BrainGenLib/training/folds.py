@@ -6,7 +6,6 @@ It learns on whole brains, mirrored and deformed. As the soft tissue does, it st
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +33,15 @@ from BrainGenLib.training.field_diffusion import (
     train_field,
 )
 from BrainGenLib.training.label_material import deformed
-from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
+from BrainGenLib.training.run import Run, arguments_of, begun_with, load_averaged, pick_device, size_for
 from BrainGenLib.training.soft_tissue_material import brains
 from BrainGenLib.training.tissues import typical_values
 
 GRID = tuple(side // 2 for side in GRID_2MM.shape)
-ARGS: dict[str, Any] = {"classes": STRUCTURES, "grid": GRID, "channels": (32, 48, 64)}
+ARGS: dict[str, dict[str, Any]] = {
+    "gpu": {"classes": STRUCTURES, "grid": GRID, "channels": (32, 48, 64)},
+    "cpu": {"classes": STRUCTURES, "grid": GRID, "channels": (16, 32, 64)},
+}
 PRESETS = {
     "gpu": Preset(batch=16, steps=12_000, decay=0.999, check_every=1000),
     "cpu": Preset(batch=2, steps=2500, decay=0.99, check_every=500),
@@ -70,11 +72,12 @@ def train(
 ) -> None:
     """Train in ``out`` (resumed if it exists) until ``steps`` or ``minutes``."""
     where = pick_device(device)
+    size = size_for(where)
     data = Cache(cache)
     found = brains(data, "train")
     parts = (found, brains(data, "test"))
     material, held_out = ([coarse(brain.structures, where) for brain in part] for part in parts)
-    network = FoldDenoiser(**ARGS).to(where)
+    network = FoldDenoiser(**begun_with(out, ARGS[size])).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material, [brain.sharp for brain in found])
     box = around(material)
@@ -83,7 +86,7 @@ def train(
         lambda rng, generator: pair_of(network, material[rng.integers(len(material))], box, rng, generator),
         lambda average, run: validate(cast(FoldDenoiser, average), held_out, material, run),
         out,
-        PRESETS[size_for(where)],
+        PRESETS[size],
         where=where,
         minutes=minutes,
         steps=steps,
@@ -192,12 +195,11 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     Raises:
         FileNotFoundError: the run has no checkpoint yet.
     """
-    network = load_averaged(FoldDenoiser(**ARGS), run)
+    args = arguments_of(run)
+    network = load_averaged(FoldDenoiser(**args), run)
     steps = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["step"]
     metadata = shared_bundle.metadata_of(bundle_folder)
-    metadata.networks["folds"] = bundles.Network(
-        target="BrainGenLib.networks.soft_tissue.FoldDenoiser", args=json.loads(json.dumps(ARGS))
-    )
+    metadata.networks["folds"] = bundles.Network(target="BrainGenLib.networks.soft_tissue.FoldDenoiser", args=args)
     section = CARD.format(
         fwhm=2.355 * DECODED * 2 * GRID_2MM.spacing,
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,

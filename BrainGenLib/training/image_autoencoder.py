@@ -19,9 +19,12 @@ from torch.nn import functional as F
 from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder, cells_of, gradient_distance
 from BrainGenLib.training.field_diffusion import slices
 from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, tensor_of
-from BrainGenLib.training.run import Run, autocast, pick_device, size_for
+from BrainGenLib.training.run import Run, arguments_of, autocast, begun_with, load_averaged, pick_device, size_for
 
-ARGS: dict[str, Any] = {"latent": 8, "width": 40, "deep_width": 64, "place": 4}
+ARGS: dict[str, dict[str, Any]] = {
+    "gpu": {"latent": 8, "width": 40, "deep_width": 64, "place": 4},
+    "cpu": {"latent": 8, "width": 24, "deep_width": 48, "place": 4},
+}
 BOX = {"gpu": 16, "cpu": 10}
 """Side of a training box in cells of 8 mm."""
 BATCH = {"gpu": 16, "cpu": 2}
@@ -47,7 +50,7 @@ def train(
     total = steps or STEPS[size]
     material, held_out = ImageMaterial(cache), ImageMaterial(cache, "test").scans
     painted = [material.painted(seed, where) for seed in range(PAINTED)]
-    network = ImageAutoencoder(**ARGS)
+    network = ImageAutoencoder(**begun_with(out, ARGS[size]))
     if not (out / "state.pt").is_file():
         some = [*material.scans[::4], *painted[::4]]
         network.start_from(torch.cat([cells_of(tensor_of([picture]))[::7] for picture in some]))
@@ -85,6 +88,15 @@ def train(
         run.log(every=100, l1=error.detach(), gradient=detail.detach())
         if (step + 1) % WATCH_EVERY == 0:
             run.record(**look(cast(ImageAutoencoder, run.average("network")), held_out, run, where))
+
+
+def trained(run: Path) -> ImageAutoencoder:
+    """The averaged autoencoder of a run.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint yet.
+    """
+    return load_averaged(ImageAutoencoder(**arguments_of(run)), run)
 
 
 def contrasts(scans: list[Picture]) -> dict[str, list[Picture]]:

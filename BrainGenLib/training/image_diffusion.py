@@ -24,13 +24,13 @@ from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.drift import Drift, Variant, training_pair
 from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM, told
 from BrainGenLib.networks.gaussian import power_spectrum
-from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder
+from BrainGenLib.networks.image_autoencoder import STRIDE
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import image_autoencoder
 from BrainGenLib.training.field_diffusion import slices
 from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, loads, tensor_of
-from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
+from BrainGenLib.training.run import Run, autocast, begun_with, pick_device, size_for
 from BrainGenLib.training.sources import CONTRASTS
 
 GRID = tuple(n // STRIDE for n in GRID_2MM.shape)
@@ -53,7 +53,7 @@ SMOOTH = (*PERSON, "painted")
 COMPONENTS = 4
 MEASURED = 500
 """Images of a contrast that its spectrum is measured on."""
-UNET = (64, 96, 128)
+UNET = {"gpu": (64, 96, 128), "cpu": (32, 32, 48)}
 WATCH_EVERY = 1000
 WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
     ("T1w", {"age": 25.0}),
@@ -113,8 +113,7 @@ def train(
     latents = encode_all(encoder, out.parent / "image-latents", size)
     if broad:
         latents = part(latents, latents.painted)
-    held_out = encoder.rows(ImageMaterial(cache, "test").scans)
-    denoiser = denoiser_for(latents)
+    denoiser = denoiser_for(latents, UNET[size], out)
     z, conditions = fit(denoiser, latents)
     if not broad and not (out / "state.pt").is_file():
         start = torch.load(out.parent / "image-broad" / "state.pt", map_location="cpu", weights_only=True)
@@ -127,7 +126,8 @@ def train(
             for part in (z, torch.from_numpy(latents.contrast), conditions, torch.from_numpy(latents.known))
         )
     )
-    unseen = examples_of(denoiser, held_out)
+    # A model of painted images knows nothing of where scans lie.
+    unseen = None if broad else examples_of(denoiser, encoder.rows(ImageMaterial(cache, "test").scans))
     schedule = schedules.cosine()
     optimizer = torch.optim.AdamW(denoiser.unet.parameters(), lr=RATE[size], weight_decay=1e-4)
     run = Run(
@@ -151,7 +151,9 @@ def train(
         if (step + 1) % WATCH_EVERY == 0:
             averaged = cast(ImageDenoiser, run.average("network"))
             model = BrainLDM(coder, averaged, CONTRASTS, torch.ones(1), {}, where.type, painted=broad)
-            run.record(held_out=error_on(averaged, schedule, unseen), **watch.look(model, run))
+            if unseen is not None:
+                run.record(held_out=error_on(averaged, schedule, unseen))
+            run.record(**watch.look(model, run))
 
 
 def errors(
@@ -214,7 +216,7 @@ class Encoder:
     def __init__(self, cache: Path, run: Path, where: torch.device) -> None:
         self.source = (cache, run, where)
         self.material = ImageMaterial(cache)
-        self.coder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), run).to(where)
+        self.coder = image_autoencoder.trained(run).to(where)
 
     def write(self, path: Path, wanted: Sequence[tuple[str, int]]) -> None:
         """Latents of pictures, by contrast or ``painted`` and number, to a file."""
@@ -298,31 +300,27 @@ def part(latents: Latents, rows: np.ndarray) -> Latents:
     return Latents(*(getattr(latents, field.name)[rows] for field in fields(Latents)))
 
 
-def denoiser_for(latents: Latents) -> ImageDenoiser:
-    """One whose cells are those that hold some brain in some image."""
+def denoiser_for(latents: Latents, unet: Sequence[int], out: Path) -> ImageDenoiser:
+    """That of the run ``out``, or a new one whose cells are those that hold some brain in some image."""
     brain = torch.from_numpy(latents.brain.max(0)).float()[None, None]
     cells, half_cells = (
         (torch.nn.functional.avg_pool3d(brain, side) > 0.02).flatten().nonzero()[:, 0] for side in (1, 2)
     )
-    denoiser = ImageDenoiser(**arguments(len(cells), len(half_cells)))
-    denoiser.index.copy_(cells)
-    denoiser.half_index.copy_(half_cells)
-    return denoiser
-
-
-def arguments(cells: int, half_cells: int) -> dict[str, Any]:
-    """Arguments of the denoiser."""
-    return {
-        "latent": image_autoencoder.ARGS["latent"],
+    args = {
+        "latent": latents.z.shape[1],
         "grid": GRID,
-        "cells": cells,
-        "half_cells": half_cells,
+        "cells": len(cells),
+        "half_cells": len(half_cells),
         "contrasts": len(CONTRASTS),
         "directions": len(SMOOTH),
         "conditions": len(CONDITIONS),
         "components": COMPONENTS,
-        "unet_channels": UNET,
+        "unet_channels": unet,
     }
+    denoiser = ImageDenoiser(**begun_with(out, args))
+    denoiser.index.copy_(cells)
+    denoiser.half_index.copy_(half_cells)
+    return denoiser
 
 
 def fit(denoiser: ImageDenoiser, latents: Latents) -> tuple[torch.Tensor, torch.Tensor]:

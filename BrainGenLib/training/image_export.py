@@ -11,15 +11,12 @@ import torch
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
-from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import image_autoencoder, image_diffusion
 from BrainGenLib.training.drift_curve import slider_curve
-from BrainGenLib.training.run import load_averaged
+from BrainGenLib.training.run import arguments_of, load_averaged
 from BrainGenLib.training.sources import CONTRASTS
 
-COMPONENTS = 3
-"""Modes of the Gaussian model beside the conditions that the shipped weights have room for."""
 ENOUGH = {"anatomy": 7, "pathology": 7}
 """Scans of a contrast that must show a condition for it to be offered there."""
 TITLES = {
@@ -30,8 +27,8 @@ TITLES = {
 }
 # Of what was looked at: to be rewritten with better weights.
 SHORT = (
-    "Drawn from noise, images have the outline, ventricles and contrast of a brain, but blotches for folds; of scans, "
-    "ageing shows as darker ventricles, getting younger fills them with grey, and lesions hardly change."
+    "Drawn from noise, images have the outline, ventricles and contrast of a brain, but blotches for folds; of "
+    "scans, ageing shows as darker ventricles, getting younger fills them with grey, and lesions hardly change."
 )
 CARD = """# brain-ldm
 
@@ -48,8 +45,9 @@ Painted images taught it lesions and rare contrasts; a condition is offered for 
 {table}
 
 **Limits.** {short}
-2 mm: what is finer is lost, and short gyri are blurred. PDw and T1ce rest on a handful of scans, ages on T1w. Conditions go together as they do in these data: an older brain here is mostly one of another study. What it
-makes of a scan is what a model expects, not what would happen to a person. Not for diagnosis.
+2 mm: what is finer is lost, and short gyri are blurred. PDw and T1ce rest on a handful of scans, ages on T1w.
+Conditions go together as they do in these data: an older brain here is mostly one of another study. What it makes of
+a scan is what a model expects, not what would happen to a person. Not for diagnosis.
 """
 
 
@@ -61,16 +59,12 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     """
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
     facts = json.loads((run / "facts.json").read_text())
-    weights = state["modules"]["network"]
-    args = image_diffusion.arguments(len(weights["index"]), len(weights["half_index"]))
+    args = arguments_of(run)
     coder_run, broad_run = (run.parent / name for name in ("image-autoencoder", "image-broad"))
     broad = run == broad_run
-    autoencoder = load_averaged(ImageAutoencoder(**image_autoencoder.ARGS), coder_run)
+    autoencoder = image_autoencoder.trained(coder_run)
     diffusion = load_averaged(ImageDenoiser(**args), run)
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
-    if not broad:
-        diffusion = trimmed(diffusion, args)
-        networks["diffusion"] = diffusion
     spread = torch.tensor(facts["channel_spread"])
     model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
@@ -85,11 +79,9 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         contrasts=[contrast for contrast in CONTRASTS if contrast in facts["contrasts"]],
         networks={
             "autoencoder": bundles.Network(
-                target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=image_autoencoder.ARGS
+                target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=arguments_of(coder_run)
             ),
-            "diffusion": bundles.Network(
-                target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=json.loads(json.dumps(args))
-            ),
+            "diffusion": bundles.Network(target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=args),
         },
         parameters={
             "steps": image_diffusion.SAMPLED,
@@ -109,7 +101,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         ],
     )
     card = CARD.format(
-        latent=image_autoencoder.ARGS["latent"],
+        latent=args["latent"],
         parameters=sum(p.numel() for network in networks.values() for p in network.parameters()) / 1e6,
         coder_steps=_steps(coder_run),
         steps=state["step"],
@@ -121,17 +113,6 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     )
     licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
     return bundles.save(bundle_folder, metadata, networks, card, licence)
-
-
-def trimmed(diffusion: ImageDenoiser, args: dict[str, Any]) -> ImageDenoiser:
-    """The same without the mode of painted images, which are never asked for, and without the smallest components;
-    ``args`` are changed to its arguments."""
-    directions = args["directions"] - 1
-    kept = [*range(directions), *(directions + 1 + i for i in range(COMPONENTS))]
-    args |= {"directions": directions, "components": COMPONENTS}
-    other = ImageDenoiser(**args)
-    other.load_state_dict({**diffusion.state_dict(), "modes": diffusion.modes[:, kept]})
-    return other
 
 
 def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:

@@ -7,11 +7,12 @@ A run folder holds ``state.pt`` (modules, their exponential moving averages, opt
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,26 @@ def size_for(device: torch.device) -> Literal["gpu", "cpu"]:
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 where it pays (CUDA), full precision on CPUs, most of which only emulate it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def begun_with(run: Path, args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a run's network: those that it was begun with on whatever device, or ``args``, which are noted."""
+    noted = run / "arguments.json"
+    if not noted.is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        noted.write_text(json.dumps(args))
+    return arguments_of(run)
+
+
+def arguments_of(run: Path) -> dict[str, Any]:
+    """What :func:`begun_with` noted.
+
+    Raises:
+        FileNotFoundError: the run was never begun.
+    """
+    if not (run / "arguments.json").is_file():
+        raise FileNotFoundError(f"{run} holds no run (arguments.json); train that recipe first.")
+    return dict(json.loads((run / "arguments.json").read_text()))
 
 
 def load_averaged(network: Network, run: Path, name: str = "network") -> Network:

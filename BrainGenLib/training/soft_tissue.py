@@ -6,7 +6,6 @@ Gaussian model of them; training adds what is not Gaussian. It learns on boxes o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,10 +24,13 @@ from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.cache import Cache
 from BrainGenLib.training.field_diffusion import Preset, fit_gaussian, likeness, mean_of, slices, some, train_field
 from BrainGenLib.training.label_material import deformed
-from BrainGenLib.training.run import Run, load_averaged, pick_device, size_for
+from BrainGenLib.training.run import Run, arguments_of, begun_with, load_averaged, pick_device, size_for
 from BrainGenLib.training.soft_tissue_material import Brain, brains
 
-ARGS: dict[str, Any] = {"classes": STRUCTURES, "channels": (24, 48, 64)}
+ARGS: dict[str, dict[str, Any]] = {
+    "gpu": {"classes": STRUCTURES, "channels": (24, 48, 64)},
+    "cpu": {"classes": STRUCTURES, "channels": (16, 32, 64)},
+}
 BOX = {"gpu": (64, 64, 64), "cpu": (40, 48, 40)}
 PRESETS = {
     "gpu": Preset(batch=16, steps=12_000, decay=0.999, check_every=1000),
@@ -63,7 +65,7 @@ def train(
     size = size_for(where)
     data = Cache(cache)
     material, held_out = brains(data, "train"), brains(data, "test")
-    network = TissueDenoiser(**ARGS).to(where)
+    network = TissueDenoiser(**begun_with(out, ARGS[size])).to(where)
     if not (out / "state.pt").is_file():
         measure(network, material)
     train_field(
@@ -157,11 +159,12 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     Raises:
         FileNotFoundError: the run has no checkpoint yet.
     """
-    network = load_averaged(TissueDenoiser(**ARGS), run)
+    args = arguments_of(run)
+    network = load_averaged(TissueDenoiser(**args), run)
     steps = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["step"]
     metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.networks["soft_tissue"] = bundles.Network(
-        target="BrainGenLib.networks.soft_tissue.TissueDenoiser", args=json.loads(json.dumps(ARGS))
+        target="BrainGenLib.networks.soft_tissue.TissueDenoiser", args=args
     )
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     section = CARD.format(

@@ -27,7 +27,7 @@ def listed(panel):
 
 @contextmanager
 def ready_to_change(host, module) -> Iterator[object]:
-    """The panel with an empty scene, the section Counterfactual open; afterwards nothing runs and nothing went wrong."""
+    """The panel, scene empty, section Counterfactual open; afterwards nothing runs and nothing went wrong."""
     panel = host.open(module)
     host.wait_until(lambda: panel.counterfactualSection.metadata is not None, PATIENCE)
     panel.ui.changeSection.setCollapsed(False)

@@ -106,7 +106,7 @@ def test_the_box_holds_all_brains_and_their_mirror_images():
 
 
 def test_a_recipe_run_becomes_part_of_the_bundle(phantom_classes, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipe.ARGS, "channels", (4, 4))
+    monkeypatch.setitem(recipe.ARGS["cpu"], "channels", (4, 4))
     writer = CacheWriter(tmp_path / "cache")
     tissue = np.zeros(phantom_classes.shape, np.float32)
     for value, classes in zip((0.05, 0.5, 1.0), TISSUE_CLASSES, strict=True):

@@ -188,7 +188,7 @@ def test_a_training_box_is_a_place_of_the_brain(brain, network):
 
 
 def test_a_recipe_run_becomes_part_of_the_bundle(brain, tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "ARGS", {"classes": STRUCTURES, "channels": (4, 4)})
+    monkeypatch.setitem(recipe.ARGS["cpu"], "channels", (4, 4))
     monkeypatch.setattr(recipe, "MEASURED_BOXES", 1)
     writer = CacheWriter(tmp_path / "cache")
     image = (np.where(brain.structures > 0, 60 + 100 * brain.tissue, 0)).clip(0, 255).astype(np.uint8)
