@@ -84,6 +84,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/export/write.py
   BrainGenLib/inputs.py
   BrainGenLib/jobs.py
+  BrainGenLib/label_resampling.py
   BrainGenLib/lesions.py
   BrainGenLib/methods/__init__.py
   BrainGenLib/methods/brain_ldm.py

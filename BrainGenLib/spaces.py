@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from BrainGenLib.label_resampling import majority
+
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
@@ -183,17 +185,14 @@ def resample(
         array = _smooth_for(array, index_map)
     elif array.dtype == bool:
         array = array.astype(np.uint8)
+    if order == "label":
+        return majority(array, shape, index_map, fill)
     # Index space on both sides: any affine, sheared ones included, and no LPS.
     source = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(index_map[:3, :3].ravel().tolist())
     transform.SetTranslation(index_map[:3, 3].tolist())
-    interpolator = {
-        0: sitk.sitkNearestNeighbor,
-        1: sitk.sitkLinear,
-        3: sitk.sitkBSpline,
-        "label": sitk.sitkLabelLinear,
-    }
+    interpolator = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline}
     result = sitk.Resample(
         source,
         [int(n) for n in shape],

@@ -114,14 +114,11 @@ def by_diffusion(
     )
 
 
-@torch.inference_mode()
 def by_line(model: BrainLDM, scan: Scan, contrast: str, own: Conditions, wanted: Conditions) -> np.ndarray:
     """The change if the latent is moved by what the Gaussian model expects."""
-    change = asked(model, own, wanted, False)
-    z = model.encode(torch.from_numpy(coarse(scan))[None, None].to(model.device))
-    shift = model.expected(change.wanted, contrast) - model.expected(change.own, contrast)
-    moved = model.decode(z + shift) - model.decode(z)
-    return counterfactuals.noticed(moved[0, 0].cpu().numpy(), GRID_2MM.spacing)
+    given = torch.from_numpy(coarse(scan))[None, None].to(model.device)
+    change = latent_drifting.expected_change(model, given, contrast, asked(model, own, wanted, False))
+    return counterfactuals.noticed(change, GRID_2MM.spacing)
 
 
 def coarse(scan: Scan) -> np.ndarray:

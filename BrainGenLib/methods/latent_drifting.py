@@ -185,6 +185,18 @@ def _images(model: BrainLDM, z: torch.Tensor) -> torch.Tensor:
     return torch.stack([model.decode(one)[0, 0].clamp(0, 1).cpu() for one in z.split(1)])
 
 
+@torch.no_grad()
+def expected_change(model: BrainLDM, image: torch.Tensor, contrast: str, change: Change) -> np.ndarray:
+    """What moving the latent by what the model's Gaussian part expects adds to an image (1, 1, R, A, S): (R, A, S).
+
+    The line in latent space from the own to the wanted conditions; takes no step of diffusion.
+    """
+    z = model.encode(image)
+    shift = model.expected(change.wanted, contrast) - model.expected(change.own, contrast)
+    moved, still = _images(model, torch.cat([z + shift, z]))
+    return (moved - still).numpy()
+
+
 def reached(
     model: BrainLDM, before: torch.Tensor, after: torch.Tensor, contrast: str, change: Change
 ) -> float | None:

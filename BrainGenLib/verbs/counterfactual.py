@@ -112,6 +112,8 @@ def _diffused(
     coarse = counterfactuals.halved(image)
     scan = torch.from_numpy(coarse)[None, None].to(work.device)
     changes = [_change(request, bundle, model, contrast, before) for request in asked]
+    expected = latent_drifting.expected_change(model, scan, contrast, changes[-1])
+    _show(work, contrast, coarse + counterfactuals.noticed(expected, spaces.GRID_2MM.spacing), "expected")
     generator = torch.Generator().manual_seed(work.request.seed)
     edits = latent_drifting.edit(model, scan, contrast, changes, generator, work.stage("counterfactual"))
     volumes = lesions.volumes_ml(before)
@@ -139,8 +141,13 @@ def _diffused(
                 asked_ml,
             )
         )
-    work.report.preview(Case({contrast: after}, None, spaces.GRID_2MM.affine), "counterfactual")
+    _show(work, contrast, after, "counterfactual")
     return found
+
+
+def _show(work: Work, contrast: str, image: np.ndarray, name: str) -> None:
+    """A preview on GRID_2MM."""
+    work.report.preview(Case({contrast: np.clip(image, 0, 1)}, None, spaces.GRID_2MM.affine), name)
 
 
 def _relabelled(
@@ -181,6 +188,7 @@ def _relabelled(
                 drawing.warp,
             )
         )
+    _show(work, contrast, counterfactuals.halved(drawing.image + values), "counterfactual")
     return found
 
 

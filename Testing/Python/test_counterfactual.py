@@ -173,7 +173,7 @@ def test_a_scan_is_changed_in_its_own_grid_and_units(scan, quick, tiny_bundles, 
     recorder = Recorder()
     case = Engine().run(request, tmp_path, recorder)
     assert recorder.stages == stages(request)
-    assert recorder.previews == [("counterfactual", spaces.GRID_2MM.shape)]
+    assert recorder.previews == [(name, spaces.GRID_2MM.shape) for name in ("expected", "counterfactual")]
     before = np.asarray(nib.load(scan).dataobj)
     after = case.images["T1w"]
     assert case.measurements["contrast"] == "T1w"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from BrainGenLib import spaces
 
@@ -71,6 +72,26 @@ def test_sheared_affine_is_refused_by_sitk_but_resampled():
     assert np.allclose(out, np.arange(6, 14)[:, None, None], atol=1e-3)
 
 
+def test_labels_go_by_the_largest_interpolated_share():
+    """Against the shares of every label, interpolated by itself."""
+    rng = np.random.default_rng(0)
+    labels = ndimage.zoom(rng.integers(0, 4, (6, 7, 5)), 3, order=0).astype(np.uint8)
+    affine = np.eye(4)
+    affine[:3, :3] = [[0.83, 0.11, 0], [-0.07, 0.9, 0.05], [0.03, 0, 1.21]]
+    affine[:3, 3] = (0.37, 1.13, -1.71)
+    shape = (19, 21, 12)
+    found = spaces.resample(labels, np.eye(4), shape, affine, order="label")
+    points = np.einsum("ij,j...->i...", affine[:3, :3], np.indices(shape)) + affine[:3, 3].reshape(3, 1, 1, 1)
+    shares = np.stack(
+        [ndimage.map_coordinates((labels == one).astype(float), points, order=1, mode="nearest") for one in range(4)]
+    )
+    limit = np.array(labels.shape).reshape(3, 1, 1, 1) - 0.5
+    inside = ((points >= -0.5) & (points <= limit)).all(0)
+    assert (found[~inside] == 0).all()
+    assert (np.take_along_axis(shares, found[None], 0)[0] >= shares.max(0) - 1e-4)[inside].all()
+    assert 0.2 < inside.mean() < 0.95
+
+
 def test_labels_stay_labels():
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[5:12] = 3
@@ -80,6 +101,15 @@ def test_labels_stay_labels():
     assert fine.dtype == np.uint8
     assert set(np.unique(fine)) <= {0, 3, 200}
     assert abs(int((fine == 3).sum()) / 8 - int((labels == 3).sum())) < 0.1 * int((labels == 3).sum())
+
+
+def test_a_single_slice_of_labels_is_resampled():
+    labels = np.zeros((6, 5, 1), np.uint8)
+    labels[2:, 1:] = 7
+    found = spaces.resample(labels, np.eye(4), (12, 10, 3), np.diag([0.5, 0.5, 0.5, 1]), order="label")
+    assert (found[5:, 3:, :2] == 7).all()
+    assert not found[..., 2].any()
+    assert not found[:3].any()
 
 
 def test_downsampling_averages():

@@ -1,0 +1,81 @@
+"""Labels on another grid, each voxel's by the largest linearly interpolated share.
+
+SimpleITK has this too (``sitkLabelLinear``), and takes 10 s for a head of 1 mm on a laptop's core: too long for an
+answer that somebody waits for. Most voxels lie between eight of the same label, which is looked up here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+SLAB = 8
+"""Planes of the target that are worked on at a time: tens of megabytes."""
+NEIGHBOURS = list(itertools.product((0, 1), repeat=3))
+
+
+def majority(labels: np.ndarray, shape: tuple[int, int, int], index_map: np.ndarray, fill: float) -> np.ndarray:
+    """Labels (r, a, s) on a target of ``shape``.
+
+    Args:
+        index_map: 4×4, from voxels of the target to voxels of the source.
+        fill: label of what is more than half a voxel outside of the source.
+    """
+    extent = labels.shape
+    # A single slice has no neighbours.
+    labels = np.pad(labels, [(0, int(n == 1)) for n in extent], mode="edge")
+    cells = [n - 1 for n in labels.shape]
+    alike = np.zeros(labels.shape, bool)
+    inner = alike[:-1, :-1, :-1]
+    inner[:] = True
+    for step in NEIGHBOURS:
+        inner &= labels[tuple(slice(c, c + n) for c, n in zip(step, cells, strict=True))] == labels[:-1, :-1, :-1]
+    flat, alike = labels.ravel(), alike.ravel()
+    out = np.empty(shape, labels.dtype)
+    for slab, points in _slabs(shape, index_map):
+        outside = np.zeros(points[0].shape, bool)
+        index = np.zeros(points[0].shape, np.int32)
+        for axis, n, there in zip(points, labels.shape, extent, strict=True):
+            outside |= (axis < -0.5) | (axis > there - 0.5)
+            # The first of the eight neighbours; what is left of the coordinate is the share of the others.
+            np.clip(axis, 0, n - 1, out=axis)
+            low = np.minimum(axis.astype(np.int32), n - 2)
+            axis -= low
+            index = index * n + low
+        found = flat.take(index)
+        mixed = np.flatnonzero(~alike.take(index) & ~outside)
+        found.reshape(-1)[mixed] = _vote(
+            flat, labels.shape, index.ravel()[mixed], [axis.ravel()[mixed] for axis in points]
+        )
+        found[outside] = fill
+        out[slab] = found
+    return out
+
+
+def _slabs(shape: tuple[int, int, int], index_map: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Parts of the target with the source's voxel coordinates of their voxels, three arrays."""
+    axes = [np.arange(n, dtype=np.float32) for n in shape]
+    for start in range(0, shape[0], SLAB):
+        slab = slice(start, start + SLAB)
+        r, a, s = np.ix_(axes[0][slab], axes[1], axes[2])
+        rows = index_map[:3].astype(np.float32)
+        yield slab, [row[0] * r + row[1] * a + row[2] * s + row[3] for row in rows]
+
+
+def _vote(flat: np.ndarray, shape: tuple[int, ...], index: np.ndarray, upper: list[np.ndarray]) -> np.ndarray:
+    """The label with the largest share, from the first of the eight neighbours (n,) and the share of the others."""
+    near = [flat.take(index + (step[0] * shape[1] + step[1]) * shape[2] + step[2]) for step in NEIGHBOURS]
+    weights = [
+        np.prod([part if up else 1 - part for part, up in zip(upper, step, strict=True)], axis=0)
+        for step in NEIGHBOURS
+    ]
+    best, largest = near[0], np.zeros(len(index), np.float32)
+    for one in near:
+        share = np.zeros(len(index), np.float32)
+        for other, weight in zip(near, weights, strict=True):
+            share += weight * (other == one)
+        better = share > largest
+        best, largest = np.where(better, one, best), np.where(better, share, largest)
+    return best
