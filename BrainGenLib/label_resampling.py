@@ -32,7 +32,7 @@ def majority(labels: np.ndarray, shape: tuple[int, int, int], index_map: np.ndar
     inner[:] = True
     for step in NEIGHBOURS:
         inner &= labels[tuple(slice(c, c + n) for c, n in zip(step, cells, strict=True))] == labels[:-1, :-1, :-1]
-    flat, alike = labels.ravel(), alike.ravel()
+    flat, same = labels.ravel(), alike.ravel()
     out = np.empty(shape, labels.dtype)
     for slab, points in _slabs(shape, index_map):
         outside = np.zeros(points[0].shape, bool)
@@ -45,7 +45,7 @@ def majority(labels: np.ndarray, shape: tuple[int, int, int], index_map: np.ndar
             axis -= low
             index = index * n + low
         found = flat.take(index)
-        mixed = np.flatnonzero(~alike.take(index) & ~outside)
+        mixed = np.flatnonzero(~same.take(index) & ~outside)
         found.reshape(-1)[mixed] = _vote(
             flat, labels.shape, index.ravel()[mixed], [axis.ravel()[mixed] for axis in points]
         )

@@ -9,6 +9,7 @@ the same cache. The cache should be one that the bundle was not trained on.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,10 +197,13 @@ def setting_of(arguments: argparse.Namespace, seed: int, ruler: LabelUNet) -> Se
 
 
 def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[float | None]]:
-    """One row for each way of drawing, by its name."""
+    """One row for each way of drawing, by its name; kept in the seed's folder of ``arguments.work``."""
+    work = arguments.work / f"seed-{setting.seed}"
+    kept = work / "rows.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text()))
     judge, model, metadata = Judge(setting), setting.model, setting.bundle.metadata
     size = size_for(torch.device(model.device))
-    work = arguments.work / f"seed-{setting.seed}"
     real_ages = np.array([scan.conditions.get("age", np.nan) for scan in setting.few])
     rows = {
         "scans that are learnt from (floor)": judge(
@@ -242,6 +246,7 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
         )
         name = f"{scheme}, {'drift' if drift else 'no drift'}, {steps} steps"
         rows[name] = judge(setting.draw(tuned), setting.ages)
+    kept.write_text(json.dumps(rows, indent=1))
     return rows
 
 

@@ -80,6 +80,12 @@ class ImageAutoencoder(nn.Module):
         self.centre.copy_(centre)
         self.basis.copy_(directions[: self.latent] * (spread * sign)[:, None])
 
+    @property
+    def importance(self) -> torch.Tensor:
+        """How much of an image each number of a code makes (latent,), 1 on average."""
+        size = self.basis.norm(dim=1)
+        return size / size.mean()
+
     def linear_code(self, image: torch.Tensor) -> torch.Tensor:
         """Code of the linear codec."""
         cells = pixelunshuffle(image, 3, STRIDE) - self.centre.view(1, -1, 1, 1, 1)

@@ -173,7 +173,7 @@ def tune(
     rate = RATE[scheme]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     run = Run(out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY, minutes=minutes)
-    schedule = schedules.cosine()
+    schedule, importance = schedules.cosine(), model.autoencoder.importance
     contrast = commonest(scans)
     own = [scan for scan in scans if scan.contrast == contrast]
     watch = Watch(own, [(contrast, conditions_of(scan, metadata)) for scan in own[:WATCHED]], contrast)
@@ -182,7 +182,7 @@ def tune(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 20, 1.02 - run.progress(total))
         pick = torch.randint(len(examples.z), (BATCH[size],), generator=generator, device=where)
-        per_case, weighted = errors(denoiser, schedule, examples, pick, generator, drift, variant)
+        per_case, weighted = errors(denoiser, schedule, examples, pick, generator, importance, drift, variant)
         loss = weighted.mean()
         scalars: dict[str, Any] = {"error": per_case.mean().detach(), "loss": loss.detach()}
         if prior is not None:
@@ -190,7 +190,7 @@ def tune(
             # What the frozen model draws is drawn without the word, and from noise as the frozen model knows it.
             token.said = False
             pick = torch.randint(len(prior.z), (BATCH[size],), generator=generator, device=where)
-            kept = errors(denoiser, schedule, prior, pick, generator, model.drift)[1].mean()
+            kept = errors(denoiser, schedule, prior, pick, generator, importance, model.drift)[1].mean()
             token.said = True
             loss = loss + PRIOR_WEIGHT * kept
             scalars["prior"] = kept.detach()

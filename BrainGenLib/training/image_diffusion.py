@@ -143,7 +143,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = RATE[size] * min(1, (step + 1) / 100, 1.02 - run.progress(total))
         pick = torch.multinomial(weights, BATCH[size], replacement=True, generator=generator)
-        _, weighted = errors(denoiser, schedule, examples, pick, generator)
+        _, weighted = errors(denoiser, schedule, examples, pick, generator, coder.importance)
         loss = weighted.mean()
         descend(loss, optimizer)
         run.update_averages()
@@ -152,7 +152,7 @@ def train(
             averaged = cast(ImageDenoiser, run.average("network"))
             model = BrainLDM(coder, averaged, CONTRASTS, torch.ones(1), {}, where.type, painted=broad)
             if unseen is not None:
-                run.record(held_out=error_on(averaged, schedule, unseen))
+                run.record(held_out=error_on(averaged, schedule, unseen, coder.importance))
             run.record(**watch.look(model, run))
 
 
@@ -162,15 +162,17 @@ def errors(
     examples: Examples,
     pick: torch.Tensor,
     generator: torch.Generator,
+    importance: torch.Tensor,
     drift: Drift = Drift(),
     variant: Variant = "V3",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared errors of the velocity of noised examples, per number of the latent; plain, and in units of what the
-    Gaussian model leaves, so that no time and no channel dominates.
+    Gaussian model leaves, so that no time dominates.
 
     Args:
         pick: which examples, (batch,).
         generator: of times, noise and of what is not told; on the device of the examples.
+        importance: weights of the channels of the second, 1 on average: most of an image is in the first of them.
         drift, variant: of :func:`BrainGenLib.diffusion.drift.training_pair`; where all is background nothing drifts,
             as there is no noise.
 
@@ -193,7 +195,8 @@ def errors(
     error = alpha * x - found.float() - sigma * target
     numbers = denoiser.spread.numel()
     plain = (error / sigma.clamp_min(1e-3)).square().flatten(1).sum(1) / numbers
-    return plain, (error / scale).square().flatten(1).sum(1) / numbers
+    weighted = importance.view(-1, 1, 1, 1) * (error / scale).square()
+    return plain, weighted.flatten(1).sum(1) / numbers
 
 
 def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -382,14 +385,15 @@ def examples_of(denoiser: ImageDenoiser, latents: Latents) -> Examples:
 
 
 @torch.no_grad()
-def error_on(denoiser: ImageDenoiser, schedule: schedules.Schedule, examples: Examples) -> float:
+def error_on(
+    denoiser: ImageDenoiser, schedule: schedules.Schedule, examples: Examples, importance: torch.Tensor
+) -> float:
     """Mean error on examples, the same times and noise at every call, in units of the Gaussian model's."""
     where = examples.z.device
     generator = torch.Generator(where).manual_seed(0)
     every = torch.arange(len(examples.z), device=where)
-    return float(
-        torch.cat([errors(denoiser, schedule, examples, pick, generator)[1] for pick in every.split(16)]).mean()
-    )
+    found = [errors(denoiser, schedule, examples, pick, generator, importance)[1] for pick in every.split(16)]
+    return float(torch.cat(found).mean())
 
 
 def chances(latents: Latents) -> np.ndarray:

@@ -185,8 +185,9 @@ def test_training_with_a_drift_of_0_is_training_without(model, variant):
     width = len(model.diffusion.centre)
     examples.conditions = examples.known = torch.zeros(3, width)
     pick, schedule = torch.tensor([2, 0]), cosine()
+    alike, generator = torch.ones(model.autoencoder.latent), torch.Generator().manual_seed(1)
     found, _ = image_diffusion.errors(
-        model.diffusion, schedule, examples, pick, torch.Generator().manual_seed(1), Drift((0.0, 0.0)), variant
+        model.diffusion, schedule, examples, pick, generator, alike, Drift((0.0, 0.0)), variant
     )
     generator = torch.Generator().manual_seed(1)
     times = (len(schedule) * torch.rand(2, generator=generator).sqrt()).long()
