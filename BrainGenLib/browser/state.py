@@ -124,6 +124,9 @@ class GenerateState:
 
 @dataclass
 class RenderState:
+    """``refused`` says why the bundle cannot render, if it cannot."""
+
+    refused: str = ""
     segmentation: str = ""
     segments: list[SegmentRow] = field(default_factory=list)
     erased: list[SegmentRow] = field(default_factory=list)

@@ -87,6 +87,16 @@ def test_every_condition_of_the_bundle_has_a_row_and_every_contrast_a_box(front)
     assert front.engine.licence == metadata.license
 
 
+def test_a_bundle_that_cannot_render_says_so(front):
+    assert front.render.refused == ""
+    front.engine.bundle = "brain-ldm"
+    front.do(lambda: None)
+    assert bundles.find("brain-ldm").metadata.title in front.render.refused
+    front.engine.bundle = "brainspade3d"
+    front.do(lambda: None)
+    assert front.render.refused == ""
+
+
 def test_no_condition_is_named_in_the_code():
     names = [condition.name for condition in bundles.find("brainspade3d").metadata.conditions]
     folder = Path(bundles.__file__).parent / "browser"
@@ -128,7 +138,8 @@ def test_a_generated_case_stands_in_scene_views_and_list_and_its_preview_is_gone
     assert set(case.images) == {"T1w", "FLAIR"}
     assert lesion_voxels(case) > 0
     segmentation = nodes_of(front.app.scene, generated).segmentation.GetSegmentation()
-    front.until(lambda: segmentation.ContainsRepresentation("Closed surface"))
+    cortex = segmentation.GetSegment("left cerebral cortex")
+    front.until(lambda: (made := cortex.GetRepresentation("Closed surface")) and made.GetNumberOfPoints())
 
 
 def test_an_erased_segment_gives_way_to_its_surroundings_and_comes_back_as_it_was(front, generated):

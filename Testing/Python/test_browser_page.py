@@ -101,6 +101,21 @@ async def walk(address):
         await done(page)
         await page.until("document.querySelector('#braingen-cases').innerText.includes('render-01')")
 
+        # Engine: a bundle that renders nothing, and back.
+        await page.evaluate(
+            "[...document.querySelectorAll('.v-expansion-panel-title')]"
+            ".find(e => e.innerText.startsWith('Engine')).click()"
+        )
+        await page.until("!!document.querySelector('#braingen-bundle')")
+        assert not await page.evaluate("document.querySelector('#braingen-render').disabled")
+        for bundle, refused in (("brain-ldm", "true"), ("brainspade3d", "false")):
+            await page.evaluate(
+                f"(e => {{ e.value = '{bundle}'; e.dispatchEvent(new Event('change')) }})"
+                "(document.querySelector('#braingen-bundle'))"
+            )
+            await page.until(f"document.querySelector('#braingen-render').disabled === {refused}")
+            await page.until(f"document.body.innerText.includes('cannot make images of labels') === {refused}")
+
         # A file of the user.
         form = "const form = new FormData(); form.append('file', new Blob(['no image']), 'a.nii');"
         await page.evaluate(

@@ -11,7 +11,7 @@ from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
-from BrainGenLib.browser.state import GenerateState, RenderState, SceneState, SegmentRow
+from BrainGenLib.browser.state import EngineState, GenerateState, RenderState, SceneState, SegmentRow
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Render
 from BrainGenLib.scene.erasing import Erased, erase_segment, restore_segment
@@ -28,7 +28,9 @@ class RenderLogic:
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
         nodes.bind_changes({nodes.name.segmentations: self._keep_choice})
         self._typed.bind_changes({self._typed.name.segmentation: lambda *_: self._list()})
-        self._typed.data.contrasts = self._engine.metadata.contrasts[:1]
+        chosen: TypedState[EngineState] = TypedState(server.state, EngineState)
+        chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
+        self._offer()
 
     def render(self) -> None:
         """Run what is asked for."""
@@ -67,6 +69,12 @@ class RenderLogic:
             gone.remove(erased)
             restore_segment(node, erased)
             self._edited(node)
+
+    def _offer(self) -> None:
+        metadata, data = self._engine.metadata, self._typed.data
+        able = "render" in metadata.verbs
+        data.refused = "" if able else f"{metadata.title} cannot make images of labels. Choose another bundle."
+        data.contrasts = [name for name in data.contrasts if name in metadata.contrasts] or metadata.contrasts[:1]
 
     def _edited(self, node: Any) -> None:
         self._views.draw_surfaces(node)

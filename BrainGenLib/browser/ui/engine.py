@@ -29,7 +29,7 @@ class EngineUI:
                 style="grid-template-columns: 118px 1fr;",
             ):
                 html.Label("Bundle")
-                choose(name.bundle, name.bundles)
+                choose(name.bundle, name.bundles, id="braingen-bundle")
             with html.Div(classes="braingen-note mt-1"):
                 html.B(f"{{{{ {name.title} }}}}")
                 html.Span(f" {{{{ {name.description} }}}} ")

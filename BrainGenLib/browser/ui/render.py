@@ -35,13 +35,14 @@ class RenderUI:
             with html.Div(classes="braingen-row mt-2", style="grid-template-columns: 118px 1fr;"):
                 html.Label("Style of")
                 choose(name.style, nodes.volumes, "the contrast's own look")
+            html.Div(f"{{{{ {name.refused} }}}}", v_if=(name.refused,), classes="braingen-note mt-1")
             run_button(
                 server,
                 "Render",
                 "render",
                 self.render_clicked,
                 self.cancel_clicked,
-                f"{name.segmentation} && {name.contrasts}.length",
+                f"!{name.refused} && {name.segmentation} && {name.contrasts}.length",
             )
 
     def _segments(self, rows: str, clicked: Signal, icon: str, verb: str, style: str) -> None:
