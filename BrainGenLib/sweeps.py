@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from BrainGenLib.bundles import Metadata
-from BrainGenLib.requests import Counterfactual, Sweep, sweepable
+from BrainGenLib.requests import Sweep, sweepable
 
 if TYPE_CHECKING:
     from BrainGenLib.case import Case, Frame
@@ -75,21 +75,21 @@ def identity(case: Case) -> float:
 
 
 def measured(request: Sweep, bundle: Metadata, frames: Sequence[Frame]) -> dict[str, Any]:
-    """What a sweep was over, and, of settings of a counterfactual that can be judged, the numbers (from 1) of the
-    frames on the Pareto front and the best of them."""
+    """What a sweep was over, and its :func:`compromises`."""
     units = SETTINGS | {condition.name: condition.unit for condition in bundle.conditions}
-    found: dict[str, Any] = {"over": request.over, "unit": units[request.over]}
-    if isinstance(request.of, Counterfactual) and request.over in SETTINGS:
-        flips = [flip(frame.case) for frame in frames]
-        losses = [
-            (abs(1 - share), 1 - identity(frame.case))
-            for share, frame in zip(flips, frames, strict=True)
-            if share is not None
-        ]
-        if len(losses) == len(frames):
-            front = pareto_front(losses)
-            found |= {"front": [index + 1 for index in front], "best": best_of(losses, front) + 1}
-    return found
+    return {"over": request.over, "unit": units[request.over], **compromises(request.over, frames)}
+
+
+def compromises(over: str, frames: Sequence[Frame]) -> dict[str, Any]:
+    """Of a sweep over a setting, all of whose frames are counterfactuals that can be judged, the numbers (from 1) of
+    the frames on the Pareto front and the best of them."""
+    losses = [
+        (abs(1 - share), 1 - identity(frame.case)) for frame in frames if (share := flip(frame.case)) is not None
+    ]
+    if over not in SETTINGS or len(losses) < len(frames):
+        return {}
+    front = pareto_front(losses)
+    return {"front": [index + 1 for index in front], "best": best_of(losses, front) + 1}
 
 
 def pareto_front(losses: Sequence[tuple[float, float]]) -> list[int]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from BrainGenLib import provenance
+from BrainGenLib import provenance, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
-from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
+from BrainGenLib.scene.sequences import judged, nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import world_affine
 
 _FILM = ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
@@ -128,15 +128,18 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
     if browser is None:
         yield from _filling(case, nodes.volumes, nodes.maps, nodes.segmentation)
         return
-    case.measurements = swept_over(browser)
-    for number, (value, found) in enumerate(nodes_by_frame(browser).items(), 1):
+    parts = nodes_by_frame(browser)
+    for number, (value, found) in enumerate(parts.items(), 1):
         made = provenance.of_frame(case.provenance, number)
-        frame = Case({}, None, case.affine, provenance=made, synthetic=case.synthetic)
+        frame = Case({}, None, case.affine, judged(found), made, case.synthetic)
         case.frames.append(Frame(value, frame))
+    told = swept_over(browser)
+    case.measurements = {**told, **sweeps.compromises(told["over"], case.frames)}
+    for one, found in zip(case.frames, parts.values(), strict=True):
         volumes = {node.GetAttribute(CONTRAST): node for node in found if node.GetAttribute(CONTRAST)}
         maps = {node.GetAttribute(MAP): node for node in found if node.GetAttribute(MAP)}
         segmentation = next((node for node in found if node.IsA("vtkMRMLSegmentationNode")), None)
-        for _ in _filling(frame, volumes, maps, segmentation):
+        for _ in _filling(one.case, volumes, maps, segmentation):
             yield case
 
 

@@ -186,6 +186,8 @@ def test_a_growing_drift_is_a_film_beside_the_scan(host, panel, scan, tmp_path):
     assert set(frames("sweep-0001").values()) == {3}
     panel.logic.export(["sweep-0001"], str(tmp_path / "bids"), waitForCompletion=True)
     assert len(list((tmp_path / "bids").rglob("ses-*/anat/*_T1w.nii.gz"))) == 3
+    assert "n/a" not in (tmp_path / "bids" / "sub-0001" / "sub-0001_sessions.tsv").read_text("utf-8")
+    assert (tmp_path / "bids" / "sub-0001" / "figures" / "sub-0001_desc-tradeoff_plot.svg").is_file()
     ui.deleteButton.click()
     finish(host, panel)
     assert listed(panel) == []

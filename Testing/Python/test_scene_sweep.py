@@ -7,6 +7,7 @@ import vtk
 
 from BrainGenLib import anatomy, sweeps
 from BrainGenLib.case import Case, Frame
+from BrainGenLib.export import bids
 from BrainGenLib.export.write import write
 from BrainGenLib.scene import cases, changes
 from BrainGenLib.scene.bootstrap import headless
@@ -19,6 +20,7 @@ from BrainGenLib.scene.volumes import add_volume
 
 SHAPE = (24, 28, 20)
 VALUES = [-0.0004, 0.0, 0.0004]
+FRONT = [1, 2, 3]
 LESION = anatomy.lesions()["wmh"].value
 
 
@@ -42,7 +44,7 @@ def frame(number, value):
 @pytest.fixture(scope="module")
 def sweep():
     frames = [frame(number, value) for number, value in enumerate(VALUES)]
-    measurements = {"over": "drift", "unit": sweeps.SETTINGS["drift"], "front": [1, 2, 3], "best": 2}
+    measurements = {"over": "drift", "unit": sweeps.SETTINGS["drift"], "front": FRONT, "best": 2}
     request = {"verb": "sweep", "of": {"verb": "counterfactual", "bundle": "brain-ldm", "seed": 5}, "over": "drift"}
     provenance = {"request": request, "bundles": {"brain-ldm": {"sha256": "c0ffee"}}, "arrays": {}}
     return Case({}, None, frames[0].case.affine, measurements, provenance, frames=frames)
@@ -147,7 +149,7 @@ def test_the_film_survives_its_file(stage, sweep, tmp_path):
     assert stage.scene.ReadFromMRB(str(tmp_path / "sweep.mrb"), True)
     check_film(stage, sweep)
     again = cases.nodes_of(stage.scene, "sub-0001")
-    assert len(cases.case_of(stage.scene, "sub-0001").frames) == 3
+    assert cases.case_of(stage.scene, "sub-0001").measurements == sweep.measurements
     for segmentation in (again.segmentation, *segmentations_of(again.film)):
         surface = segmentation.GetSegmentation().GetNthSegment(0).GetRepresentation("Closed surface")
         assert surface.GetNumberOfPoints() > 0
@@ -210,7 +212,7 @@ def test_the_frames_come_back_for_export(stage, nodes, sweep, tmp_path):
     assert cases.nodes_of(stage.scene, "sub-0001").measurements == nodes.measurements
     again = cases.case_of(stage.scene, "sub-0001")
     assert [one.value for one in again.frames] == VALUES
-    assert again.measurements == {"over": "drift", "unit": "standard deviations"}
+    assert again.measurements == {"over": "drift", "unit": "standard deviations", "front": FRONT, "best": 2}
     for one, other in zip(again.frames, sweep.frames, strict=True):
         assert np.array_equal(one.case.images["T1w"], other.case.images["T1w"])
         assert np.array_equal(one.case.maps["difference"], other.case.maps["difference"])
@@ -218,6 +220,20 @@ def test_the_frames_come_back_for_export(stage, nodes, sweep, tmp_path):
     again.save(tmp_path / "cases" / "sub-0001")
     (subject,) = write(tmp_path / "out", [tmp_path / "cases" / "sub-0001"])
     assert (subject / "ses-03" / "anat" / "sub-0001_ses-03_dseg.nii.gz").is_file()
+    # What stands beside the sessions is what the sweep itself would have written there.
+    direct = bids.write_case(tmp_path / "direct", sweep)
+    for beside in ("sub-0001_sessions.tsv", "figures/sub-0001_desc-tradeoff_plot.svg"):
+        assert (subject / beside).read_text("utf-8") == (direct / beside).read_text("utf-8")
+
+
+def test_a_film_of_which_a_frame_was_taken_out_names_the_best_of_the_others(stage, nodes):
+    _, sequences = film_of(stage.scene)
+    for sequence in sequences.values():
+        sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(1))
+    again = cases.case_of(stage.scene, "sub-0001")
+    assert [one.value for one in again.frames] == [VALUES[0], VALUES[2]]
+    assert [sweeps.flip(one.case) for one in again.frames] == pytest.approx([0, 0.8])
+    assert again.measurements["front"] == [1, 2]
 
 
 def test_a_sweep_leaves_the_scene_with_all_that_plays_it(stage, sweep):
