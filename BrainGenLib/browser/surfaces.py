@@ -24,18 +24,24 @@ def adding_surfaces(node: Any) -> Iterator[None]:
     Args:
         node: vtkMRMLSegmentationNode whose source is label maps.
     """
+    import slicer
     import vtk
 
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
+    # First an empty one for all, and views hear of it at the end: they show none before the segment whose name comes
+    # first has one, and then let Slicer make those that lack, all at once.
+    with slicer.util.NodeModify(node):
+        for name in segmentation.GetSegmentIDs():
+            if segmentation.GetSegment(name).GetRepresentation(_CLOSED_SURFACE) is None:
+                segmentation.GetSegment(name).AddRepresentation(_CLOSED_SURFACE, vtk.vtkPolyData())
     for name in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(name)
         # The user may have erased it meanwhile.
-        if segment is None or segment.GetRepresentation(_CLOSED_SURFACE) is not None:
+        if segment is None or not display.GetSegmentVisibility3D(name):
             continue
-        shown = display.GetSegmentVisibility3D(name)
-        # MRML takes the first segment as the one that says which representations there are.
-        segment.AddRepresentation(_CLOSED_SURFACE, _surface(segment) if shown else vtk.vtkPolyData())
-        if shown:
+        made = segment.GetRepresentation(_CLOSED_SURFACE)
+        if made is None or not made.GetNumberOfPoints():
+            segment.AddRepresentation(_CLOSED_SURFACE, _surface(segment))
             yield
 
 

@@ -12,7 +12,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import terminology
 from BrainGenLib.scene.volumes import right_handed, to_world, world_affine
 
-# What hides others is glass or left out: the cerebrum, the fluid around it, the oedema around a tumour.
+# The cerebrum, the fluid around it, the oedema around a tumour.
 _OPACITY_3D = {
     "cerebral cortex": 0.12,
     "cerebral white matter": 0.0,
@@ -35,22 +35,27 @@ def add_segmentation(scene: Any, labels: np.ndarray, affine: np.ndarray, name: s
     Raises:
         BadInput: a value is not in the label table.
     """
-    import slicer
-
     node = segmentation_of(labels, affine)
     node.SetName(name)
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     if reference is not None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    look_inside(node)
+    return node
+
+
+def look_inside(node: Any) -> None:
+    """Let 3D views look into a brain: what hides other segments becomes glass, or is left out."""
+    import slicer
+
     display = node.GetDisplayNode()
     with slicer.util.NodeModify(display):
-        display.SetVisibility2DFill(False)
         for segment_id, segment in _segments(node):
             opacity = _OPACITY_3D.get(segment.GetName().removeprefix("left ").removeprefix("right "), 1.0)
             display.SetSegmentOpacity3D(segment_id, opacity)
             display.SetSegmentVisibility3D(segment_id, opacity > 0)
-    return node
 
 
 def segmentation_of(labels: np.ndarray, affine: np.ndarray) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from BrainGenLib import sweeps
 from BrainGenLib.case import Case
 from BrainGenLib.scene.maps import fit_colours
-from BrainGenLib.scene.segmentation import segmentation_of
+from BrainGenLib.scene.segmentation import look_inside, segmentation_of
 from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import fit_window, volume_of
 
@@ -62,6 +62,8 @@ def adding(
     if segmentation is not None:
         nodes = (segmentation_of(frame.labels, frame.affine) for frame in frames if frame.labels is not None)
         yield from _filling(scene, browser, case, segmentation, nodes)
+        # An application that plays films has replaced its segments, and with them what is said of each.
+        look_inside(segmentation)
 
 
 def _filling(scene: Any, browser: Any, case: Case, proxy: Any, nodes: Iterator[Any]) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from BrainGenLib.browser.state import Choice, SceneState, ViewsState
 from BrainGenLib.browser.surfaces import adding_surfaces
 from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, CaseNodes
 from BrainGenLib.scene.changes import show_change
+from BrainGenLib.scene.segmentation import look_inside
 from BrainGenLib.scene.showing import compare, show
 
 # A new arrangement reaches the browser, which answers with the sizes of its views.
@@ -83,6 +84,8 @@ class ViewsLogic:
     def draw_surfaces(self, segmentation: Any) -> None:
         """Build the surfaces that the 3D view still lacks, a little at a time."""
         self.stop_surfaces()
+        # A film replaces all segments with each frame, and with them what is said of each.
+        look_inside(segmentation)
         self._surfaces = asyncio.get_running_loop().create_task(self._build(segmentation))
 
     def stop_surfaces(self) -> None:
