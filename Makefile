@@ -16,7 +16,7 @@ check: $(VENV)/ready  ## lint, format, types, and what PythonQt refuses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tools/pythonqt_lint.py $(wildcard BrainGen/*.py BrainGen/*/*.py)
+	$(BIN)/python tools/pythonqt_lint.py $(wildcard BrainGen/*.py BrainGen/*/*.py) Testing/run_in_slicer.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -8,8 +8,10 @@ to the folder of the scene's temporary files, and ends Slicer with status 0 if a
 """
 
 import os
+import tempfile
 import time
 import traceback
+from pathlib import Path
 
 import qt
 import slicer
@@ -105,6 +107,26 @@ def run() -> None:
     views = [layout.sliceWidget(column[0]) for column in changes.COLUMNS]
     shown = [view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views]
     check(shown[0] == shown[2] != shown[1], "in three columns")
+
+    # The first that is offered; the wish from above stays.
+    panel._parameterNode.changeSweepFrames = 3
+    panel._parameterNode.changeSweepOver = str(panel.ui.changeSweepSelector.itemData(1))
+    check(panel.ui.changeButton.text == "Make sweep", "Apply has become Make sweep")
+    panel.ui.changeButton.click()
+    waitUntil(lambda: not panel.logic.running, "a sweep")
+    waitUntil(lambda: "sweep-0001" in names(panel), "the sweep is listed")
+    film = cases.nodes_of(slicer.mrmlScene, "sweep-0001")
+    browser = next(node for node in film.film if node.IsA("vtkMRMLSequenceBrowserNode"))
+    check(browser.GetNumberOfItems() == 3, "it is a film of three frames")
+    frames = []
+    for number in range(3):
+        browser.SetSelectedItemNumber(number)
+        slicer.app.processEvents()
+        frames.append(slicer.util.arrayFromVolume(film.volumes[contrast]).copy())
+    check((frames[0] != frames[2]).any(), "whose frames are shown one after the other")
+    with tempfile.TemporaryDirectory() as folder:
+        panel.logic.export(["sweep-0001"], folder, waitForCompletion=True)
+        check(len(list(Path(folder).glob("sub-0001/ses-*"))) == 3, "and are exported as sessions")
 
     for index in range(2):
         panel.ui.resultsList.item(index).setSelected(True)

@@ -10,7 +10,7 @@ import pytest
 import pythonqt_lint
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted(ROOT.glob("BrainGen/**/*.py"))
+MODULES = [*sorted(ROOT.glob("BrainGen/**/*.py")), ROOT / "Testing" / "run_in_slicer.py"]
 
 PLANTED = {
     "property-call": [
