@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import slicer
 
-from BrainGenLib import anatomy
+from BrainGenLib import anatomy, provenance
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export.bids import read_case
@@ -101,6 +101,19 @@ def test_a_case_comes_back_as_it_was_edited(stage, two):
     assert np.array_equal(edited.images["FLAIR"], original.images["FLAIR"])
     assert edited.synthetic
     assert edited.provenance == original.provenance
+
+
+@pytest.mark.parametrize("columns", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_case_of_any_orientation_comes_back_unedited(stage, columns, sign):
+    case = case_with(anatomy.lesions()["wmh"].value)
+    case.affine = np.diag([sign * 2.0, 2.0, 2.0, 1.0])[:, [*columns, 3]]
+    case.provenance = {"request": {"seed": 1}, "arrays": provenance.hashes(case)}
+    add_case(stage.scene, case, "turned")
+    back = cases.case_of(stage.scene, "turned")
+    assert provenance.hashes(back) == case.provenance["arrays"]
+    back.images["T1w"][8, 8, 8] += 1
+    assert provenance.hashes(back)["T1w"] != case.provenance["arrays"]["T1w"]
 
 
 def test_an_image_alone_comes_back_and_can_be_exported(stage, tmp_path):
