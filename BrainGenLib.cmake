@@ -131,6 +131,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py
+  BrainGenLib/scene/judgements.py
   BrainGenLib/scene/maps.py
   BrainGenLib/scene/screenshot.py
   BrainGenLib/scene/segmentation.py

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from BrainGenLib.case import Case
-from BrainGenLib.scene import sequences
+from BrainGenLib.scene import judgements, sequences
 from BrainGenLib.scene.maps import add_map
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.tables import add_table
@@ -115,6 +115,7 @@ def _describe(node: Any, case: Case, name: str) -> None:
     node.SetAttribute(CASE, name)
     if case.synthetic:
         node.SetAttribute("BrainGen.synthetic", MARK)
+    judgements.note(node, case)
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
     # A sweep says the other two in the request that its frames come from.
     facts = {"verb": request.get("verb")} | {key: request.get("of", request).get(key) for key in ("seed", "bundle")}

@@ -11,9 +11,10 @@ import numpy as np
 from BrainGenLib import provenance, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
+from BrainGenLib.scene import judgements
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
-from BrainGenLib.scene.sequences import judged, nodes_by_frame, swept_over
+from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import world_affine
 
 _FILM = ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
@@ -130,12 +131,13 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
     )
     browser = next((node for node in nodes.film if node.IsA("vtkMRMLSequenceBrowserNode")), None)
     if browser is None:
+        case.measurements = judgements.noted(nodes.present)
         yield from _filling(case, nodes.volumes, nodes.maps, nodes.segmentation)
         return
     parts = nodes_by_frame(browser)
     for number, (value, found) in enumerate(parts.items(), 1):
         made = provenance.of_frame(case.provenance, number)
-        frame = Case({}, None, case.affine, judged(found), made, case.synthetic)
+        frame = Case({}, None, case.affine, judgements.noted(found), made, case.synthetic)
         case.frames.append(Frame(value, frame))
     told = swept_over(browser)
     case.measurements = {**told, **sweeps.compromises(told["over"], case.frames)}

@@ -6,7 +6,6 @@ so the grey window, is the same for all frames.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +14,13 @@ import numpy as np
 
 from BrainGenLib import sweeps
 from BrainGenLib.case import Case
+from BrainGenLib.scene import judgements
 from BrainGenLib.scene.maps import fit_colours
 from BrainGenLib.scene.segmentation import look_inside, segmentation_of
 from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import fit_window, volume_of
 
 FRAMES_PER_SECOND = 3.0
-# What flip and identity are computed from cannot be told from voxels: it stands on the nodes of every frame.
-_JUDGED, _JUDGEMENTS = "BrainGen.judged", ("reached", "similarity")
 
 
 def adding(
@@ -84,9 +82,7 @@ def _filling(scene: Any, browser: Any, case: Case, proxy: Any, nodes: Iterator[A
         node.SetName(f"{proxy.GetName()} {over}={frame.value:g}")
         for attribute in proxy.GetAttributeNames():
             node.SetAttribute(attribute, proxy.GetAttribute(attribute))
-        measured = {key: value for key, value in frame.case.measurements.items() if key in _JUDGEMENTS}
-        if measured:
-            node.SetAttribute(_JUDGED, json.dumps(measured))
+        judgements.note(node, frame.case)
         sequence.SetDataNodeAtValue(node, f"{frame.value:.10g}")
         yield None
     # At once: the application adds another node for a sequence that nothing shows yet.
@@ -159,12 +155,6 @@ def nodes_by_frame(browser: Any) -> dict[float, list[Any]]:
         float(sequences[0].GetNthIndexValue(number)): [sequence.GetNthDataNode(number) for sequence in sequences]
         for number in range(browser.GetNumberOfItems())
     }
-
-
-def judged(nodes: list[Any]) -> dict[str, Any]:
-    """What was measured when a frame was made, of its nodes: what flip and identity are computed from."""
-    found = (node.GetAttribute(_JUDGED) for node in nodes)
-    return json.loads(next(filter(None, found), "{}"))
 
 
 def swept_over(browser: Any) -> dict[str, str]:

@@ -103,6 +103,14 @@ def test_a_case_comes_back_as_it_was_edited(stage, two):
     assert edited.provenance == original.provenance
 
 
+def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
+    """Which cannot be told from its voxels."""
+    case, judged = case_with(2), {"reached": {"model": 0.4}, "similarity": {"ssim": 0.97}}
+    case.measurements = {**judged, "contrast": "T1w"}
+    add_case(stage.scene, case, "older")
+    assert cases.case_of(stage.scene, "older").measurements == judged
+
+
 @pytest.mark.parametrize("columns", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_case_of_any_orientation_comes_back_unedited(stage, columns, sign):
