@@ -106,6 +106,8 @@ def draw(model: ImageModel, requests: Sequence[Generate], bundle: Metadata, repo
     (contrast,) = requests[0].contrasts
     generator = torch.Generator().manual_seed(requests[0].seed)
     noise = torch.randn((1, *model.latent_shape), generator=generator).to(model.device)
+    # Less than all of it draws images nearer to the average: what a short training has not learnt shows less.
+    noise = noise * float(bundle.parameters.get("temperature", 1.0))
     together = [requests[first : first + model.batch] for first in range(0, len(requests), model.batch)]
     cases: list[Case] = []
     for number, some in enumerate(together):

@@ -9,8 +9,10 @@ from BrainGenLib.bundles import Bundle
 from BrainGenLib.diffusion.schedules import cosine
 from BrainGenLib.errors import BadInput
 from BrainGenLib.methods.brain_ldm import CONDITIONS, BrainLDM, told, volume_conditions
+from BrainGenLib.methods.image_model import draw
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder, cells_of
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
+from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Generate, check
 from BrainGenLib.spaces import GRID_2MM
 
@@ -102,6 +104,20 @@ def test_samples_follow_the_seed_and_the_conditions(model):
     first, again = (model.sample(noise, {"age": 30.0}, "T1w", 1.0, 4) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.allclose(first, model.sample(noise, {"age": 80.0}, "T1w", 1.0, 4))
+
+
+def test_temperature_is_the_share_of_the_noise_that_images_are_drawn_from(model, tiny_folder):
+    plain = Bundle(tiny_folder / "brain-ldm").metadata
+
+    @torch.no_grad()
+    def images(temperature):
+        metadata = plain.model_copy(update={"parameters": {**plain.parameters, "temperature": temperature}})
+        requests = [Generate(contrasts=["T1w"], anatomy={"age": 30}, seed=seed, steps=2) for seed in (1, 2)]
+        return [draw(model, [request], metadata, Silent())[0].images["T1w"] for request in requests]
+
+    apart = [float(np.abs(first - second).mean()) for first, second in map(images, (0.0, 0.5, 1.0))]
+    assert apart[0] == 0
+    assert 0 < apart[1] < apart[2]
 
 
 def test_what_the_network_is_told():
