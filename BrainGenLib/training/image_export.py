@@ -29,8 +29,8 @@ TITLES = {
 }
 # Of what was looked at: to be rewritten with better weights.
 SHORT = (
-    "Drawn from noise, images have the outline, ventricles and contrast of a brain, but blotches for folds; of "
-    "scans, ageing shows as darker ventricles, getting younger fills them with grey, and lesions hardly change."
+    "Drawn from noise, images are blurred brains with a mottled cortex, near the average; of scans, ageing shows as "
+    "darker ventricles, getting younger fills them with grey, and lesions hardly change."
 )
 CARD = """# brain-ldm
 
