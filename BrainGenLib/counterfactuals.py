@@ -115,7 +115,8 @@ def rendered_change(
     had, has = np.isin(before, kinds), np.isin(after, kinds)
     comes, goes = has & (before != after), had & ~has
     plain = (before > 0) & ~ndimage.binary_dilation(had | has, iterations=2)
-    slope, offset = np.polyfit(redrawn[plain], image[plain], 1)
+    # In double precision: for a million voxels polyfit takes float32 to be too coarse for two numbers, and drops one.
+    slope, offset = np.polyfit(redrawn[plain].astype(float), image[plain].astype(float), 1)
     fitted = slope * redrawn + offset
     change = np.where(comes, slope * (redrawn - drawn), 0)
     if goes.any():

@@ -153,12 +153,10 @@ def ages(cache: Cache, model: BrainLDM, segmenter: Any, count: int) -> tuple[Tab
     ]
     cases = [cases[i] for i in np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)]
     ways: dict[str, Callable[[Scan, Conditions, Conditions], Scan]] = {
-        "diffusion": lambda scan, *asked: added(scan, by_diffusion(model, coarse(scan), "T1w", *asked, False)),
-        "diffusion, drift auto": lambda scan, *asked: added(
-            scan, by_diffusion(model, coarse(scan), "T1w", *asked, True)
-        ),
+        "diffusion": lambda scan, *asked: added(scan, by_diffusion(model, scan, "T1w", *asked, False)),
+        "diffusion, drift auto": lambda scan, *asked: added(scan, by_diffusion(model, scan, "T1w", *asked, True)),
         "labels: ventricles moved": lambda scan, *asked: with_ventricles(model, scan, *asked),
-        "line in latent space": lambda scan, *asked: added(scan, by_line(model, coarse(scan), "T1w", *asked)),
+        "line in latent space": lambda scan, *asked: added(scan, by_line(model, scan, "T1w", *asked)),
     }
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     errors = []

@@ -345,3 +345,15 @@ def test_only_lesions_and_ventricles_change_by_labels(lesion_scan, quick, tiny_b
     request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, bundle="brainspade3d")
     with pytest.raises(BadInput, match="does not know the change 'age'"):
         Engine().run(request, tmp_path)
+
+
+def test_a_picture_of_a_million_voxels_is_fitted_to_the_scan():
+    """A lesion comes with the contrast that the scan has, not the picture."""
+    rng = np.random.default_rng(0)
+    before = np.ones((110, 110, 100), np.uint8)
+    after = before.copy()
+    after[50:60, 50:60, 45:55] = anatomy.lesions()["wmh"].index
+    drawn = (0.6 + 0.02 * rng.standard_normal(before.shape)).astype(np.float32)
+    redrawn = np.where(after != before, np.float32(0.9), drawn)
+    change = counterfactuals.rendered_change(0.5 * drawn + np.float32(0.1), drawn, redrawn, before, after)
+    assert change[53:57, 53:57, 48:52].mean() == pytest.approx(0.5 * 0.3, rel=0.02)
