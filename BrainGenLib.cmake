@@ -175,6 +175,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/image_broad.py
   BrainGenLib/training/image_diffusion.py
   BrainGenLib/training/image_export.py
+  BrainGenLib/training/image_latents.py
   BrainGenLib/training/image_material.py
   BrainGenLib/training/label_augmentation.py
   BrainGenLib/training/label_autoencoder.py

@@ -1,19 +1,16 @@
 """Recipe: diffusion of image latents, conditioned on contrast, person, volumes and loads (bundle ``brain-ldm``).
 
-Scans and painted images, varied, are encoded once. A Gaussian model of each contrast is fitted in closed form, and
-the U-Net learns the rest: loss in units of the Gaussian model's error, moving average, conditions dropped for
-guidance. The recipe
-``image-broad`` trains the same on painted images alone: what this one starts from, and what fine-tuning with Latent
-Drifting is compared on (its situation is a broad model and few scans).
+A Gaussian model of each contrast is fitted to the latents in closed form, and the U-Net learns the rest: loss in
+units of the Gaussian model's error, moving average, conditions dropped for guidance. The recipe ``image-broad`` trains the
+same on painted images alone: what this one starts from, and what fine-tuning with Latent Drifting is compared on (its
+situation is a broad model and few scans).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
-from multiprocessing import get_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,29 +19,22 @@ import torch
 
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.drift import Drift, Variant, training_pair
-from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM, told
+from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON, BrainLDM
 from BrainGenLib.networks.gaussian import power_spectrum
 from BrainGenLib.networks.image_autoencoder import STRIDE
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.spaces import GRID_2MM
-from BrainGenLib.training import image_autoencoder
 from BrainGenLib.training.field_diffusion import slices
-from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, loads, tensor_of
+from BrainGenLib.training.image_latents import Encoder, Latents, encode_all, part
+from BrainGenLib.training.image_material import ImageMaterial, Picture, loads, tensor_of
 from BrainGenLib.training.run import Run, autocast, begun_with, pick_device, size_for
 from BrainGenLib.training.sources import CONTRASTS
 
 GRID = tuple(n // STRIDE for n in GRID_2MM.shape)
-# Varied copies of every scan, and at least how many of all scans of a contrast; painted images.
-COPIES = {"gpu": 8, "cpu": 2}
-SCANS = {"gpu": 400, "cpu": 90}
-PAINTED = {"gpu": 3000, "cpu": 800}
-ENCODERS = {"gpu": 10, "cpu": 1}
-"""Processes that vary, paint and encode: most of that is work for a CPU."""
 BATCH = {"gpu": 32, "cpu": 4}
 STEPS = {"gpu": 30_000, "cpu": 4000}
 DECAY = {"gpu": 0.999, "cpu": 0.998}
 RATE = {"gpu": 1e-3, "cpu": 2e-3}
-PIECE = 50
 REAL = 0.75
 """Share of scans in a batch, unless all is painted."""
 DROPOUT = 0.15
@@ -66,19 +56,6 @@ WATCHED: tuple[tuple[str, dict[str, float]], ...] = (
 """What the mosaic of samples shows."""
 SAMPLED = 15
 """Steps of its samples."""
-
-
-@dataclass
-class Latents:
-    """Encoded images: ``z`` (n, C, …) float16, number of the contrast, conditions and which are known (n, K), whether
-    painted, share of brain in each cell (n, …) float16."""
-
-    z: np.ndarray
-    contrast: np.ndarray
-    conditions: np.ndarray
-    known: np.ndarray
-    painted: np.ndarray
-    brain: np.ndarray
 
 
 @dataclass
@@ -114,18 +91,13 @@ def train(
     if broad:
         latents = part(latents, latents.painted)
     denoiser = denoiser_for(latents, UNET[size], out)
-    z, conditions = fit(denoiser, latents)
+    fit(denoiser, latents)
     if not broad and not (out / "state.pt").is_file():
         start = torch.load(out.parent / "image-broad" / "state.pt", map_location="cpu", weights_only=True)
         average = {k.removeprefix("module."): v for k, v in start["averages"]["network"].items()}
         denoiser.unet.load_state_dict({k[5:]: v for k, v in average.items() if k.startswith("unet.")})
     denoiser.to(where).unet.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    examples = Examples(
-        *(
-            part.to(where)
-            for part in (z, torch.from_numpy(latents.contrast), conditions, torch.from_numpy(latents.known))
-        )
-    )
+    examples = examples_of(denoiser, latents)
     # A model of painted images knows nothing of where scans lie.
     unseen = None if broad else examples_of(denoiser, encoder.rows(ImageMaterial(cache, "test").scans))
     schedule = schedules.cosine()
@@ -133,7 +105,7 @@ def train(
     run = Run(
         out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
-    facts = describe(material, latents, z)
+    facts = describe(material, latents, examples.z.cpu())
     (out / "facts.json").write_text(json.dumps(facts, indent=1))
     weights = torch.from_numpy(chances(latents)).to(where)
     watched = [(contrast, loads(asked, material.bank.maximum)) for contrast, asked in WATCHED]
@@ -207,102 +179,6 @@ def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-class Encoder:
-    """Scans of the training split, and the autoencoder that encodes pictures.
-
-    Args:
-        cache: of ``braingen prepare``.
-        run: of the autoencoder.
-        where: device.
-    """
-
-    def __init__(self, cache: Path, run: Path, where: torch.device) -> None:
-        self.source = (cache, run, where)
-        self.material = ImageMaterial(cache)
-        self.coder = image_autoencoder.trained(run).to(where)
-
-    def write(self, path: Path, wanted: Sequence[tuple[str, int]]) -> None:
-        """Latents of pictures, by contrast or ``painted`` and number, to a file."""
-        by_contrast = image_autoencoder.contrasts(self.material.scans)
-        where = self.source[2]
-        pictures = []
-        for name, number in wanted:
-            if name == "painted":
-                pictures.append(self.material.painted(10**6 + number, where))
-            else:
-                scans, rng = by_contrast[name], np.random.default_rng(number)
-                generator = torch.Generator().manual_seed(number)
-                pictures.append(augmented(scans[number % len(scans)], rng, generator, where))
-        temporary = path.with_suffix(".part.npz")
-        np.savez(temporary, **vars(self.rows(pictures)))
-        temporary.rename(path)
-        print(path.name, flush=True)
-
-    @torch.no_grad()
-    def rows(self, pictures: Sequence[Picture]) -> Latents:
-        """Pictures, encoded."""
-        found: dict[str, list[Any]] = {field.name: [] for field in fields(Latents)}
-        for picture in pictures:
-            image = tensor_of([picture]).to(self.source[2])
-            brain = torch.nn.functional.avg_pool3d((image > 0).float(), STRIDE)[0, 0]
-            values, known = told(
-                {**loads(picture.conditions, self.material.bank.maximum), "painted": float(picture.painted)}
-            )
-            found["z"].append(self.coder.encode(image)[0].cpu().numpy().astype(np.float16))
-            found["contrast"].append(np.int64(CONTRASTS.index(picture.contrast)))
-            found["conditions"].append(values)
-            found["known"].append(known)
-            found["painted"].append(picture.painted)
-            found["brain"].append(brain.cpu().numpy().astype(np.float16))
-        return Latents(**{name: np.stack(values) for name, values in found.items()})
-
-
-_encoder: Encoder
-
-
-def _start(*source: Any) -> None:
-    global _encoder
-    torch.set_num_threads(1)
-    _encoder = Encoder(*source)
-
-
-def _write(path: Path, wanted: Sequence[tuple[str, int]]) -> None:
-    _encoder.write(path, wanted)
-
-
-def encode_all(encoder: Encoder, out: Path, size: str) -> Latents:
-    """Latents of varied scans and of painted images, written in pieces to ``out``; those that exist are kept."""
-    out.mkdir(parents=True, exist_ok=True)
-    by_contrast = image_autoencoder.contrasts(encoder.material.scans)
-    numbered = [
-        (name, number)
-        for name in by_contrast
-        for number in range(max(SCANS[size], COPIES[size] * len(by_contrast[name])))
-    ]
-    numbered += [("painted", number) for number in range(PAINTED[size])]
-    pieces = {out / f"latents-{i:05d}.npz": numbered[i : i + PIECE] for i in range(0, len(numbered), PIECE)}
-    missing = {path: wanted for path, wanted in pieces.items() if not path.is_file()}
-    if ENCODERS[size] == 1:
-        for path, wanted in missing.items():
-            encoder.write(path, wanted)
-    elif missing:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(ENCODERS[size], context, _start, encoder.source) as pool:
-            list(pool.map(_write, missing.keys(), missing.values()))
-    return read_latents(out)
-
-
-def read_latents(folder: Path) -> Latents:
-    """What :func:`encode_all` wrote."""
-    pieces = [np.load(path) for path in sorted(folder.glob("latents-?????.npz"))]
-    return Latents(*(np.concatenate([piece[field.name] for piece in pieces]) for field in fields(Latents)))
-
-
-def part(latents: Latents, rows: np.ndarray) -> Latents:
-    """Some of them."""
-    return Latents(*(getattr(latents, field.name)[rows] for field in fields(Latents)))
-
-
 def denoiser_for(latents: Latents, unet: Sequence[int], out: Path) -> ImageDenoiser:
     """That of the run ``out``, or a new one whose cells are those that hold some brain in some image."""
     brain = torch.from_numpy(latents.brain.max(0)).float()[None, None]
@@ -326,12 +202,8 @@ def denoiser_for(latents: Latents, unet: Sequence[int], out: Path) -> ImageDenoi
     return denoiser
 
 
-def fit(denoiser: ImageDenoiser, latents: Latents) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit means, spreads and the Gaussian model of every contrast into ``denoiser``.
-
-    Returns:
-        Standard latents (n, C, …) and standard conditions (n, K).
-    """
+def fit(denoiser: ImageDenoiser, latents: Latents) -> None:
+    """Fit means, spreads and the Gaussian model of every contrast into ``denoiser``."""
     conditions, known = torch.from_numpy(latents.conditions), torch.from_numpy(latents.known)
     for i in range(len(PERSON)):
         values = conditions[known[:, i] > 0, i]
@@ -353,7 +225,6 @@ def fit(denoiser: ImageDenoiser, latents: Latents) -> tuple[torch.Tensor, torch.
     z = denoiser.standardise(torch.from_numpy(latents.z).float(), contrast)
     for c in present:
         fit_modes(denoiser, c, z[contrast == c], standard[contrast == c, : len(SMOOTH)])
-    return z, standard
 
 
 def fit_modes(denoiser: ImageDenoiser, contrast: int, z: torch.Tensor, conditions: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
-from BrainGenLib.training import image_autoencoder, image_diffusion
+from BrainGenLib.training import image_autoencoder, image_diffusion, image_latents
 from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import arguments_of, load_averaged
 from BrainGenLib.training.sources import CONTRASTS
@@ -123,7 +123,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
 
 def _drift_curve(model: BrainLDM, encoded: Path) -> dict[str, Any]:
     """The slider's curve, against the scans of the most frequent contrast."""
-    latents = image_diffusion.read_latents(encoded)
+    latents = image_latents.read_latents(encoded)
     numbers = latents.contrast[~latents.painted]
     common = int(np.bincount(numbers).argmax())
     own = ~latents.painted & (latents.contrast == common)

@@ -44,7 +44,9 @@ def begun_with(run: Path, args: dict[str, Any]) -> dict[str, Any]:
     noted = run / "arguments.json"
     if not noted.is_file():
         run.mkdir(parents=True, exist_ok=True)
-        noted.write_text(json.dumps(args))
+        temporary = run / "arguments.json.part"
+        temporary.write_text(json.dumps(args))
+        os.replace(temporary, noted)
     return arguments_of(run)
 
 

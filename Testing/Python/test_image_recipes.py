@@ -12,7 +12,14 @@ from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
 from BrainGenLib.methods.brain_ldm import CONDITIONS, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
-from BrainGenLib.training import drift_curve, image_autoencoder, image_broad, image_diffusion, image_export
+from BrainGenLib.training import (
+    drift_curve,
+    image_autoencoder,
+    image_broad,
+    image_diffusion,
+    image_export,
+    image_latents,
+)
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 from BrainGenLib.training.image_material import ImageMaterial, augmented, loads, measured
 
@@ -100,7 +107,7 @@ def test_the_gaussian_model_learns_what_a_condition_does():
     conditions[:, 1:4], known[:, 1:4] = rng.normal(size=(count, 3)), 1
     sign = np.where(contrast, -1, 1)[:, None, None, None, None]
     z = (0.01 * sign * age[:, None, None, None, None] * np.ones((1, 2, 4, 4, 4))).astype(np.float16)
-    latents = image_diffusion.Latents(
+    latents = image_latents.Latents(
         z, contrast, conditions, known, np.zeros(count, bool), np.ones((count, 4, 4, 4), np.float16)
     )
     denoiser = ImageDenoiser(2, (4, 4, 4), 64, 8, contrasts=5, directions=5, conditions=len(CONDITIONS))
@@ -115,8 +122,8 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     small = {"latent": 2, "width": 4, "deep_width": 4, "place": 1}
     monkeypatch.setattr(image_autoencoder, "ARGS", {"cpu": small})
     monkeypatch.setattr(image_autoencoder, "PAINTED", 2)
-    monkeypatch.setattr(image_diffusion, "SCANS", {"cpu": 4})
-    monkeypatch.setattr(image_diffusion, "PAINTED", {"cpu": 6})
+    monkeypatch.setattr(image_latents, "SCANS", {"cpu": 4})
+    monkeypatch.setattr(image_latents, "PAINTED", {"cpu": 6})
     monkeypatch.setattr(image_diffusion, "BATCH", {"cpu": 2})
     monkeypatch.setattr(image_diffusion, "WATCHED", (("T1w", {"age": 40.0}),))
     monkeypatch.setattr(image_diffusion, "SAMPLED", 2)
