@@ -1,9 +1,9 @@
 """Recipe: diffusion of image latents, conditioned on contrast, person, volumes and loads (bundle ``brain-ldm``).
 
 A Gaussian model of each contrast is fitted to the latents in closed form, and the U-Net learns the rest: loss in
-units of the Gaussian model's error, moving average, conditions dropped for guidance. The recipe ``image-broad`` trains the
-same on painted images alone: what this one starts from, and what fine-tuning with Latent Drifting is compared on (its
-situation is a broad model and few scans).
+units of the Gaussian model's error, moving average, conditions dropped for guidance. The recipe ``image-broad``
+trains the same on painted images alone: what this one starts from, and what fine-tuning with Latent Drifting is
+compared on (its situation is a broad model and few scans).
 """
 
 from __future__ import annotations
