@@ -206,6 +206,8 @@ set(BRAINGENLIB_RESOURCES
   BrainGenLib/browser/static/style.css
   BrainGenLib/browser/static/upload.js
   BrainGenLib/verbs/__init__.py
+  BrainGenLib/verbs/by_diffusion.py
+  BrainGenLib/verbs/by_labels.py
   BrainGenLib/verbs/counterfactual.py
   BrainGenLib/verbs/drawing.py
   BrainGenLib/verbs/generate.py

@@ -14,13 +14,12 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy, lesions, morphometry, spaces
 from BrainGenLib.inputs import Volume
+from BrainGenLib.methods import ventricle_warp
 
 NOTICED = (0.015, 0.05)
 """Changes below the first, as a share of the brightest tissue, are left out, those above the second taken whole."""
 SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
-STILL = 0.01
-"""Shifts below this, in voxels, are none."""
 SHELL = 6
 """How far around a lesion its surroundings are looked at, mm."""
 LEAST_ML = 0.05
@@ -66,7 +65,7 @@ class TemplateChange:
     """What to change, in template space.
 
     Attributes:
-        values: to be added to the image, 1 is its brightest tissue; on ``grid``.
+        values: to be added to the image after it was moved, 1 is its brightest tissue; on ``grid``.
         classes: uint8 on GRID_1MM; None if the changed scan is to be segmented.
         warp: where tissue comes from, mm (3, R, A, S) on GRID_1MM, before ``values`` are added; None: nothing moves.
         spread: standard deviation of ``values`` between variants, if there are any.
@@ -147,17 +146,8 @@ def warped_scan(warp: np.ndarray, aligned: Aligned) -> np.ndarray:
         [spaces.resample(part, grid.affine, (r, a, s), scan.affine, matrix=to_template, order=1) for part in warp]
     )
     linear = np.linalg.inv(scan.affine[:3, :3]) @ aligned.template_to_scan[:3, :3]
-    voxels = np.einsum("ij,j...->i...", linear, there)
-    moves = np.abs(voxels).max(0) > STILL
-    box = (ndimage.find_objects(moves.astype(np.uint8)) or [None])[0]
-    after = scan.data.copy()
-    if box is not None:
-        points = np.stack(np.meshgrid(*(np.arange(side.start, side.stop) for side in box), indexing="ij"))
-        # Cubic, as linear interpolation would blur; it may overshoot, which no scan does.
-        found = ndimage.map_coordinates(scan.data, points + voxels[(slice(None), *box)], order=3, mode="nearest")
-        found = np.clip(found, scan.data.min(), scan.data.max())
-        after[box] = np.where(moves[box], found, after[box])
-    return after
+    # Cubic, as linear interpolation would blur.
+    return ventricle_warp.moved(scan.data, np.einsum("ij,j...->i...", linear, there), order=3)
 
 
 def expected_volumes(own: Mapping[str, float], wanted: Mapping[str, float], ageing: Mapping[str, float]) -> dict:

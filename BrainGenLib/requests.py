@@ -85,8 +85,10 @@ class Counterfactual(_Request):
     measured. ``wanted`` is what should be otherwise, in the units of the bundle's conditions. ``contrast`` None is
     recognised. ``drift`` is in standard deviations of the latent's channel means between subjects (0: none), or
     ``auto``: what still lacks to the mean that the model expects of what is wanted. ``strength`` is the share of the
-    noise that the scan is inverted to: 1 leaves nothing of it but its noise. ``variants`` of other noise tell how
-    certain the change is. ``segmentation`` says where the scan's lesions are, if somebody painted them.
+    noise that the scan is inverted to: 1 leaves nothing of it but its noise, from which its anatomy comes back, and
+    less keeps most of what there is. Ventricles of another size are made by moving tissue, the less the smaller
+    ``strength`` is. ``variants`` of other noise tell how certain the change is. ``segmentation`` says where the
+    scan's lesions are, if somebody painted them.
 
     A bundle without ``family`` (brainspade3d) changes lesions and ventricles alone, exactly, in the scan's label map:
     lesions are drawn by its renderer in the scan's own style, for ventricles tissue moves. Of the above it uses the
@@ -101,7 +103,7 @@ class Counterfactual(_Request):
     wanted: dict[str, float] = {}
     drift: float | Literal["auto"] = 0.0
     drift_step: Literal["none", "literal", "normalised"] = "none"
-    strength: float = Field(default=0.6, ge=0.1, le=1)
+    strength: float = Field(default=1.0, ge=0.1, le=1)
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int = Field(default=20, ge=2, le=1000)
     variants: int = Field(default=1, ge=1, le=16)

@@ -49,7 +49,7 @@ class BrainGenParameterNode:
     wanted: dict[str, float]
     changeDrift: Annotated[float, WithinRange(-3, 3)] = 0.0
     autoDrift: bool = False
-    strength: Annotated[float, WithinRange(0.1, 1)] = 0.6
+    strength: Annotated[float, WithinRange(0.1, 1)] = 1.0
     guidance: Annotated[float, WithinRange(0, 10)] = 2.0
     variants: Annotated[int, WithinRange(1, 16)] = 1
     changeSweepOver: str = ""

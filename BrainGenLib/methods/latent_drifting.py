@@ -189,11 +189,12 @@ def _images(model: BrainLDM, z: torch.Tensor) -> torch.Tensor:
 def expected_change(model: BrainLDM, image: torch.Tensor, contrast: str, change: Change) -> np.ndarray:
     """What moving the latent by what the model's Gaussian part expects adds to an image (1, 1, R, A, S): (R, A, S).
 
-    The line in latent space from the own to the wanted conditions; takes no step of diffusion.
+    The line in latent space from the own to the wanted conditions, as far as guidance says; takes no step of
+    diffusion.
     """
     z = model.encode(image)
     shift = model.expected(change.wanted, contrast) - model.expected(change.own, contrast)
-    moved, still = _images(model, torch.cat([z + shift, z]))
+    moved, still = _images(model, torch.cat([z + change.guidance * shift, z]))
     return (moved - still).numpy()
 
 

@@ -20,63 +20,90 @@ FURTHEST = 6.0
 MARGIN = 24
 SMOOTHING = 1.5
 HALVINGS = 12
+STILL = 0.01
+"""Shifts below this, in voxels, are none."""
 
 
-def displacement(classes: np.ndarray, millilitres: float) -> np.ndarray:
-    """Where each voxel of the changed brain comes from.
+class VentricleWarp:
+    """The ways in which the lateral ventricles of a brain can change.
 
     Args:
         classes: uint8 on GRID_1MM.
-        millilitres: of the lateral ventricles of both sides, with their inferior horns.
 
-    Returns:
-        float32 (3, R, A, S), mm: the changed brain at p is the given one at p + displacement.
+    Attributes:
+        least, most: what can be made of them, mL, both sides with their inferior horns.
 
     Raises:
-        BadInput: there is no ventricle, or it cannot be made as large or as small.
+        BadInput: there is no ventricle.
     """
-    names = ("lateral ventricle", "inferior lateral ventricle")
-    ventricles = np.isin(classes, [index for name in names for index in anatomy.classes_of(name=name)])
-    if not ventricles.any():
-        raise BadInput("The scan shows no lateral ventricles that could be changed.")
-    box = tuple(
-        slice(max(side.start - MARGIN, 0), min(side.stop + MARGIN, n))
-        for side, n in zip(ndimage.find_objects(ventricles.astype(np.uint8))[0], classes.shape, strict=True)
-    )
-    mask = ventricles[box]
-    depth = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
-    smooth = ndimage.gaussian_filter(depth, SMOOTHING)
-    normal = np.stack(np.gradient(smooth))
-    # Where sheets meet the normal has no direction, and nothing moves.
-    normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.5)
-    reach = np.where(depth > 0, OUTSIDE, INSIDE)
-    unit = -normal * np.exp(-((depth / reach) ** 2))
-    unit = np.stack([ndimage.gaussian_filter(part, 1.0) for part in unit]) * (classes[box] > 0)
-    share = mask.astype(np.float32)
 
-    def volume(distance: float) -> float:
-        return float((moved(share, distance * unit, order=1) > 0.5).sum()) * GRID_1MM.spacing**3 / 1000
-
-    least, most = (volume(distance) for distance in (-FURTHEST, FURTHEST))
-    if not least <= millilitres <= most:
-        raise BadInput(
-            f"The ventricles of this scan have {mask.sum() / 1000:.0f} mL and can be made {least:.0f} to "
-            f"{most:.0f} mL, not {millilitres:.0f}."
+    def __init__(self, classes: np.ndarray) -> None:
+        names = ("lateral ventricle", "inferior lateral ventricle")
+        ventricles = np.isin(classes, [index for name in names for index in anatomy.classes_of(name=name)])
+        if not ventricles.any():
+            raise BadInput("The scan shows no lateral ventricles that could be changed.")
+        self._shape = classes.shape
+        self._box = tuple(
+            slice(max(side.start - MARGIN, 0), min(side.stop + MARGIN, n))
+            for side, n in zip(ndimage.find_objects(ventricles.astype(np.uint8))[0], classes.shape, strict=True)
         )
-    low, high = -FURTHEST, FURTHEST
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if volume(middle) > millilitres else (middle, high)
-    whole = np.zeros((3, *classes.shape), np.float32)
-    whole[(slice(None), *box)] = high * unit
-    return whole
+        mask = ventricles[self._box]
+        depth = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
+        smooth = ndimage.gaussian_filter(depth, SMOOTHING)
+        normal = np.stack(np.gradient(smooth))
+        # Where sheets meet the normal has no direction, and nothing moves.
+        normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.5)
+        reach = np.where(depth > 0, OUTSIDE, INSIDE)
+        unit = -normal * np.exp(-((depth / reach) ** 2))
+        self._unit = np.stack([ndimage.gaussian_filter(part, 1.0) for part in unit]) * (classes[self._box] > 0)
+        self._share = mask.astype(np.float32)
+        # What lies further from the surface than it may move stays inside or outside.
+        band = np.abs(depth) < FURTHEST + 2
+        self._points, self._along = np.stack(np.nonzero(band)).astype(np.float32), self._unit[:, band]
+        self._always = int((mask & ~band).sum())
+        self.least, self.most = (self._volume(distance) for distance in (-FURTHEST, FURTHEST))
+
+    def _volume(self, distance: float) -> float:
+        """mL of the ventricles if their surface moves so far, mm."""
+        share = ndimage.map_coordinates(self._share, self._points + distance * self._along, order=1)
+        return (self._always + int((share > 0.5).sum())) * GRID_1MM.spacing**3 / 1000
+
+    def to(self, millilitres: float) -> np.ndarray:
+        """Where each voxel of the changed brain comes from.
+
+        Returns:
+            float32 (3, R, A, S), mm: the changed brain at p is the given one at p + displacement.
+
+        Raises:
+            BadInput: the ventricles cannot be made as large or as small.
+        """
+        if not self.least <= millilitres <= self.most:
+            raise BadInput(
+                f"The ventricles of this scan have {self._share.sum() / 1000:.0f} mL and can be made "
+                f"{self.least:.0f} to {self.most:.0f} mL, not {millilitres:.0f}."
+            )
+        low, high = -FURTHEST, FURTHEST
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._volume(middle) > millilitres else (middle, high)
+        whole = np.zeros((3, *self._shape), np.float32)
+        whole[(slice(None), *self._box)] = high * self._unit
+        return whole
 
 
 def moved(volume: np.ndarray, voxels: np.ndarray, order: int) -> np.ndarray:
-    """A volume of which each voxel comes from another place: ``voxels`` (3, …) further.
+    """A volume of which each voxel comes from another place: ``voxels`` (3, …) further. What stays is not touched.
 
     Args:
-        order: 0 nearest, 1 linear, 3 cubic.
+        order: 0 nearest, 1 linear, 3 cubic, which is clipped to what the volume holds.
     """
-    points = np.indices(volume.shape, np.float32) + voxels
-    return ndimage.map_coordinates(volume, points, order=order, mode="nearest")
+    moves = np.abs(voxels).max(0) > STILL
+    after = volume.copy()
+    box = (ndimage.find_objects(moves.astype(np.uint8)) or [None])[0]
+    if box is not None:
+        points = np.stack(np.meshgrid(*(np.arange(side.start, side.stop) for side in box), indexing="ij"))
+        found = ndimage.map_coordinates(volume, points + voxels[(slice(None), *box)], order=order, mode="nearest")
+        # Cubic interpolation may overshoot, which no scan does.
+        found = np.clip(found, volume.min(), volume.max())
+        after[box] = np.where(moves[box], found, after[box])
+    return after

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from BrainGenLib import bundles, spaces
 from BrainGenLib.bundles import Bundle, file_sha256
 from BrainGenLib.case import Case
@@ -59,6 +61,10 @@ class Work:
 
     def stage(self, name: str) -> Reporter:
         return _Stage(self.report, name)
+
+    def show(self, contrast: str, image: np.ndarray, name: str) -> None:
+        """A preview on GRID_2MM."""
+        self.report.preview(Case({contrast: np.clip(image, 0, 1)}, None, spaces.GRID_2MM.affine), name)
 
 
 class _Stage:

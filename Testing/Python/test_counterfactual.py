@@ -341,6 +341,60 @@ def test_by_labels_ventricles_change_too(lesion_scan, quick, tiny_bundles, tmp_p
     assert not np.isin(case.labels, [anatomy.lesions()["wmh"].value]).any()
 
 
+@pytest.fixture
+def idle(monkeypatch):
+    """A diffusion that changes nothing; what it was asked for."""
+    asked = []
+
+    def edit(model, image, contrast, changes, generator, report):
+        asked.extend(changes)
+        still = np.zeros(spaces.GRID_2MM.shape, np.float32)
+        return [latent_drifting.Edit(still, still, still, (0.0,)) for _ in changes]
+
+    monkeypatch.setattr(latent_drifting, "edit", edit)
+    return asked
+
+
+def ask(folder, **fields):
+    return Engine().run(Counterfactual(scan="scan.nii", contrast="T1w", seed=1, **fields), folder)
+
+
+def test_by_diffusion_ventricles_move_as_they_do_by_labels(
+    scan, quick, idle, tiny_bundles, tmp_path, phantom_classes
+):
+    had = volume_conditions(phantom_classes, 2)["ventricles"]
+    wanted = {"ventricles": round(0.9 * had)}
+    by_labels = ask(tmp_path, wanted=wanted, bundle="brainspade3d").maps["difference"]
+    assert np.array_equal(ask(tmp_path, wanted=wanted).maps["difference"], by_labels)
+    (change,) = idle
+    assert change.wanted["ventricles"] == pytest.approx(change.own["ventricles"])
+    # Half the strength moves them half the way.
+    half = ask(tmp_path, wanted=wanted, strength=0.5).maps["difference"]
+    assert 0.3 < np.abs(half).sum() / np.abs(by_labels).sum() < 0.7
+    assert not ask(tmp_path, wanted=wanted, guidance=0.0).maps["difference"].any()
+
+
+def test_what_of_the_ventricles_cannot_move_is_left_to_the_diffusion(scan, quick, idle, tiny_bundles, tmp_path):
+    with pytest.raises(BadInput, match="can be made"):
+        ask(tmp_path, wanted={"ventricles": 10.0}, bundle="brainspade3d")
+    case = ask(tmp_path, wanted={"ventricles": 10.0})
+    assert np.abs(case.maps["difference"]).max() > 50
+    (change,) = idle
+    assert 10.0 < change.wanted["ventricles"] < change.own["ventricles"]
+
+
+def test_a_brain_without_ventricles_is_left_to_the_diffusion(
+    scan, idle, tiny_bundles, tmp_path, phantom_classes, monkeypatch
+):
+    white = anatomy.classes_of(name="cerebral white matter")[0]
+    solid = np.where(np.isin(phantom_classes, anatomy.classes_of(name="lateral ventricle")), white, phantom_classes)
+    fine = solid.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    monkeypatch.setattr(segmentation, "segment", lambda *_: segmentation.Segmentation(fine, np.eye(4)))
+    monkeypatch.setattr(segmentation, "segment_in_template", lambda *_: fine)
+    assert not ask(tmp_path, wanted={"ventricles": 30.0}).maps["difference"].any()
+    assert idle[0].wanted["ventricles"] == 30
+
+
 def test_only_lesions_and_ventricles_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):
     request = Counterfactual(scan="scan.nii", wanted={"age": 60.0}, bundle="brainspade3d")
     with pytest.raises(BadInput, match="does not know the change 'age'"):

@@ -10,7 +10,7 @@ from BrainGenLib.counterfactuals import Aligned, warped_scan
 from BrainGenLib.errors import BadInput
 from BrainGenLib.inputs import Volume
 from BrainGenLib.methods.brain_ldm import volume_conditions
-from BrainGenLib.methods.ventricle_warp import displacement, moved
+from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def size(classes):
 @pytest.mark.parametrize("share", [0.6, 1.0, 1.5])
 def test_ventricles_get_the_asked_size(classes, share):
     wanted = share * size(classes)
-    warp = displacement(classes, wanted)
+    warp = VentricleWarp(classes).to(wanted)
     assert size(moved(classes, warp, order=0)) == pytest.approx(wanted, rel=0.06)
     far = ndimage.distance_transform_edt(~np.isin(classes, anatomy.classes_of(name="lateral ventricle"))) > 24
     assert np.abs(warp[:, far]).max() < 0.02
@@ -44,15 +44,15 @@ def test_ventricles_get_the_asked_size(classes, share):
 
 def test_what_this_brain_does_not_allow_is_refused(classes):
     with pytest.raises(BadInput, match=r"can be made \d+ to \d+ mL, not 900"):
-        displacement(classes, 900)
+        VentricleWarp(classes).to(900)
     solid = np.where(np.isin(classes, anatomy.classes_of(name="lateral ventricle")), 0, classes)
     with pytest.raises(BadInput, match="no lateral ventricles"):
-        displacement(solid, 30)
+        VentricleWarp(solid)
 
 
 def test_a_scan_in_a_grid_of_its_own_is_moved_the_same_way(classes):
     image = phantom_image(classes)
-    warp = displacement(classes, 1.4 * size(classes))
+    warp = VentricleWarp(classes).to(1.4 * size(classes))
     turn = np.eye(4)
     turn[:3, :3] = [[0.98, -0.17, 0], [0.17, 0.98, 0], [0, 0, 1]]
     turn[:3, 3] = (4, -3, 2)
