@@ -344,8 +344,8 @@ def main() -> None:
         ],
         tables=[age_table, lesion_table, recognitions(cache)],
         notes=[
-            "The judge of age is a ridge regression on training scans at 8 mm; it has seen what the model has. As all "
-            "that regress it tells people apart by less than their years: by so many a year as the title says. It "
+            "The judge of age is a ridge regression on training scans at 8 mm; it has seen what the model has. As "
+            "all that regress it tells people apart by less than their years, as the title says. It "
             "flips if its answer moves by more than half of what people so many years apart differ by to it.",
             "Lesion masks are given to the ways labels and filled; the diffusion is told the load alone.",
             "The segmenter hardly finds lesions, so that it finds none says little.",
