@@ -29,8 +29,8 @@ TITLES = {
 }
 # Of what was looked at: to be rewritten with better weights.
 SHORT = (
-    "Drawn from noise, images are blurred brains with a mottled cortex, near the average; of scans, ageing shows as "
-    "darker ventricles, getting younger fills them with grey, and lesions hardly change."
+    "Drawn from noise, images are blurred brains with a mottled cortex, near the average; of scans, age changes the "
+    "brightness of the rim of the brain, whose sulci do not move (ventricles do), and lesions hardly change."
 )
 CARD = """# brain-ldm
 
