@@ -37,6 +37,15 @@ from BrainGenLib.training.schemes import SCHEMES
 COLUMNS = ("FID deep", "MMD deep", "FID fine", "MMD fine", "MS-SSIM of pairs", "AUC")
 RIDGE = 1.0
 PAIRS = 12
+UNTUNED = (
+    "scans that are learnt from (floor)",
+    "untuned",
+    "untuned, drift when drawing",
+    "untuned, mean of the latent corrected",
+    "untuned, terminal noise not pure",
+    "untuned, terminal noise not pure, drift when drawing",
+)
+"""What is compared beside what is tuned."""
 
 Images = list[np.ndarray]
 
@@ -197,41 +206,31 @@ def setting_of(arguments: argparse.Namespace, seed: int, ruler: LabelUNet) -> Se
 
 
 def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[float | None]]:
-    """One row for each way of drawing, by its name; kept in the seed's folder of ``arguments.work``."""
+    """One row for each way of drawing, by its name; what is in the seed's folder of ``arguments.work`` is kept."""
     work = arguments.work / f"seed-{setting.seed}"
+    work.mkdir(parents=True, exist_ok=True)
     kept = work / "rows.json"
-    if kept.is_file():
-        return dict(json.loads(kept.read_text()))
+    known: dict[str, list[float | None]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    plans = {
+        f"{scheme}, {'drift' if drift else 'no drift'}, {steps} steps": (scheme, drift, steps)
+        for scheme in arguments.schemes
+        for drift in (False, True)
+        for steps in arguments.steps
+    }
+    if known.keys() >= {*UNTUNED, *plans}:
+        return {name: known[name] for name in (*UNTUNED, *plans)}
     judge, model, metadata = Judge(setting), setting.model, setting.bundle.metadata
     size = size_for(torch.device(model.device))
-    real_ages = np.array([scan.conditions.get("age", np.nan) for scan in setting.few])
-    rows = {
-        "scans that are learnt from (floor)": judge(
-            [scan.image / np.float32(255) for scan in setting.few],
-            real_ages if np.isfinite(real_ages).all() else np.array([]),
-        ),
-        "untuned": judge(setting.draw(model), setting.ages),
-    }
     chosen = finetuning.drift_for("auto", model, setting.few, metadata)
-    rows["untuned, drift when drawing"] = judge(
-        setting.draw(finetuning.with_diffusion(model, model.diffusion, Drift(chosen.delta))), setting.ages
-    )
-    rows["untuned, mean of the latent corrected"] = judge(setting.draw(model, missing(setting)), setting.ages)
-    rows["untuned, terminal noise not pure"] = judge(setting.draw(model, leading=True), setting.ages)
-    rows["untuned, terminal noise not pure, drift when drawing"] = judge(
-        setting.draw(finetuning.with_diffusion(model, model.diffusion, Drift(chosen.delta)), leading=True),
-        setting.ages,
-    )
-    work.mkdir(parents=True, exist_ok=True)
+    if not known:
+        known = dict(zip(UNTUNED, untuned(setting, judge, Drift(chosen.delta)), strict=True))
     examples = encoded(setting.few, model, metadata, size, work / "latents.npz")
     prior = None
     if "dreambooth" in arguments.schemes:
         prior = finetuning.prior_of(model, setting.few, metadata, finetuning.PRIOR[size], work / "prior.npz")
-    plans = [
-        (scheme, drift, steps) for scheme in arguments.schemes for drift in (False, True) for steps in arguments.steps
-    ]
-    for scheme, drift, steps in track(plans, f"seed {setting.seed}"):
-        delta = Drift(chosen.delta) if drift else model.drift
+    missing_plans = [name for name in plans if name not in known]
+    for name in track(missing_plans, f"seed {setting.seed}"):
+        scheme, drift, steps = plans[name]
         tuned, _ = finetuning.tune(
             model,
             setting.few,
@@ -240,14 +239,30 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
             metadata,
             work / f"{scheme}-{'drift' if drift else 'plain'}-{steps}",
             scheme,
-            delta,
+            Drift(chosen.delta) if drift else model.drift,
             arguments.variant,
             steps,
         )
-        name = f"{scheme}, {'drift' if drift else 'no drift'}, {steps} steps"
-        rows[name] = judge(setting.draw(tuned), setting.ages)
-    kept.write_text(json.dumps(rows, indent=1))
-    return rows
+        known[name] = judge(setting.draw(tuned), setting.ages)
+        kept.write_text(json.dumps(known, indent=1))
+    return {name: known[name] for name in (*UNTUNED, *plans)}
+
+
+def untuned(setting: Setting, judge: Judge, drift: Drift) -> list[list[float | None]]:
+    """Rows of :data:`UNTUNED`."""
+    model = setting.model
+    drifting = finetuning.with_diffusion(model, model.diffusion, drift)
+    ages = np.array([scan.conditions.get("age", np.nan) for scan in setting.few])
+    return [
+        judge(
+            [scan.image / np.float32(255) for scan in setting.few], ages if np.isfinite(ages).all() else np.array([])
+        ),
+        judge(setting.draw(model), setting.ages),
+        judge(setting.draw(drifting), setting.ages),
+        judge(setting.draw(model, missing(setting)), setting.ages),
+        judge(setting.draw(model, leading=True), setting.ages),
+        judge(setting.draw(drifting, leading=True), setting.ages),
+    ]
 
 
 @torch.no_grad()
