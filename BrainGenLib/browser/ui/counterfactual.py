@@ -56,7 +56,7 @@ class CounterfactualUI:
                     "Strength",
                     name.strength,
                     f"Number({name.strength}).toFixed(2)",
-                    "Share of the noise that the scan is taken back to; below 1 much less changes, and ventricles move less",
+                    "Share of the noise that the scan is taken back to; below 1 much less changes",
                     min=0.1,
                     max=1,
                     step=0.05,
