@@ -10,7 +10,7 @@ from phantoms import phantom_image
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from BrainGenLib import anatomy, counterfactuals, spaces
+from BrainGenLib import anatomy, bundles, counterfactuals, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.cli import app
@@ -113,6 +113,23 @@ def test_variants_of_a_model_with_drift_keep_it(model):
     means = (variant / step.sigma).mean((0, 2, 3, 4))
     assert means.tolist() == pytest.approx([0.5, -0.5], abs=0.03)
     assert float((variant - noised).std()) > 0.3
+
+
+@torch.no_grad()
+def test_what_ships_ages_the_brain_that_it_expects():
+    """As far as is expected and further, from all of the noise; from half of it, much less."""
+    torch.set_num_threads(1)
+    shipped = BrainLDM.from_bundle(bundles.find("brain-ldm"), "cpu")
+    young = {"age": 35.0, "ventricles": 20.0, "brain": 1550.0}
+    drawn = shipped.decode(shipped.expected(young, "T1w")[None]).clamp(0, 1)
+    came = []
+    for strength in (1.0, 0.5):
+        asked = change(young, {**young, "age": 75.0}, strength=strength, guidance=2.0, count=4)
+        found = edit(shipped, drawn, asked)
+        after = torch.from_numpy(found.before + found.change)[None, None].clamp(0, 1)
+        came.append(latent_drifting.reached(shipped, drawn, after, "T1w", asked))
+    assert came[0] > 1
+    assert came[1] < came[0] / 2
 
 
 def test_small_changes_are_left_out_and_large_ones_kept():
