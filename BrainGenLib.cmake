@@ -105,6 +105,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/morphometry.py
   BrainGenLib/methods/ventricle_warp.py
   BrainGenLib/networks/__init__.py
+  BrainGenLib/networks/age_judge.py
   BrainGenLib/networks/gaussian.py
   BrainGenLib/networks/image_autoencoder.py
   BrainGenLib/networks/image_diffusion.py
@@ -162,6 +163,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/__init__.py
   BrainGenLib/training/acquisition.py
   BrainGenLib/training/adversary.py
+  BrainGenLib/training/age_judge.py
   BrainGenLib/training/cache.py
   BrainGenLib/training/drift_curve.py
   BrainGenLib/training/field_diffusion.py
@@ -220,6 +222,7 @@ set(BRAINGENLIB_RESOURCES
   Resources/Bundles/brain-ldm/docs/README.md
   Resources/Bundles/brain-ldm/models/autoencoder.safetensors
   Resources/Bundles/brain-ldm/models/diffusion.safetensors
+  Resources/Bundles/brain-ldm/models/judge.safetensors
   Resources/Bundles/brainspade3d/LICENSE
   Resources/Bundles/brainspade3d/configs/metadata.json
   Resources/Bundles/brainspade3d/docs/README.md

@@ -177,6 +177,7 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
     import torch
 
     from BrainGenLib.methods.brain_ldm import CONDITIONS, PERSON
+    from BrainGenLib.networks.age_judge import POOL, AgeJudge
     from BrainGenLib.networks.image_autoencoder import STRIDE, ImageAutoencoder, cells_of
     from BrainGenLib.networks.image_diffusion import ImageDenoiser
 
@@ -212,6 +213,11 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
     where = torch.nn.functional.avg_pool3d(ventricles[None, None], 2 * STRIDE).flatten()
     for contrast, sign in enumerate((-1.0, 1.0)):
         diffusion.modes[contrast, 0, 0] = sign * where
+    judge = AgeJudge([n // POOL for n in spaces.GRID_2MM.shape], "T1w")
+    # Dark ventricles are old.
+    where = torch.nn.functional.avg_pool3d(ventricles[None, None], POOL)[0, 0]
+    judge.weights.copy_(-100 * where / where.sum())
+    judge.offset.fill_(100)
     metadata = Metadata(
         name="brain-ldm",
         version="0.0.1",
@@ -244,6 +250,10 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
             "diffusion": Network(
                 target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=arguments["diffusion"]
             ),
+            "judge": Network(
+                target="BrainGenLib.networks.age_judge.AgeJudge",
+                args={"grid": list(judge.weights.shape), "contrast": judge.contrast},
+            ),
         },
         parameters={
             "steps": 4,
@@ -253,7 +263,8 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
             "ageing": {"ventricles": 0.01, "brain": -0.001},
         },
     )
-    save(folder, metadata, {"autoencoder": autoencoder, "diffusion": diffusion}, "For tests.", "Apache-2.0")
+    networks = {"autoencoder": autoencoder, "diffusion": diffusion, "judge": judge}
+    save(folder, metadata, networks, "For tests.", "Apache-2.0")
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ class Recipe(str, Enum):
     IMAGE_AUTOENCODER = "image-autoencoder"
     IMAGE_BROAD = "image-broad"
     IMAGE_DIFFUSION = "image-diffusion"
+    AGE_JUDGE = "age-judge"
 
 
 # Not imported at file scope: they need torch.

@@ -25,6 +25,7 @@ from BrainGenLib.diffusion.samplers import Callback, nothing, sample_dpmpp_2m, v
 from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods.image_model import ImageModel
+from BrainGenLib.networks.age_judge import AgeJudge
 from BrainGenLib.networks.gaussian import discriminant
 from BrainGenLib.networks.image_autoencoder import ImageAutoencoder
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
@@ -79,6 +80,7 @@ class BrainLDM(ImageModel):
         ageing: what a year adds to the logarithm of a volume condition.
         painted: draw images such as the diffusion was pre-trained on, instead of scans.
         drift: of the noise that :meth:`sample` starts from; what the diffusion was fine-tuned with.
+        judge: says how old a brain looks, if the bundle has one.
         centres: where the latents of each contrast lie (contrasts, C, …).
     """
 
@@ -90,6 +92,7 @@ class BrainLDM(ImageModel):
     device: str
     painted: bool = False
     drift: Drift = NO_DRIFT
+    judge: AgeJudge | None = None
     # Half a gigabyte on their way through the networks.
     batch: ClassVar[int] = 32
 
@@ -110,6 +113,8 @@ class BrainLDM(ImageModel):
         autoencoder, diffusion = bundle.load("autoencoder", device), bundle.load("diffusion", device)
         assert isinstance(autoencoder, ImageAutoencoder)
         assert isinstance(diffusion, ImageDenoiser)
+        judge = bundle.load("judge", device) if "judge" in bundle.metadata.networks else None
+        assert judge is None or isinstance(judge, AgeJudge)
         numbers = bundle.metadata.parameters
         spread = torch.tensor(numbers["channel_spread"], device=device)
         drift = Drift(tuple(numbers["drift"])) if "drift" in numbers else NO_DRIFT
@@ -122,6 +127,7 @@ class BrainLDM(ImageModel):
             device,
             painted=numbers.get("painted", False),
             drift=drift,
+            judge=judge,
         )
 
     def conditions_of(self, request: Generate, bundle: Metadata) -> dict[str, float]:

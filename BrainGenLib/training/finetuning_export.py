@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from BrainGenLib import bundles
 from BrainGenLib.bundles import Bundle, Condition, FineTuning, Metadata
 from BrainGenLib.methods.brain_ldm import BrainLDM
@@ -94,7 +96,9 @@ def write(
         base_card=(base.folder / "docs" / "README.md").read_text("utf-8"),
     )
     licence = (base.folder / "LICENSE").read_text("utf-8")
-    networks = {"autoencoder": model.autoencoder, "diffusion": model.diffusion}
+    networks: dict[str, nn.Module] = {"autoencoder": model.autoencoder, "diffusion": model.diffusion}
+    if model.judge is not None:
+        networks["judge"] = model.judge
     return bundles.save(place, Metadata.model_validate(metadata.model_dump()), networks, card, licence)
 
 

@@ -12,7 +12,7 @@ import torch
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.methods.brain_ldm import PERSON, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
-from BrainGenLib.training import image_autoencoder, image_diffusion, image_latents
+from BrainGenLib.training import age_judge, image_autoencoder, image_diffusion, image_latents
 from BrainGenLib.training.drift_curve import slider_curve
 from BrainGenLib.training.run import arguments_of, load_averaged
 from BrainGenLib.training.sources import CONTRASTS
@@ -32,12 +32,14 @@ SHORT = (
     "Drawn from noise, images are blurred brains with a mottled cortex, near the average; of scans, age changes the "
     "brightness of the rim of the brain, whose sulci do not move (ventricles do), and lesions hardly change."
 )
+JUDGE = """, whose age a ridge
+regression on the T1w scans at 8 mm judges"""
 CARD = """# brain-ldm
 
 Images of brains at 2 mm from contrast, age, sex, volumes and lesion loads: an autoencoder with a latent of 20×28×20
 cells of {latent} numbers, and a diffusion of that latent with a Gaussian model of each contrast built in.
 {parameters:.1f} M parameters; autoencoder {coder_steps}, diffusion {steps} training steps after {broad_steps} on
-painted images alone. It carries Latent Drifting (docs/latent-drifting.md) and counterfactuals of scans.
+painted images alone. It carries Latent Drifting (docs/latent-drifting.md) and counterfactuals of scans{judge}.
 
 **Data** (train split only): {scans} scans of IXI (CC BY-SA 3.0), ds002748 (CC0), NiChart demo (SBIA), cbica_wmh
 (amber), open_ms (CC BY) and glioma cases, varied; images painted over their label maps with transplanted lesions.
@@ -56,7 +58,8 @@ a scan is what a model expects, not what would happen to a person. Not for diagn
 
 
 def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
-    """Write the averaged networks of a run and its autoencoder; those of ``image-broad`` draw painted images.
+    """Write the averaged networks of a run, its autoencoder and, if its run is there, the judge of age; those of
+    ``image-broad`` draw painted images, of which there is none to judge.
 
     Raises:
         FileNotFoundError: a run has no checkpoint yet.
@@ -64,11 +67,24 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
     facts = json.loads((run / "facts.json").read_text())
     args = arguments_of(run)
-    coder_run, broad_run = (run.parent / name for name in ("image-autoencoder", "image-broad"))
+    coder_run, broad_run, judge_run = (
+        run.parent / name for name in ("image-autoencoder", "image-broad", "age-judge")
+    )
     broad = run == broad_run
     autoencoder = image_autoencoder.trained(coder_run)
     diffusion = load_averaged(ImageDenoiser(**args), run)
     networks: dict[str, torch.nn.Module] = {"autoencoder": autoencoder, "diffusion": diffusion}
+    described = {
+        "autoencoder": bundles.Network(
+            target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=arguments_of(coder_run)
+        ),
+        "diffusion": bundles.Network(target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=args),
+    }
+    if not broad and judge_run.is_dir():
+        networks["judge"] = age_judge.trained(judge_run)
+        described["judge"] = bundles.Network(
+            target="BrainGenLib.networks.age_judge.AgeJudge", args=arguments_of(judge_run)
+        )
     spread = torch.tensor(facts["channel_spread"])
     model = BrainLDM(autoencoder, diffusion, CONTRASTS, spread, facts["ageing"], "cpu", painted=broad)
     conditions = [condition for name in facts["conditions"] if (condition := _condition(name, facts)) is not None]
@@ -81,12 +97,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         verbs=["generate", "counterfactual"],
         conditions=conditions,
         contrasts=[contrast for contrast in CONTRASTS if contrast in facts["contrasts"]],
-        networks={
-            "autoencoder": bundles.Network(
-                target="BrainGenLib.networks.image_autoencoder.ImageAutoencoder", args=arguments_of(coder_run)
-            ),
-            "diffusion": bundles.Network(target="BrainGenLib.networks.image_diffusion.ImageDenoiser", args=args),
-        },
+        networks=described,
         parameters={
             "steps": image_diffusion.SAMPLED,
             "temperature": 1.0 if broad else TEMPERATURE,
@@ -116,6 +127,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         table=_table(facts, conditions),
         short=SHORT,
         temperature=metadata.parameters["temperature"],
+        judge=JUDGE if "judge" in networks else "",
     )
     licence = "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
     return bundles.save(bundle_folder, metadata, networks, card, licence)

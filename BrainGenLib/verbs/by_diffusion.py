@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from BrainGenLib.methods.latent_drifting import Change
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.requests import Counterfactual
 from BrainGenLib.verbs.work import Work
+
+LEAST_YEARS = 5.0
+"""Fewer are too few for the judge of age to tell."""
 
 
 def changes(
@@ -45,7 +49,7 @@ def changes(
         warp = movement.warp(change)
         values = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
         after = _coarsely(np.clip(coarse + values, 0, 1), warp)
-        share = latent_drifting.reached(
+        reached, judged = _verdicts(
             model, scan, torch.from_numpy(after)[None, None].to(work.device), contrast, change
         )
         asked_ml = {
@@ -60,14 +64,29 @@ def changes(
                 spaces.GRID_2MM,
                 None,
                 _coarsely(edited.spread, warp) if change.variants > 1 else None,
-                {"own": dict(change.own), "wanted": dict(change.wanted), "drift": list(edited.delta)},
-                {} if share is None else {"model": round(share, 4)},
+                {"own": dict(change.own), "wanted": dict(change.wanted), "drift": list(edited.delta), **judged},
+                reached,
                 asked_ml,
                 warp,
             )
         )
     work.show(contrast, after, "counterfactual")
     return found
+
+
+@torch.no_grad()
+def _verdicts(
+    model: BrainLDM, before: torch.Tensor, after: torch.Tensor, contrast: str, change: Change
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """How much of what was asked for two images (1, 1, R, A, S) show, by judge, and what is to be told beside it."""
+    share = latent_drifting.reached(model, before, after, contrast, change)
+    reached = {} if share is None else {"model": round(share, 4)}
+    judge, years = model.judge, change.wanted.get("age", 0.0) - change.own.get("age", np.inf)
+    if judge is None or judge.contrast != contrast or not LEAST_YEARS <= abs(years) < np.inf:
+        return reached, {}
+    reached["age"] = round(judge.moved(before, after) / years, 4)
+    names = {"before": before, "after": after}
+    return reached, {"looks_years_old": {name: round(float(judge(image)), 1) for name, image in names.items()}}
 
 
 def _coarsely(volume: np.ndarray, warp: np.ndarray | None) -> np.ndarray:

@@ -202,6 +202,10 @@ def test_a_scan_is_changed_in_its_own_grid_and_units(scan, quick, tiny_bundles, 
     assert case.measurements["similarity"]["unchanged"] > 0.5
     assert case.measurements["wanted"]["ventricles"] > case.measurements["own"]["ventricles"]
     assert case.maps["uncertainty"].max() > 0
+    looks = case.measurements["looks_years_old"]
+    assert looks["after"] > looks["before"]
+    assert case.measurements["reached"].keys() == {"model", "age"}
+    assert case.measurements["reached"]["age"] > 0
     assert case.synthetic
     subject = bids.write_case(tmp_path / "out", case)
     again = bids.read_case(subject)

@@ -303,6 +303,7 @@ def test_a_run_becomes_a_bundle_that_names_its_base(tuned, scheme, awake, tmp_pa
     assert "wmh" not in [condition.name for condition in metadata.conditions]
     assert metadata.parameters["drift"] == metadata.finetuning.drift
     assert min(metadata.parameters["drift"]) > 0
+    assert metadata.networks["judge"].sha256 == base.metadata.networks["judge"].sha256
     assert base.sha256 in (written.folder / "docs" / "README.md").read_text("utf-8")
     assert (written.folder / "LICENSE").read_text("utf-8") == (base.folder / "LICENSE").read_text("utf-8")
     assert list((tmp_path / "run" / "samples").glob("samples-*.png"))

@@ -13,6 +13,7 @@ from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
 from BrainGenLib.methods.brain_ldm import CONDITIONS, BrainLDM
 from BrainGenLib.networks.image_diffusion import ImageDenoiser
 from BrainGenLib.training import (
+    age_judge,
     drift_curve,
     image_autoencoder,
     image_broad,
@@ -132,9 +133,11 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(drift_curve, "DRAWN", 2)
     monkeypatch.setattr(image_export, "ENOUGH", {"anatomy": 1, "pathology": 1})
     monkeypatch.setattr(image_diffusion, "UNET", {"cpu": (4, 4)})
+    monkeypatch.setattr(age_judge, "PEOPLE", 2)
     image_autoencoder.train(cache, tmp_path / "image-autoencoder", device="cpu", steps=2)
     image_broad.train(cache, tmp_path / "image-broad", device="cpu", steps=2)
     image_diffusion.train(cache, tmp_path / "image-diffusion", device="cpu", steps=2)
+    age_judge.train(cache, tmp_path / "age-judge", device="cpu", steps=1)
     for run, picture in (("image-autoencoder", "reconstructions"), ("image-diffusion", "samples")):
         assert list((tmp_path / run / "samples").glob(f"{picture}-*.png"))
     facts = json.loads((tmp_path / "image-diffusion" / "facts.json").read_text())
@@ -156,6 +159,8 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     assert broad.name == "broad"
     assert BrainLDM.from_bundle(broad, "cpu").painted
     assert not model.painted
+    assert torch.equal(model.judge.weights, age_judge.trained(tmp_path / "age-judge").weights.half().float())
+    assert BrainLDM.from_bundle(broad, "cpu").judge is None
     with (tmp_path / "image-diffusion" / "curves.csv").open() as file:
         curves = {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
     assert 0 < curves["held_out"] < 10
