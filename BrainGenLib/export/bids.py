@@ -227,7 +227,7 @@ def _write_sessions(subject: Path, name: str, case: Case) -> None:
         "session_id": {"Description": "Frame of a sweep; nobody was scanned again."},
         over: {"Description": "What was swept over.", "Units": measured["unit"]},
         "flip": {
-            "Description": "Share of what was asked for that was reached, as the model, a judge of age or the labels say."
+            "Description": "Share of what was asked for that was reached, as the model, the age judge or labels say."
         },
         "identity": {"Description": "Structural similarity to the scan."},
         "pareto_front": {"Description": "1: no other frame has more of both; 2: the best of these."},
