@@ -191,7 +191,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if update.failure is not None:
             self.showState(" ".join(part for part in (update.failure.message, update.failure.advice) if part))
         elif update.result is not None:
-            self.showState(_("Done."))
+            self.showState(" ".join((_("Done."), *filter(None, [self.logic.verdict]))))
         elif update.progress is not None:
             event = update.progress
             parts = [event.stage, event.message]

@@ -275,6 +275,13 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
                 raise RuntimeError(said)
 
     @property
+    def verdict(self) -> str:
+        """What the judges say of the scan that was changed last; nothing if nothing was, or a film."""
+        from BrainGenLib.scene import judgements
+
+        return judgements.said(self._made[-1]) if self._made else ""
+
+    @property
     def exporting(self) -> bool:
         """Whether cases are on their way to disk."""
         return self._export is not None

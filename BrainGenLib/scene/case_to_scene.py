@@ -104,6 +104,9 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
             yield nodes
     elif volumes_ml := case.measurements.get("volumes_ml"):
         columns = {"Structure": list(volumes_ml), "Volume (mL)": list(volumes_ml.values())}
+        if had := case.measurements.get("volumes_before_ml"):
+            columns["Before (mL)"] = [had[structure] for structure in volumes_ml]
+            columns["Change (mL)"] = [volume - had[structure] for structure, volume in volumes_ml.items()]
         nodes.measurements = add_table(scene, columns, f"{name} volumes")
         _describe(nodes.measurements, case, name)
     nodes.folder = _folder(scene, name, nodes)

@@ -1,14 +1,21 @@
-"""How a changed scan was judged when it was made, on its nodes: what flip and identity are computed from."""
+"""How a changed scan was judged when it was made, on its nodes: what flip and identity are computed from, and how old
+it looks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from BrainGenLib import sweeps
 from BrainGenLib.case import Case
 
-_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity")
+if TYPE_CHECKING:
+    from BrainGenLib.scene.case_to_scene import CaseNodes
+
+_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old")
 
 
 def note(node: Any, case: Case) -> None:
@@ -22,3 +29,17 @@ def noted(nodes: Iterable[Any]) -> dict[str, Any]:
     """What :func:`note` said of the nodes of one case."""
     found = (node.GetAttribute(_ATTRIBUTE) for node in nodes)
     return json.loads(next(filter(None, found), "{}"))
+
+
+def said(nodes: CaseNodes) -> str:
+    """The verdict on a case in a line; nothing if it was not judged, or frame by frame."""
+    measured = noted(nodes.present)
+    if nodes.film or "similarity" not in measured:
+        return ""
+    case = Case({}, None, np.eye(4), measured)
+    parts = [f"identity {sweeps.identity(case):.2f}"]
+    if (share := sweeps.flip(case)) is not None:
+        parts.append(f"{share:.0%} of what was asked for")
+    if looks := measured.get("looks_years_old"):
+        parts.append(f"looks {looks['before']:.0f}, then {looks['after']:.0f} years old")
+    return ", ".join(parts)

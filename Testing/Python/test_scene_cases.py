@@ -11,7 +11,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.export.bids import read_case
 from BrainGenLib.export.write import write
 from BrainGenLib.inputs import read_scan, read_segmentation
-from BrainGenLib.scene import cases, changes
+from BrainGenLib.scene import cases, changes, judgements
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.inputs import write_segmentation, write_volume
@@ -105,10 +105,19 @@ def test_a_case_comes_back_as_it_was_edited(stage, two):
 
 def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
     """Which cannot be told from its voxels."""
-    case, judged = case_with(2), {"reached": {"model": 0.4}, "similarity": {"ssim": 0.97}}
-    case.measurements = {**judged, "contrast": "T1w"}
-    add_case(stage.scene, case, "older")
+    case, judged = case_with(2), {"reached": {"model": 0.4, "age": 0.8}, "similarity": {"ssim": 0.97}}
+    judged["looks_years_old"] = {"before": 37.2, "after": 58.1}
+    volumes = {"volumes_ml": {"brainstem": 20.0}, "volumes_before_ml": {"brainstem": 21.5}}
+    case.measurements = {**judged, **volumes, "contrast": "T1w"}
+    nodes = add_case(stage.scene, case, "older")
     assert cases.case_of(stage.scene, "older").measurements == judged
+    said = judgements.said(cases.nodes_of(stage.scene, "older"))
+    assert said == "identity 0.97, 60% of what was asked for, looks 37, then 58 years old"
+    table = nodes.measurements.GetTable()
+    row = {table.GetColumnName(i): table.GetValue(0, i).ToString() for i in range(table.GetNumberOfColumns())}
+    assert row == {"Structure": "brainstem", "Volume (mL)": "20", "Before (mL)": "21.5", "Change (mL)": "-1.5"}
+    plain = case_with(2)
+    assert judgements.said(add_case(stage.scene, plain, "plain")) == ""
 
 
 @pytest.mark.parametrize("columns", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])

@@ -10,6 +10,7 @@ from trame_server.utils.typed_state import TypedState
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
 from BrainGenLib.browser.state import CaseRow, ResultsState
+from BrainGenLib.scene import judgements
 from BrainGenLib.scene.case_to_scene import MARK, CaseNodes
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 from BrainGenLib.scene.changes import before
@@ -63,5 +64,7 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
         parts.insert(0, f"{request['over']} {request['values'][0]:.4g} to {request['values'][-1]:.4g}")
     if of.get("verb") == "generate":
         parts.append(f"seed {of['seed']}")
+    if verdict := judgements.said(nodes):
+        parts.append(verdict)
     synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK
     return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)
