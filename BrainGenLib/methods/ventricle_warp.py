@@ -43,17 +43,17 @@ class VentricleWarp:
         if not ventricles.any():
             raise BadInput("The scan shows no lateral ventricles that could be changed.")
         self._shape = classes.shape
-        self._box = tuple(
-            slice(max(side.start - MARGIN, 0), min(side.stop + MARGIN, n))
-            for side, n in zip(ndimage.find_objects(ventricles.astype(np.uint8))[0], classes.shape, strict=True)
-        )
+        self._box = _box_around(ventricles, MARGIN)
         mask = ventricles[self._box]
-        depth = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
+        depth = ndimage.distance_transform_edt(~mask).astype(np.float32)
+        # Inside they are a small part of the box, and distances take the most time here.
+        tight = _box_around(mask, 1)
+        depth[tight] -= ndimage.distance_transform_edt(mask[tight])
         smooth = ndimage.gaussian_filter(depth, SMOOTHING)
         normal = np.stack(np.gradient(smooth))
         # Where sheets meet the normal has no direction, and nothing moves.
         normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.5)
-        reach = np.where(depth > 0, OUTSIDE, INSIDE)
+        reach = np.where(depth > 0, OUTSIDE, INSIDE).astype(np.float32)
         unit = -normal * np.exp(-((depth / reach) ** 2))
         self._unit = np.stack([ndimage.gaussian_filter(part, 1.0) for part in unit]) * (classes[self._box] > 0)
         self._share = mask.astype(np.float32)
@@ -89,6 +89,13 @@ class VentricleWarp:
         whole = np.zeros((3, *self._shape), np.float32)
         whole[(slice(None), *self._box)] = high * self._unit
         return whole
+
+
+def _box_around(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
+    return tuple(
+        slice(max(side.start - margin, 0), min(side.stop + margin, n))
+        for side, n in zip(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape, strict=True)
+    )
 
 
 def moved(volume: np.ndarray, voxels: np.ndarray, order: int) -> np.ndarray:
