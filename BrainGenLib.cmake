@@ -102,8 +102,8 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/maisi.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
-  BrainGenLib/morphometry.py
   BrainGenLib/methods/ventricle_warp.py
+  BrainGenLib/morphometry.py
   BrainGenLib/networks/__init__.py
   BrainGenLib/networks/age_judge.py
   BrainGenLib/networks/gaussian.py

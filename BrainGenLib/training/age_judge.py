@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from BrainGenLib.errors import BadInput
 from BrainGenLib.networks.age_judge import POOL, AgeJudge, seen
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training.image_material import ImageMaterial, Picture, augmented, tensor_of
@@ -42,14 +43,14 @@ def train(
     """Train, or go on; ``steps`` is the number of variations of every scan.
 
     Raises:
-        ValueError: too few people have a T1w scan and a known age.
+        BadInput: too few people have a T1w scan and a known age.
     """
     where = pick_device(device)
     scans = _scans(cache, "train")
     if len({scan.case for scan in scans}) < PEOPLE:
-        raise ValueError(
+        raise BadInput(
             f"{cache} holds {CONTRAST} scans of {len({scan.case for scan in scans})} people with a known age; the "
-            f"judge of age needs {PEOPLE}."
+            f"judge of age needs {PEOPLE}: add ages to participants.tsv, or scans, and prepare it again."
         )
     unseen = rows_of(_scans(cache, "test"))
     args = {"grid": [n // POOL for n in GRID_2MM.shape], "contrast": CONTRAST}

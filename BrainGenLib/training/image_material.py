@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from BrainGenLib import anatomy
+from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, split_lesions
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.spaces import GRID_2MM
@@ -68,7 +69,7 @@ class ImageMaterial:
         bank: lesion masks of the training split.
 
     Raises:
-        ValueError: the cache has no scan in template space.
+        BadInput: the cache has no scan of the split in template space.
     """
 
     def __init__(self, cache_folder: Path, split: str = "train") -> None:
@@ -86,7 +87,10 @@ class ImageMaterial:
                 image = halved(cache.image(case, contrast)) if case.spacing == 1 else cache.image(case, contrast)
                 self.scans.append(Picture(image, contrast, known, False, classes, case.id))
         if not self.scans:
-            raise ValueError(f"{cache_folder} holds no {split} scan in template space.")
+            raise BadInput(
+                f"{cache_folder} holds no {split} scan in template space; give some people of the BIDS tree the "
+                f"split {split!r} in participants.tsv, and prepare it again."
+            )
         self.bank = LesionBank(cache)
 
     def painted(self, seed: int, device: torch.device) -> Picture:

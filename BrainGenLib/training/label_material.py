@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, split_lesions
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
@@ -27,14 +28,17 @@ class LabelMaterial:
         bank: lesion masks of the training split.
 
     Raises:
-        ValueError: the cache has no labelled case in template space.
+        BadInput: the cache has no labelled case of the split in template space.
     """
 
     def __init__(self, cache_folder: Path, split: str = "train") -> None:
         cache = Cache(cache_folder)
         found = cache.select(split=split, space="template", labelled=True)
         if not found:
-            raise ValueError(f"{cache_folder} holds no labelled {split} case in template space.")
+            raise BadInput(
+                f"{cache_folder} holds no labelled {split} case in template space; give some people of the BIDS "
+                f"tree the split {split!r} in participants.tsv, and prepare it again."
+            )
         # Some teachers left the cerebellum out; of such a case only the lesions are used.
         whole = [case for case in found if case.quality.get("structures", 1.0) > 0.95] or found
         self.cases = [split_lesions(to_2mm(cache.labels(case))) for case in whole]

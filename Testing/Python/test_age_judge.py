@@ -5,10 +5,12 @@ import pytest
 import torch
 from phantoms import phantom_image
 
+from BrainGenLib.errors import BadInput
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.networks.age_judge import AgeJudge
 from BrainGenLib.training import age_judge
 from BrainGenLib.training.cache import CachedCase, CacheWriter
+from BrainGenLib.training.image_material import ImageMaterial
 from BrainGenLib.verbs.by_diffusion import Change, _verdicts
 
 PEOPLE = 14
@@ -63,9 +65,22 @@ def test_a_run_goes_on_and_says_how_wrong_it_is(run, cache):
 
 def test_too_few_people_are_a_sentence(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(age_judge, "PEOPLE", 99)
-    with pytest.raises(ValueError, match="of 14 people with a known age; the judge of age needs 99"):
+    with pytest.raises(BadInput, match="of 14 people with a known age; the judge of age needs 99"):
         age_judge.train(cache, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_without_held_out_people_is_a_sentence(tmp_path, phantom_classes):
+    writer = CacheWriter(tmp_path / "cache")
+    image = (phantom_image(phantom_classes) * 255).astype(np.uint8)
+    writer.add(
+        CachedCase("a", "set", "train", "template", 2, images={"T1w": (2, 2, 2)}, age=40.0),
+        phantom_classes,
+        {"T1w": image},
+    )
+    writer.close()
+    with pytest.raises(BadInput, match="holds no test scan in template space; give some people"):
+        ImageMaterial(writer.folder, "test")
 
 
 class Quiet(BrainLDM):
