@@ -43,6 +43,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/view.py
   BrainGenLib/browser/uploading.py
   BrainGenLib/bundles.py
+  BrainGenLib/capabilities.py
   BrainGenLib/case.py
   BrainGenLib/cli/__init__.py
   BrainGenLib/cli/browser.py
@@ -213,6 +214,7 @@ set(BRAINGENLIB_RESOURCES
   BrainGenLib/verbs/counterfactual.py
   BrainGenLib/verbs/drawing.py
   BrainGenLib/verbs/generate.py
+  BrainGenLib/verbs/lesion_drawing.py
   BrainGenLib/verbs/render.py
   BrainGenLib/verbs/segment.py
   BrainGenLib/verbs/sweep.py

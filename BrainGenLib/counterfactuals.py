@@ -67,6 +67,8 @@ class TemplateChange:
     Attributes:
         values: to be added to the image after it was moved, 1 is its brightest tissue; on ``grid``.
         classes: uint8 on GRID_1MM; None if the changed scan is to be segmented.
+        lesions: of ``classes`` that are None: class map on GRID_1MM whose lesions are those of the changed scan,
+            whatever the segmenter finds; None if that is to be believed.
         warp: where tissue comes from, mm (3, R, A, S) on GRID_1MM, before ``values`` are added; None: nothing moves.
         spread: standard deviation of ``values`` between variants, if there are any.
         measurements: what is to be told of it.
@@ -82,12 +84,19 @@ class TemplateChange:
     reached: dict[str, float]
     asked_ml: dict[str, float]
     warp: np.ndarray | None = None
+    lesions: np.ndarray | None = None
 
 
 def halved(image: np.ndarray) -> np.ndarray:
     """A volume on GRID_1MM, on GRID_2MM: means over what its voxels cover."""
     r, a, s = spaces.GRID_2MM.shape
     return image.reshape(r, 2, a, 2, s, 2).mean((1, 3, 5), dtype=np.float32)
+
+
+def doubled(image: np.ndarray) -> np.ndarray:
+    """A volume on GRID_2MM, on GRID_1MM."""
+    fine, coarse = spaces.GRID_1MM, spaces.GRID_2MM
+    return spaces.resample(image, coarse.affine, fine.shape, fine.affine, order=1)
 
 
 def noticed(change: np.ndarray, spacing: float) -> np.ndarray:

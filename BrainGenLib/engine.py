@@ -19,6 +19,7 @@ from BrainGenLib import anatomy, bundles, devices, morphometry, provenance
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import OutOfMemory
+from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods.segmentation import Segmentation
 from BrainGenLib.reporting import Reporter, Silent
 from BrainGenLib.requests import Counterfactual, Generate, Request, Segment, Sweep
@@ -39,12 +40,14 @@ def stages(request: Request) -> list[str]:
     if isinstance(request, Segment):
         return ["loading", "segmentation"]
     family = bundles.find(request.bundle).metadata.family
-    count = len(request.values) if isinstance(request, Sweep) else 1
+    count, over = 1, ""
     if isinstance(request, Sweep):
-        request = request.of
+        count, over, request = len(request.values), request.over, request.of
     if isinstance(request, Counterfactual):
-        last = ["segmentation of it"] if family else ["tissue", "rendering"]
-        return ["loading", "segmentation", "counterfactual", *last]
+        asked = {*request.wanted, over} & set(PATHOLOGIES)
+        drawn = ["tissue", "rendering"] if not family or (asked and request.lesions == "labels") else []
+        last = ["segmentation of it"] if family else []
+        return ["loading", "segmentation", "counterfactual", *drawn, *last]
     if family:
         return ["loading", "image"]
     if isinstance(request, Generate) and request.draft:

@@ -88,7 +88,7 @@ class Counterfactual(_Request):
     noise that the scan is inverted to: 1 leaves nothing of it but its noise, from which its anatomy comes back, and
     less keeps most of what there is. Ventricles of another size are made by moving tissue, the less the smaller
     ``strength`` is. ``variants`` of other noise tell how certain the change is. ``segmentation`` says where the
-    scan's lesions are, if somebody painted them.
+    scan's lesions are, if somebody painted them. ``lesions`` are drawn by labels, as below, or left to the diffusion.
 
     A bundle without ``family`` (brainspade3d) changes lesions and ventricles alone, exactly, in the scan's label map:
     lesions are drawn by its renderer in the scan's own style, for ventricles tissue moves. Of the above it uses the
@@ -107,6 +107,7 @@ class Counterfactual(_Request):
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int = Field(default=20, ge=2, le=1000)
     variants: int = Field(default=1, ge=1, le=16)
+    lesions: Literal["labels", "diffusion"] = "labels"
     segmentation: str | None = None
 
 
@@ -307,13 +308,19 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
         return
     for values in (request.known, request.wanted):
         _check_values("condition", values, known, bundle.name)
+    drawn = [name for name in request.known if known[name].kind == "pathology" and request.lesions == "labels"]
+    if drawn:
+        raise BadInput(
+            f"How much {drawn[0]!r} the scan has is measured on labels where lesions are drawn by them; give a "
+            "segmentation, or leave lesions to the diffusion."
+        )
     if request.contrast is not None:
         check_offered(request.wanted, bundle, request.contrast)
 
 
 def _check_relabelling(request: Counterfactual, bundle: Metadata) -> None:
     _check_values("change", request.wanted, {one.name: one for one in changeable(bundle)}, bundle.name)
-    for name in ("known", "drift", "drift_step", "strength", "guidance", "steps", "variants"):
+    for name in ("known", "drift", "drift_step", "strength", "guidance", "steps", "variants", "lesions"):
         if getattr(request, name) != Counterfactual.model_fields[name].get_default(call_default_factory=True):
             raise BadInput(
                 f"Bundle {bundle.name} changes the label map and draws it anew; leave {name} out, or use brain-ldm."

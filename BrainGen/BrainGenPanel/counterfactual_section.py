@@ -9,9 +9,8 @@ from BrainGenPanel.drift_control import DriftControl
 from BrainGenPanel.run_button import RunButton
 from BrainGenPanel.sweep_control import SweepControl
 
-# What has a meaning for a model that draws whole images, and for one that changes labels.
-BY_DIFFUSION = ("knownTitle", "knownRows", "diffusionSettings")
-BY_LABELS = ("lesionsLabel", "lesionsSelector")
+# What has no meaning for a model that changes labels alone.
+BY_DIFFUSION = ("lesionsLeftCheckBox", "knownTitle", "knownRows", "diffusionSettings")
 
 
 class CounterfactualSection:
@@ -45,9 +44,14 @@ class CounterfactualSection:
 
     @property
     def metadata(self):
-        """Of the bundle that changes scans, or None: the engine has none."""
+        """Of the bundle that changes scans, with the lesions that can be asked of it as they are to be changed; None:
+        the engine has none."""
+        from BrainGenLib import capabilities
+
         chosen = self._bundles.get(self._node.changeBundle) if self._node else None
-        return chosen or next(iter(self._bundles.values()), None)
+        chosen = chosen or next(iter(self._bundles.values()), None)
+        left = bool(self._node) and self._node.lesionsLeft
+        return chosen and capabilities.changing(chosen, left, self._bundles.get(capabilities.LABELS))
 
     def setBundles(self, bundles: dict) -> None:
         """These are the ones that the engine has, by name."""
@@ -73,7 +77,7 @@ class CounterfactualSection:
         metadata = self.metadata
         self._ui.changeSection.setEnabled(metadata is not None)
         if node and metadata is not None:
-            if metadata is not self._built:
+            if metadata != self._built:
                 self._build(metadata)
             self._show(metadata)
             self._drift.update(metadata)
@@ -85,22 +89,20 @@ class CounterfactualSection:
     def run(self) -> None:
         node, metadata = self._node, self.metadata
         settings = {"bundle": metadata.name, "seed": node.seed, "contrast": self._contrast(metadata) or None}
-        lesions = None
         if metadata.family:
             settings["known"] = self._asked(self.known)
             settings["drift"] = "auto" if node.autoDrift else node.changeDrift
             settings["strength"], settings["guidance"] = node.strength, node.guidance
             settings["variants"] = node.variants
-        else:
-            lesions = node.lesions
+            settings["lesions"] = "diffusion" if node.lesionsLeft else "labels"
         wanted, axis = self._asked(self.wanted), self._sweep.axis
         if axis is None:
-            self._logic.counterfactual(node.changeScan, wanted, segmentation=lesions, **settings)
+            self._logic.counterfactual(node.changeScan, wanted, segmentation=node.lesions, **settings)
             return
         from BrainGenLib.requests import Counterfactual
 
         request = Counterfactual(device=self._logic.engine.device, scan="", wanted=wanted, **settings)
-        self._logic.sweep(request, axis.name, self._sweep.values, scan=node.changeScan, segmentation=lesions)
+        self._logic.sweep(request, axis.name, self._sweep.values, scan=node.changeScan, segmentation=node.lesions)
 
     def _asked(self, rows) -> dict:
         values = {row.condition.name: row.value() for row in rows if row.offered}
@@ -112,7 +114,7 @@ class CounterfactualSection:
 
     def _build(self, metadata) -> None:
         """A slider for each condition, on both sides."""
-        from BrainGenLib import requests
+        from BrainGenLib import capabilities, requests
 
         self._built = metadata
         selector = self._ui.changeContrastSelector
@@ -123,11 +125,11 @@ class CounterfactualSection:
         conditions = requests.changeable(metadata)
         known = _("Ticked: so it is in the scan. Not ticked: not known, or measured on the scan where that can be.")
         wanted = _("Ticked: so it is to be. Not ticked: as it is, or as it goes with what is ticked.")
-        self.known = self._rows(self._ui.knownRows, conditions if metadata.family else [], known)
+        knowable = capabilities.knowable(metadata, self._node.lesionsLeft)
+        self.known = self._rows(self._ui.knownRows, knowable, known)
         self.wanted = self._rows(self._ui.wantedRows, conditions, wanted)
-        for names, shown in ((BY_DIFFUSION, bool(metadata.family)), (BY_LABELS, not metadata.family)):
-            for name in names:
-                getattr(self._ui, name).setVisible(shown)
+        for name in BY_DIFFUSION:
+            getattr(self._ui, name).setVisible(bool(metadata.family))
 
     def _rows(self, holder, conditions, tick: str) -> list:
         layouts.clear(holder)

@@ -17,7 +17,8 @@ class BrainGenParameterNode:
     anatomy - Value of each anatomy condition that is asked for; absent is drawn.
     drift, ownDrift - Of generated images, in standard deviations between subjects; or as the model has it.
     sweepOver … sweepFrames, changeSweepOver … - The film that is made instead of one case; over nothing: none.
-    changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be.
+    changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be,
+        lesionsLeft to the diffusion.
     """
 
     bundle: str = "brainspade3d"
@@ -45,6 +46,7 @@ class BrainGenParameterNode:
     changeBundle: str = ""
     changeContrast: str = ""
     lesions: vtkMRMLSegmentationNode
+    lesionsLeft: bool = False
     known: dict[str, float]
     wanted: dict[str, float]
     changeDrift: Annotated[float, WithinRange(-3, 3)] = 0.0

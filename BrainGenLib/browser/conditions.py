@@ -16,6 +16,15 @@ def rows(conditions: Iterable[Condition], given: bool) -> list[ConditionRow]:
     return [_row(condition, given) for condition in conditions]
 
 
+def kept(rows: list[ConditionRow], before: Iterable[ConditionRow]) -> list[ConditionRow]:
+    """Rows with the choices that were made in others of the same names, as far as they allow them."""
+    chosen = {row.name: row for row in before if row.given}
+    for row in rows:
+        if row.name in chosen and row.minimum <= chosen[row.name].value <= row.maximum:
+            row.given, row.value = True, chosen[row.name].value
+    return rows
+
+
 def offered(rows: Iterable[ConditionRow], contrasts: Sequence[str]) -> list[ConditionRow]:
     """Those that can be asked for in contrasts."""
     return [row for row in rows if not row.contrasts or set(contrasts) <= set(row.contrasts)]
@@ -77,13 +86,13 @@ def counterfactual_request(
         "scan": scan,
         "contrast": state.contrast or None,
         "wanted": _given(state.wanted, [state.contrast] if state.contrast else []),
+        "segmentation": segmentation,
     }
     if state.diffusion:
         asked["known"] = _given(state.known, [])
         asked["drift"] = "auto" if state.auto_drift else state.drift
         asked["strength"], asked["guidance"], asked["variants"] = state.strength, state.guidance, state.variants
-    else:
-        asked["segmentation"] = segmentation
+        asked["lesions"] = "diffusion" if state.left else "labels"
     request = requests.parse(asked)
     assert isinstance(request, Counterfactual)
     return request

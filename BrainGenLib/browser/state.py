@@ -143,13 +143,15 @@ class SegmentState:
 
 @dataclass
 class CounterfactualState:
-    """``diffusion`` says how the bundle changes a scan: the image, or else the labels of lesions."""
+    """``diffusion`` says how the bundle changes a scan: the image, or else the labels of lesions; ``left``, that
+    lesions are left to the diffusion."""
 
     bundles: list[Choice] = field(default_factory=list)
     bundle: str = ""
     diffusion: bool = True
     scan: str = ""
     segmentation: str = ""
+    left: bool = False
     contrasts: list[Choice] = field(default_factory=list)
     contrast: str = ""
     known: list[ConditionRow] = field(default_factory=list)

@@ -22,6 +22,10 @@ LesionsAt = Annotated[Path | None, typer.Option(help="Where the scan's lesions a
 DriftUnits = Annotated[
     str | None, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
 ]
+LesionsBy = Annotated[
+    str | None,
+    typer.Option(help="labels: drawn exactly; diffusion: as the model changes them.", show_default="labels"),
+]
 _DEFAULTS = {name: field.default for name, field in requests.Counterfactual.model_fields.items()}
 
 
@@ -43,6 +47,7 @@ def counterfactual(
     steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
     variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
     segmentation: LesionsAt = None,
+    lesions: LesionsBy = None,
     seed: Seed = None,
     bundle: Bundle = _DEFAULTS["bundle"],
     device: Device = "auto",
@@ -67,6 +72,7 @@ def counterfactual(
             "guidance": guidance,
             "steps": steps,
             "variants": variants,
+            "lesions": lesions or _DEFAULTS["lesions"],
             "segmentation": name_of(inputs, segmentation),
         }
         parsed = requests.parse(request)

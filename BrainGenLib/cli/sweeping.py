@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from BrainGenLib import requests
-from BrainGenLib.cli.changing import DriftUnits, Known, LesionsAt, Wanted, drift_of, known_of
+from BrainGenLib.cli.changing import DriftUnits, Known, LesionsAt, LesionsBy, Wanted, drift_of, known_of
 from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
 from BrainGenLib.cli.synthesis import (
     Anatomy,
@@ -48,6 +48,7 @@ def sweep(
     contrast: Annotated[list[str], several("--contrast", "T1w, FLAIR, …; of a scan it is recognised")],
     style: Style = None,
     segmentation: LesionsAt = None,
+    lesions: LesionsBy = None,
     drift: DriftUnits = None,
     drift_step: Annotated[str | None, typer.Option(help="As of counterfactual.")] = None,
     strength: Annotated[float | None, typer.Option(help="As of counterfactual.")] = None,
@@ -70,6 +71,7 @@ def sweep(
             "--set": wanted,
             "--known": known,
             "--segmentation": segmentation,
+            "--lesions": lesions,
             "--drift-step": drift_step,
             "--strength": strength,
             "--variants": variants,
@@ -105,6 +107,7 @@ def sweep(
                 "drift_step": drift_step,
                 "strength": strength,
                 "variants": variants,
+                "lesions": lesions,
             }
         common = {
             "bundle": bundle,

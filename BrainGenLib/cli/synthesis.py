@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from BrainGenLib import bundles, requests
+from BrainGenLib import bundles, capabilities, requests
 from BrainGenLib.cli.console import Device, Json, Runner, Server, emit, guarded, named_values
 from BrainGenLib.errors import BadInput
 
@@ -196,7 +196,7 @@ def check(request: requests.Request, inputs: Mapping[str, Path], server: str | N
         raise BadInput(f"There is no file {missing[0]}.")
     # A server checks the request itself; it is asked for what it has only once, when it gets the job.
     if server is None:
-        requests.check(request, bundles.find(request.bundle).metadata)
+        requests.check(request, capabilities.asked_of(request))
 
 
 def named(**files: Path | None) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from BrainGenLib import bundles, requests
+from BrainGenLib import capabilities, requests
 from BrainGenLib.errors import BadInput
 from BrainGenLib.service import volumes
 from BrainGenLib.service.refusal import Refusal
@@ -203,7 +203,7 @@ def _check(folder: Path, form: _Form) -> None:
         raise BadInput(
             f"The request names the files {sorted(requests.inputs_of(request))}, but {sorted(form.inputs)} came."
         )
-    requests.check(request, bundles.find(request.bundle).metadata)
+    requests.check(request, capabilities.asked_of(request))
     for name in form.inputs:
         volumes.check(folder / "inputs" / name)
     (folder / "request.json").write_text(request.model_dump_json(indent=1), "utf-8")

@@ -1,4 +1,5 @@
-"""Counterfactuals by diffusion: ventricles by moving tissue, as far as it moves, and the rest by the image model.
+"""Counterfactuals by diffusion: ventricles by moving tissue, as far as it moves, lesions by labels, unless they are
+left to the image model, and the rest by that.
 
 An edit of a latent can brighten and darken; that a border lies elsewhere it shows as a blur. What is known to be a
 movement is therefore made as one, and the model is asked for what else goes with the wanted conditions.
@@ -6,7 +7,7 @@ movement is therefore made as one, and the model is asked for what else goes wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,14 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from BrainGenLib import counterfactuals, lesions, requests, spaces
+from BrainGenLib import capabilities, counterfactuals, lesions, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.diffusion.drift import Drift
+from BrainGenLib.errors import BadInput
+from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods import latent_drifting
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
-from BrainGenLib.methods.latent_drifting import Change
+from BrainGenLib.methods.latent_drifting import Change, Edit
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.requests import Counterfactual
+from BrainGenLib.verbs.lesion_drawing import LesionDrawing
 from BrainGenLib.verbs.work import Work
 
 LEAST_YEARS = 5.0
@@ -31,7 +35,7 @@ LEAST_YEARS = 5.0
 def changes(
     work: Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
 ) -> list[counterfactuals.TemplateChange]:
-    """What moves, and what the image diffusion changes."""
+    """What moves, what the image diffusion changes, and which lesions are drawn."""
     model = work.open(BrainLDM, bundle)
     coarse = counterfactuals.halved(image)
     scan = torch.from_numpy(coarse)[None, None].to(work.device)
@@ -42,36 +46,82 @@ def changes(
     still = counterfactuals.noticed(expected, spaces.GRID_2MM.spacing)
     work.show(contrast, _coarsely(coarse + still, movement.warp(whole[-1])), "expected")
     generator = torch.Generator().manual_seed(work.request.seed)
-    edits = latent_drifting.edit(model, scan, contrast, rest, generator, work.stage("counterfactual"))
-    volumes = lesions.volumes_ml(before)
+    report = work.stage("counterfactual")
+    if any(change.wanted != change.own or change.auto or any(change.drift.channels) for change in whole):
+        edits = latent_drifting.edit(model, scan, contrast, rest, generator, report)
+    else:
+        # Lesions alone are asked for.
+        none = np.zeros_like(coarse)
+        edits = [Edit(coarse, none, none, (0.0,))] * len(asked)
+    drawing = _Lesions(work, image, before, contrast)
     found = []
     for request, change, edited in zip(asked, whole, edits, strict=True):
         warp = movement.warp(change)
         values = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
-        after = _coarsely(np.clip(coarse + values, 0, 1), warp)
+        after, drawn, classes = coarse + values, None, None
+        if request.lesions == "labels":
+            drawn, classes = drawing.changed(_loads(request))
+            classes = _finely(classes, warp, 0)
+        if drawn is not None:
+            after = after + counterfactuals.halved(drawn)
+        after = _coarsely(np.clip(after, 0, 1), warp)
         reached, judged = _verdicts(
             model, scan, torch.from_numpy(after)[None, None].to(work.device), contrast, change
         )
-        asked_ml = {
-            one.name: request.wanted[one.name] * one.millilitres
-            - (change.own[one.name] * one.millilitres if one.name in change.own else volumes[one.name])
-            for one in bundle.metadata.conditions
-            if one.millilitres and one.name in request.wanted
-        }
-        found.append(
-            counterfactuals.TemplateChange(
-                _coarsely(values, warp),
-                spaces.GRID_2MM,
-                None,
-                _coarsely(edited.spread, warp) if change.variants > 1 else None,
-                {"own": dict(change.own), "wanted": dict(change.wanted), "drift": list(edited.delta), **judged},
-                reached,
-                asked_ml,
-                warp,
-            )
+        wanted = {**change.wanted, **_loads(request)}
+        made = counterfactuals.TemplateChange(
+            _coarsely(values, warp),
+            spaces.GRID_2MM,
+            None,
+            _coarsely(edited.spread, warp) if change.variants > 1 else None,
+            {"own": dict(change.own), "wanted": wanted, "drift": list(edited.delta), **judged},
+            reached,
+            drawing.more_ml(request, change.own),
+            warp,
+            classes,
         )
+        found.append(made if drawn is None else _with_drawn(made, _finely(drawn, warp, 1)))
     work.show(contrast, after, "counterfactual")
     return found
+
+
+class _Lesions:
+    """Lesions of a brain (image and class map on GRID_1MM), which labels draw otherwise."""
+
+    def __init__(self, work: Work, image: np.ndarray, classes: np.ndarray, contrast: str) -> None:
+        self._work, self._image, self._classes, self._contrast = work, image, classes, contrast
+
+    def changed(self, loads: Mapping[str, float]) -> tuple[np.ndarray | None, np.ndarray]:
+        """What to add to the image for other loads, None if there are none, and the class map then."""
+        return self._drawing.changed(loads) if loads else (None, self._classes)
+
+    def more_ml(self, request: Counterfactual, own: Mapping[str, float]) -> dict[str, float]:
+        """By how much lesions are to become more; where they are left to the diffusion, beside what is known."""
+        had, loads = lesions.volumes_ml(self._classes), _loads(request)
+        conditions = {one.name: one for one in capabilities.asked_of(request).conditions}
+        if request.lesions == "diffusion":
+            had |= {name: own[name] * (conditions[name].millilitres or 0) for name in loads if name in own}
+        return {name: load * (conditions[name].millilitres or 0) - had[name] for name, load in loads.items()}
+
+    @cached_property
+    def _drawing(self) -> LesionDrawing:
+        bundle = self._work.bundle(capabilities.LABELS)
+        if self._contrast not in bundle.metadata.contrasts:
+            raise BadInput(
+                f"Bundle {bundle.name} cannot draw lesions in {self._contrast}; leave them to the diffusion or out."
+            )
+        return LesionDrawing(self._work, bundle, self._image, self._classes, self._contrast)
+
+
+def _loads(request: Counterfactual) -> dict[str, float]:
+    """The lesions that are wanted."""
+    return {name: load for name, load in request.wanted.items() if name in PATHOLOGIES}
+
+
+def _with_drawn(change: counterfactuals.TemplateChange, drawn: np.ndarray) -> counterfactuals.TemplateChange:
+    """A change on GRID_2MM and what was drawn on GRID_1MM, as one."""
+    spread = None if change.spread is None else counterfactuals.doubled(change.spread)
+    return replace(change, values=counterfactuals.doubled(change.values) + drawn, grid=spaces.GRID_1MM, spread=spread)
 
 
 @torch.no_grad()
@@ -95,6 +145,11 @@ def _coarsely(volume: np.ndarray, warp: np.ndarray | None) -> np.ndarray:
         return volume
     ratio = spaces.GRID_1MM.spacing / spaces.GRID_2MM.spacing
     return moved(volume, np.stack([counterfactuals.halved(part) for part in warp]) * ratio, order=1)
+
+
+def _finely(volume: np.ndarray, warp: np.ndarray | None, order: int) -> np.ndarray:
+    """A volume on GRID_1MM, moved by a warp there in mm, which are its voxels."""
+    return volume if warp is None else moved(volume, warp, order)
 
 
 class _Movement:
@@ -136,7 +191,7 @@ class _Movement:
 
 def _change(request: Counterfactual, bundle: Bundle, model: BrainLDM, contrast: str, classes: np.ndarray) -> Change:
     """What to change, from what is known of the scan, what is measured on it, and what is asked for."""
-    requests.check_offered(request.wanted, bundle.metadata, contrast)
+    requests.check_offered(request.wanted, capabilities.asked_of(request), contrast)
     own = volume_conditions(classes, spaces.GRID_1MM.spacing)
     if request.segmentation is not None:
         volumes = lesions.volumes_ml(classes)
@@ -146,8 +201,9 @@ def _change(request: Counterfactual, bundle: Bundle, model: BrainLDM, contrast: 
             if condition.millilitres and volumes[condition.name] > 0
         }
     own |= request.known
-    # Pathologies that nobody named stay as they are: unknown on both sides.
-    wanted = {**own, **request.wanted}
+    # Pathologies that nobody named, or that are drawn, stay as they are: unknown on both sides.
+    drawn = _loads(request) if request.lesions == "labels" else {}
+    wanted = {**own, **{name: value for name, value in request.wanted.items() if name not in drawn}}
     wanted |= {
         name: value
         for name, value in counterfactuals.expected_volumes(own, request.wanted, model.ageing).items()

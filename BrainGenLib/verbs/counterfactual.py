@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from BrainGenLib import anatomy, bundles, counterfactuals, morphometry, requests, spaces
+from BrainGenLib import anatomy, capabilities, counterfactuals, lesions, morphometry, requests, spaces
 from BrainGenLib.case import Case
 from BrainGenLib.counterfactuals import Aligned
 from BrainGenLib.inputs import Volume, read_segmentation
@@ -18,7 +18,7 @@ from BrainGenLib.verbs.work import Work
 
 
 def counterfactual(work: Work) -> Case:
-    requests.check(work.request, bundles.find(work.request.bundle).metadata)
+    requests.check(work.request, capabilities.asked_of(work.request))
     (case,) = changed(work, [work.request])
     return case
 
@@ -59,10 +59,14 @@ def _in_own_grid(
     after = np.clip(still + counterfactuals.to_scan(change.values, change.grid, aligned), aligned.low, None)
     classes = change.classes
     if classes is None:
-        # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
-        before = found.classes
         fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
         classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, aligned.low))
+        if change.lesions is None:
+            # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
+            before = found.classes
+        else:
+            there = np.isin(change.lesions, anatomy.classes_of(kind="lesion"))
+            classes = np.where(there, change.lesions, lesions.split_lesions(classes)[0])
 
     def back(volume: np.ndarray) -> np.ndarray:
         """From axes R, A, S to those of the file."""

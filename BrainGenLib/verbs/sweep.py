@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from BrainGenLib import bundles, requests, sweeps
+from BrainGenLib import capabilities, requests, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.requests import Counterfactual, Sweep
 from BrainGenLib.verbs.counterfactual import changed
@@ -15,7 +15,7 @@ from BrainGenLib.verbs.work import Work
 
 def sweep(work: Work) -> Case:
     request: Sweep = work.request
-    metadata = bundles.find(request.bundle).metadata
+    metadata = capabilities.asked_of(request)
     requests.check(request, metadata)
     asked: list[Any] = requests.frames(request, metadata)
     # What frames have in common is done once, as the request that they come from says.

@@ -65,18 +65,29 @@ def test_both_ways_are_offered_and_what_has_no_meaning_is_hidden(panel):
     offered = [ui.changeBundleSelector.itemData(i) for i in range(ui.changeBundleSelector.count)]
     assert offered == ["brain-ldm", "brainspade3d"]
     conditions = bundles.find("brain-ldm").metadata.conditions
-    for rows in (section.known, section.wanted):
-        assert [row.condition.name for row in rows] == [condition.name for condition in conditions]
+    labels = bundles.find("brainspade3d").metadata
+    drawn = [condition.name for condition in labels.conditions if condition.kind == "pathology"]
+    names = [condition.name for condition in conditions if condition.kind != "pathology"]
+    for rows, expected in ((section.known, names), (section.wanted, names + drawn)):
+        assert [row.condition.name for row in rows] == expected
         assert row(rows, "age").slider.suffix == " years"
         assert row(rows, "ventricles").slider.suffix == " mL"
     assert ui.knownRows.isVisible()
     assert ui.strengthSlider.isVisible()
-    assert not ui.lesionsSelector.isVisible()
+    assert ui.lesionsSelector.isVisible()
+    # Lesions are drawn, unless they are left to the model, which knows one kind of them.
+    set_to(section.wanted, age=75)
+    ui.lesionsLeftCheckBox.setChecked(True)
+    for rows in (section.known, section.wanted):
+        assert [row.condition.name for row in rows] == [condition.name for condition in conditions]
+    assert row(section.wanted, "age").value() == 75
+    ui.lesionsLeftCheckBox.setChecked(False)
 
     choose(ui.changeBundleSelector, "brainspade3d")
     assert section.known == []
-    able = requests.changeable(bundles.find("brainspade3d").metadata)
+    able = requests.changeable(labels)
     assert [row.condition.name for row in section.wanted] == [condition.name for condition in able]
+    assert not ui.lesionsLeftCheckBox.isVisible()
     assert not ui.knownTitle.isVisible()
     assert not ui.strengthSlider.isVisible()
     assert not ui.changeDriftSlider.isVisible()
@@ -90,6 +101,7 @@ def test_both_ways_are_offered_and_what_has_no_meaning_is_hidden(panel):
 def test_what_a_contrast_does_not_support_is_disabled_with_the_reason(panel, asked, scan):
     ui, section = panel.ui, panel.counterfactualSection
     ui.changeScanSelector.setCurrentNode(scan)
+    ui.lesionsLeftCheckBox.setChecked(True)
     set_to(section.wanted, wmh=0.5)
     lesion = row(section.wanted, "wmh")
     assert lesion.volume.text == "25 mL"
@@ -104,7 +116,7 @@ def test_what_a_contrast_does_not_support_is_disabled_with_the_reason(panel, ask
     assert lesion.widget.enabled
     ui.changeButton.click()
     [(_, settings)] = asked
-    assert settings["contrast"] == "T2w"
+    assert (settings["contrast"], settings["lesions"]) == ("T2w", "diffusion")
 
 
 def test_the_sliders_become_a_request(panel, asked, scan):
@@ -126,6 +138,7 @@ def test_the_sliders_become_a_request(panel, asked, scan):
     assert nodes == (scan, {"age": 75, "wmh": 0})
     request = Counterfactual(scan="", wanted=nodes[1], **{**settings, "segmentation": None})
     assert (request.bundle, request.known, request.contrast) == ("brain-ldm", {"age": 45}, None)
+    assert request.lesions == "labels"
     assert (request.strength, request.guidance, request.variants, request.drift) == (0.5, 3.5, 4, -1.25)
     assert again["drift"] == "auto"
 
@@ -219,10 +232,11 @@ def test_a_scan_is_changed_and_stands_beside_itself(host, panel, scan):
     assert layout.GetViewArrangement() == changes.LAYOUT
 
 
-def test_a_lesion_goes_by_labels(host, panel, phantom_classes):
+@pytest.mark.parametrize(("bundle", "contrast"), [("brainspade3d", "FLAIR"), ("brain-ldm", "T1w")])
+def test_a_lesion_goes_by_labels(host, panel, phantom_classes, bundle, contrast):
     ui, section = panel.ui, panel.counterfactualSection
-    choose(ui.changeBundleSelector, "brainspade3d")
-    choose(ui.changeContrastSelector, "FLAIR")
+    choose(ui.changeBundleSelector, bundle)
+    choose(ui.changeContrastSelector, contrast)
     scan, painted, lesion = lesion_scan(phantom_classes)
     ui.changeScanSelector.setCurrentNode(scan)
     ui.lesionsSelector.setCurrentNode(painted)
@@ -231,7 +245,7 @@ def test_a_lesion_goes_by_labels(host, panel, phantom_classes):
     finish(host, panel)
     assert ui.stateLabel.text.startswith("Done. identity ")
     nodes = cases.nodes_of(slicer.mrmlScene, "counterfactual-0001")
-    before, after = (slicer.util.arrayFromVolume(each).T for each in (scan, nodes.volumes["FLAIR"]))
+    before, after = (slicer.util.arrayFromVolume(each).T for each in (scan, nodes.volumes[contrast]))
     assert np.abs(after - before)[lesion].mean() > 20
     assert changes.before(nodes) is scan
 

@@ -62,6 +62,7 @@ def frames(name):
 def test_the_line_offers_what_the_bundle_and_the_contrast_can(panel, asked, scan):
     ui = panel.ui
     metadata = bundles.find("brain-ldm").metadata
+    ui.lesionsLeftCheckBox.setChecked(True)
     labels = {condition.name: condition.label for condition in metadata.conditions}
     settings = {name: name for name in ("drift", "strength", "guidance")}
     assert offered(ui.changeSweepSelector) == settings | labels

@@ -72,7 +72,15 @@ def test_both_ways_are_offered_each_with_what_it_understands(front):
     assert data.bundle == "brain-ldm"
     assert data.diffusion
     assert {row.name: row.unit for row in data.wanted}["ventricles"] == "mL"
+    assert {"age", "tumour"} <= {row.name for row in data.wanted}
+    assert "tumour" not in [row.name for row in data.known]
+    assert asked(front).lesions == "labels"
+    want(front, "wanted", age=75)
+    data.left = True
+    front.do(lambda: None)
+    assert {row.name: row.value for row in data.wanted if row.given} == {"age": 75}
     assert [row.name for row in data.wanted] == [one.name for one in bundles.find("brain-ldm").metadata.conditions]
+    assert asked(front).lesions == "diffusion"
     want(front, "known", age=45)
     want(front, "wanted", age=75, wmh=0.5)
     assert asked(front).wanted == {"age": 75, "wmh": 0.5}
@@ -81,9 +89,11 @@ def test_both_ways_are_offered_each_with_what_it_understands(front):
     # Too few scans have shown that one.
     assert (request.known, request.wanted) == ({"age": 45}, {"age": 75})
     default = Counterfactual(scan="", wanted={"age": 75})
-    for setting in ("strength", "guidance", "variants", "drift", "segmentation"):
+    for setting in ("strength", "guidance", "variants", "drift"):
         assert getattr(request, setting) == getattr(default, setting)
+    assert request.segmentation == "lesions.nii"
 
+    data.left = False
     data.bundle = "brainspade3d"
     front.do(lambda: None)
     assert not data.diffusion
@@ -205,7 +215,12 @@ async def walk(address, scan, picture):
         await page.click(".braingen-known-age-given")
         await page.click(".braingen-wanted-age-given")
         await page.press(".braingen-wanted-age .v-slider-thumb", "End")
-        assert await page.evaluate("document.querySelector('.braingen-wanted-wmh-given').disabled")
+        # The model has seen too few of these lesions in this contrast; by labels they can be drawn.
+        assert not await page.evaluate("document.querySelector('.braingen-wanted-wmh-given').disabled")
+        await page.click("#braingen-lesions-left")
+        await page.until("document.querySelector('.braingen-wanted-wmh-given').disabled")
+        await page.click("#braingen-lesions-left")
+        await page.until("!document.querySelector('.braingen-wanted-wmh-given').disabled")
         await page.press(".braingen-slider-guidance .v-slider-thumb", "End")
         await page.press(".braingen-slider-drift .v-slider-thumb", "ArrowRight")
         await page.until("!!document.querySelector('.braingen-curve .now')")

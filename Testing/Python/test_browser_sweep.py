@@ -59,6 +59,8 @@ def shown(front, name):
 
 def test_the_line_offers_what_bundle_and_contrast_can(front):
     sweep = line(front, "counterfactual")
+    front.counterfactual.left = True
+    front.do(lambda: None)
     conditions = bundles.find("brain-ldm").metadata.conditions
     settings = {name: name for name in ("drift", "strength", "guidance")}
     assert {choice.value: choice.title for choice in sweep.axes} == settings | {
@@ -78,8 +80,9 @@ def test_the_line_offers_what_bundle_and_contrast_can(front):
     front.do(lambda: None)
     able = requests.sweepable("counterfactual", bundles.find("brainspade3d").metadata)
     assert [choice.value for choice in sweep.axes] == able
-    front.counterfactual.bundle = "brain-ldm"
+    front.counterfactual.bundle, front.counterfactual.left = "brain-ldm", False
     front.do(lambda: None)
+    assert "tumour" in [choice.value for choice in sweep.axes]
 
 
 def test_a_film_stands_in_the_scene_and_its_slider_shows_every_frame(front, generated, film):

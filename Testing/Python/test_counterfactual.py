@@ -338,7 +338,12 @@ def test_by_labels_a_contrast_that_the_renderer_does_not_know_is_refused(lesion_
 
 def test_painted_lesions_are_known_to_the_diffusion(lesion_scan, quick, tiny_bundles, tmp_path):
     request = Counterfactual(
-        scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T2w", steps=STEPS
+        scan="scan.nii",
+        segmentation="labels.nii",
+        wanted={"wmh": 0},
+        contrast="T2w",
+        steps=STEPS,
+        lesions="diffusion",
     )
     case = Engine().run(request, tmp_path)
     assert case.measurements["own"]["wmh"] == pytest.approx(lesion_scan.sum() / 1000 / 50, rel=0.05)
@@ -414,6 +419,57 @@ def test_a_brain_without_ventricles_is_left_to_the_diffusion(
     monkeypatch.setattr(segmentation, "segment_in_template", lambda *_: fine)
     assert not ask(tmp_path, wanted={"ventricles": 30.0}).maps["difference"].any()
     assert idle[0].wanted["ventricles"] == 30
+
+
+@pytest.fixture
+def painted(lesion_scan, tmp_path):
+    """Asks about the scan with the lesion, whose labels are known."""
+
+    def ask_painted(**fields):
+        return ask(tmp_path, segmentation="labels.nii", **fields)
+
+    return ask_painted
+
+
+def test_lesions_alone_are_drawn_as_by_labels(painted, quick, idle, tiny_bundles, few_steps):
+    case, by_labels = painted(wanted={"wmh": 0}), painted(wanted={"wmh": 0}, bundle="brainspade3d")
+    assert np.array_equal(case.images["T1w"], by_labels.images["T1w"])
+    assert np.abs(case.maps["difference"]).max() > 100
+    assert case.measurements["reached"] == {"wmh": 1.0}
+    assert case.measurements["wanted"]["wmh"] == 0
+    assert idle == []
+
+
+def test_age_and_lesions_change_in_one_request(painted, quick, tiny_bundles, few_steps, lesion_scan):
+    years = {"known": {"age": 30}, "guidance": 6, "steps": STEPS}
+    both = painted(wanted={"age": 85, "wmh": 0}, **years)
+    older, healed = painted(wanted={"age": 85}, **years), painted(wanted={"wmh": 0})
+    assert np.abs(older.maps["difference"]).max() > 20
+    # Ventricles move, and with them the lesion, a little.
+    core = ndimage.binary_erosion(lesion_scan, iterations=2)
+    expected = older.maps["difference"][core] + healed.maps["difference"][core]
+    assert np.abs(both.maps["difference"][core] - expected).mean() < 40
+    assert np.abs(older.maps["difference"][core]).mean() < 40 < np.abs(expected).mean()
+    far = ~ndimage.binary_dilation(lesion_scan, iterations=9)
+    assert np.allclose(both.maps["difference"][far], older.maps["difference"][far], atol=25)
+    assert both.measurements["reached"].keys() == {"model", "age", "wmh"}
+    assert both.measurements["reached"]["wmh"] == 1
+    value = anatomy.lesions()["wmh"].value
+    assert not (both.labels == value).any()
+    # It stays where nobody asks for it, whatever the segmenter finds.
+    assert (older.labels == value).sum() == pytest.approx(lesion_scan.sum(), rel=0.1)
+    assert "white matter hyperintensity" in older.measurements["volumes_before_ml"]
+
+
+def test_lesions_that_cannot_be_drawn_are_refused(lesion_scan, quick, idle, tiny_bundles, tmp_path):
+    with pytest.raises(BadInput, match="cannot draw lesions in T2w; leave them to the diffusion or out"):
+        Engine().run(Counterfactual(scan="scan.nii", wanted={"wmh": 0.1}, contrast="T2w"), tmp_path)
+    with pytest.raises(BadInput, match="measured on labels where lesions are drawn"):
+        ask(tmp_path, known={"wmh": 0.1}, wanted={"age": 85})
+    for lesions in ("labels", "diffusion"):
+        assert (
+            stages(Counterfactual(scan="scan.nii", wanted={"age": 85}, lesions=lesions))[-1] == "segmentation of it"
+        )
 
 
 def test_only_lesions_and_ventricles_change_by_labels(lesion_scan, quick, tiny_bundles, tmp_path):

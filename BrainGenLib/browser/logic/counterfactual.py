@@ -6,8 +6,8 @@ from typing import Any
 
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import requests
-from BrainGenLib.browser.conditions import counterfactual_request, rows
+from BrainGenLib import capabilities, requests
+from BrainGenLib.browser.conditions import counterfactual_request, kept, rows
 from BrainGenLib.browser.drift import described
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
@@ -42,7 +42,7 @@ class CounterfactualLogic:
         nodes.bind_changes({nodes.name.volumes: self._keep_scan, nodes.name.segmentations: self._keep_segmentation})
         self._typed.bind_changes(
             {
-                name.bundle: lambda *_: self._offer(),
+                (name.bundle, name.left): lambda *_: self._offer(),
                 name.contrast: lambda *_: self._offer_sweep(),
                 (name.drift, name.auto_drift): lambda *_: self._draw_curve(),
             }
@@ -54,14 +54,12 @@ class CounterfactualLogic:
         state = self._typed.get_dataclass()
         with InputFiles(self._scene) as files:
             try:
-                painted = (
-                    files.segmentation(state.segmentation) if state.segmentation and not state.diffusion else None
-                )
+                painted = files.segmentation(state.segmentation) if state.segmentation else None
                 request = counterfactual_request(
                     state, self._engine.device, int(self._generate.data.seed), files.volume(state.scan), painted
                 )
                 asked = self._sweep.request(request) if self._sweep.chosen else request
-                requests.check(asked, self._engine.metadata_of(state.bundle))
+                requests.check(asked, self._engine.changing(state.bundle, state.left))
                 self._run.start(SECTION, [asked], files.paths, changed=state.scan)
             except BadInput as error:
                 self._run.refuse(error)
@@ -70,13 +68,13 @@ class CounterfactualLogic:
         data = self._typed.data
         if not data.bundle:
             return
-        metadata = self._engine.metadata_of(data.bundle)
+        metadata = self._engine.changing(data.bundle, data.left)
         data.diffusion = bool(metadata.family)
         data.contrasts = [Choice(contrast, contrast) for contrast in metadata.contrasts]
         if data.contrast not in metadata.contrasts:
             data.contrast = ""
-        conditions = requests.changeable(metadata)
-        data.known, data.wanted = rows(conditions, given=False), rows(conditions, given=False)
+        data.known = kept(rows(capabilities.knowable(metadata, data.left), given=False), data.known)
+        data.wanted = kept(rows(requests.changeable(metadata), given=False), data.wanted)
         self._offer_sweep()
         self._draw_curve()
 
@@ -84,7 +82,7 @@ class CounterfactualLogic:
         data = self._typed.data
         if data.bundle:
             contrasts = [data.contrast] if data.contrast else []
-            self._sweep.offer("counterfactual", self._engine.metadata_of(data.bundle), contrasts)
+            self._sweep.offer("counterfactual", self._engine.changing(data.bundle, data.left), contrasts)
 
     def _draw_curve(self) -> None:
         data = self._typed.data

@@ -10,7 +10,7 @@ from typing import Any
 
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import bundles, processes
+from BrainGenLib import bundles, capabilities, processes
 from BrainGenLib.browser.state import Choice, EngineState
 from BrainGenLib.bundles import Metadata
 from BrainGenLib.errors import BadInput
@@ -60,6 +60,10 @@ class EngineLogic:
     def metadata_of(self, name: str) -> Metadata:
         """Of a bundle that there is."""
         return self._known[name]
+
+    def changing(self, name: str, left: bool) -> Metadata:
+        """Of a bundle, to counterfactuals: see :func:`BrainGenLib.capabilities.changing`."""
+        return capabilities.changing(self._known[name], left, self._known.get(capabilities.LABELS))
 
     def bundles_that(self, verb: str) -> list[Choice]:
         """Those that know a verb; the first, which is chosen at the start, makes labels if any does."""

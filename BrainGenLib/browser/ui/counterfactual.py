@@ -34,9 +34,17 @@ class CounterfactualUI:
             with html.Div(**_LINE):
                 html.Label("Contrast")
                 choose(name.contrast, name.contrasts, "recognised", id="braingen-counterfactual-contrast")
-            with html.Div(v_if=(f"!{name.diffusion}",), title="Where the lesions of the scan are", **_LINE):
+            with html.Div(title="Where the lesions of the scan are", **_LINE):
                 html.Label("Its lesions")
                 choose(name.segmentation, nodes.segmentations, "as the segmenter finds them")
+            with html.Label(
+                v_if=(name.diffusion,),
+                classes="braingen-label d-flex align-center",
+                style="gap: 5px;",
+                title="Not ticked: they are drawn by labels, exactly. Ticked: by the model, hardly at all",
+            ):
+                html.Input(type="checkbox", v_model=(name.left,), id="braingen-lesions-left")
+                html.Span("Leave lesions to the diffusion")
             with html.Div(v_if=(name.diffusion,)):
                 caption("Known of the scan")
                 condition_rows(name.known, "[]", "braingen-known", ticked=True)
