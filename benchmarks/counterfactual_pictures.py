@@ -68,6 +68,12 @@ ROWS = [
         {"bundle": "brainspade3d", "wanted": {"ms": 0}, "contrast": "T2w"},
         (_MS, "ms"),
     ),
+    Row(
+        "MS lesions away and 47 to 80 years, in one request",
+        "sub-openms19/anat/sub-openms19_space-MNI152_T1w.nii.gz",
+        {"wanted": {"ms": 0, "age": 80}, "known": {"age": 47}, "contrast": "T1w"},
+        (_MS, "ms"),
+    ),
 ]
 
 

@@ -288,8 +288,10 @@ def summary(per_seed: list[dict[str, list[float | None]]]) -> list[list[str | fl
         cells: list[str | float | int | None] = [name]
         for column in range(len(COLUMNS)):
             values = [value for seed in per_seed if (value := seed[name][column]) is not None]
-            if not values or len(values) == 1:
-                cells.append(values[0] if values else None)
+            if len(values) < 2:
+                # All that some seeds learn from may be on one side of the median age.
+                alone = len(per_seed) > 1 and values
+                cells.append(f"{values[0]:.3g} (one seed)" if alone else values[0] if values else None)
             else:
                 cells.append(f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.2g}")
         rows.append(cells)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -296,14 +297,16 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
     that drift and ageing need."""
     conditions: dict[str, dict[str, Any]] = {}
     for name in (*PERSON, *material.bank.available):
-        values: dict[str, list[float]] = {}
+        values: dict[str, dict[str, list[float]]] = {}
         for scan in material.scans:
             value = scan.conditions.get(name, 0.0)
             if value > 0 or (name in PERSON and name in scan.conditions):
-                values.setdefault(scan.contrast, []).append(value)
-        every = [value for found in values.values() for value in found]
+                values.setdefault(scan.contrast, {}).setdefault(scan.dataset, []).append(value)
+        each = {contrast: list(chain.from_iterable(found.values())) for contrast, found in values.items()}
+        every = list(chain.from_iterable(each.values()))
         conditions[name] = {
-            "scans": {contrast: len(found) for contrast, found in values.items()},
+            "scans": {contrast: len(found) for contrast, found in each.items()},
+            "within": {contrast: within(list(found.values())) for contrast, found in values.items()},
             "quantiles": np.percentile(every, (1, 25, 50, 75, 99)).tolist() if every else [],
         }
     adults = [scan.conditions for scan in material.scans if {"age", "ventricles"} <= scan.conditions.keys()]
@@ -324,6 +327,14 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
         "ageing": ageing,
         "channel_spread": means.std(0).tolist(),
     }
+
+
+def within(groups: Sequence[Sequence[float]]) -> float:
+    """Share of the variance of numbers that is not between their groups: if it is small, what goes with the numbers
+    cannot be told from what goes with the groups, such as scanners."""
+    every = np.concatenate([np.asarray(group, float) for group in groups])
+    left = np.concatenate([np.asarray(group, float) - np.mean(group) for group in groups])
+    return float(left.var() / every.var()) if every.var() > 0 else 0.0
 
 
 class Watch:

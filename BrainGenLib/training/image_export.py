@@ -19,6 +19,8 @@ from BrainGenLib.training.sources import CONTRASTS
 
 ENOUGH = {"anatomy": 7, "pathology": 7}
 """Scans of a contrast that must show a condition for it to be offered there."""
+WITHIN = 0.25
+"""Share of the variance of what a person is that must lie within datasets: else its effect is that of scanners."""
 TEMPERATURE = 0.7
 """Share of the noise that images are drawn from, chosen by eye: blotches at 1, the average brain below 0.5."""
 TITLES = {
@@ -44,7 +46,8 @@ painted images alone. It carries Latent Drifting (docs/latent-drifting.md) and c
 **Data** (train split only): {scans} scans of IXI (CC BY-SA 3.0), ds002748 (CC0), NiChart demo (SBIA), cbica_wmh
 (amber), open_ms (CC BY) and glioma cases, varied; images painted over their label maps with transplanted lesions.
 Painted images taught it lesions and rare contrasts; a condition is offered for a contrast only if at least
-{enough} of its scans show it:
+{enough} of its scans show it (bold), and one of the person only if it varies within studies: what an age that goes
+with the scanner does, as in FLAIR, cannot be told from what the scanner does.
 
 {table}
 
@@ -151,7 +154,12 @@ def _condition(name: str, facts: dict[str, Any]) -> bundles.Condition | None:
     """What the data support; None if they support it nowhere."""
     kind = "anatomy" if name in PERSON else "pathology"
     scans, quantiles = facts["conditions"][name]["scans"], facts["conditions"][name]["quantiles"]
-    able = [contrast for contrast in CONTRASTS if scans.get(contrast, 0) >= ENOUGH[kind]]
+    inside = facts["conditions"][name]["within"]
+    able = [
+        contrast
+        for contrast in CONTRASTS
+        if scans.get(contrast, 0) >= ENOUGH[kind] and (kind == "pathology" or inside[contrast] >= WITHIN)
+    ]
     if not able:
         return None
     count = sum(scans[contrast] for contrast in able)

@@ -43,6 +43,7 @@ class Picture:
         painted: not a scan.
         classes: uint8 class map on GRID_2MM, or None.
         case: whose brain it is.
+        dataset: that it comes from.
     """
 
     image: np.ndarray
@@ -51,11 +52,13 @@ class Picture:
     painted: bool
     classes: np.ndarray | None
     case: str
+    dataset: str
 
 
 @dataclass
 class _Brain:
     case: str
+    dataset: str
     structures: np.ndarray
     lesions: np.ndarray
     person: dict[str, float] = field(default_factory=dict)
@@ -81,11 +84,11 @@ class ImageMaterial:
             whole = classes is not None and case.quality.get("structures", 1.0) > WHOLE
             person = _person(case)
             if classes is not None and whole:
-                self._brains.append(_Brain(case.id, *split_lesions(classes), person))
+                self._brains.append(_Brain(case.id, case.dataset, *split_lesions(classes), person))
             known = person | (measured(classes, whole) if classes is not None else {})
             for contrast in case.images:
                 image = halved(cache.image(case, contrast)) if case.spacing == 1 else cache.image(case, contrast)
-                self.scans.append(Picture(image, contrast, known, False, classes, case.id))
+                self.scans.append(Picture(image, contrast, known, False, classes, case.id, case.dataset))
         if not self.scans:
             raise BadInput(
                 f"{cache_folder} holds no {split} scan in template space; give some people of the BIDS tree the "
@@ -117,7 +120,8 @@ class ImageMaterial:
         texture = (sds + draw.uniform(0, 0.03)) * draw.normal(*mean.shape)
         image = ((mean + texture) * shading).clamp_min(0) * (warped > 0)
         found = warped.cpu().numpy()
-        return Picture(normalised(image), contrast, brain.person | measured(found, True), True, found, brain.case)
+        known = brain.person | measured(found, True)
+        return Picture(normalised(image), contrast, known, True, found, brain.case, brain.dataset)
 
 
 def _person(case: CachedCase) -> dict[str, float]:

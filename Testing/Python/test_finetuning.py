@@ -361,7 +361,7 @@ def test_the_skull_comes_off_whole_heads(monkeypatch, phantom_classes):
     fine = phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     monkeypatch.setattr(finetuning_material, "segment_in_template", lambda segmenter, volume: fine)
     head = np.full(phantom_classes.shape, 200, np.uint8)
-    scan = Picture(head, "T1w", {}, False, None, "a")
+    scan = Picture(head, "T1w", {}, False, None, "a", "d")
     assert finetuning_material._is_head(scan)
     bare = finetuning_material.stripped(scan, None)
     assert not finetuning_material._is_head(bare)

@@ -119,6 +119,15 @@ def test_the_gaussian_model_learns_what_a_condition_does():
     assert denoiser.spectrum[:2].mean() < 0.2
 
 
+def test_what_goes_with_the_scanner_is_not_offered():
+    assert image_diffusion.within([[20.0, 22.0], [80.0, 82.0]]) < 0.01
+    assert image_diffusion.within([[20.0, 80.0], [22.0, 82.0]]) > 0.99
+    assert image_diffusion.within([[40.0], [40.0]]) == 0
+    found = {"scans": {"T1w": 9, "FLAIR": 9, "T2w": 3}, "within": {"T1w": 0.6, "FLAIR": 0.1, "T2w": 0.9}}
+    facts = {"conditions": {"age": {**found, "quantiles": [20.0, 30.0, 40.0, 50.0, 80.0]}}}
+    assert image_export._condition("age", facts).contrasts == ["T1w"]
+
+
 def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     small = {"latent": 2, "width": 4, "deep_width": 4, "place": 1}
     monkeypatch.setattr(image_autoencoder, "ARGS", {"cpu": small})
@@ -132,6 +141,8 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(image_autoencoder, "WATCH_EVERY", 2)
     monkeypatch.setattr(drift_curve, "DRAWN", 2)
     monkeypatch.setattr(image_export, "ENOUGH", {"anatomy": 1, "pathology": 1})
+    # The few people here may differ between studies alone.
+    monkeypatch.setattr(image_export, "WITHIN", 0)
     monkeypatch.setattr(image_diffusion, "UNET", {"cpu": (4, 4)})
     monkeypatch.setattr(age_judge, "PEOPLE", 2)
     image_autoencoder.train(cache, tmp_path / "image-autoencoder", device="cpu", steps=2)
