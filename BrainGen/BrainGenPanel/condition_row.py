@@ -5,6 +5,9 @@ import qt
 from slicer.i18n import tr as _
 
 
+LABEL_WIDTH = 110  # pixels, of the column of names in a panel of usual width
+
+
 class ConditionRow:
     """A slider for one condition; where it can be placed also side and lobe, where it may be left open a check box.
 
@@ -26,6 +29,8 @@ class ConditionRow:
 
         self.label = qt.QLabel(condition.label)
         self.label.setWordWrap(True)
+        # A form gives a wrapped label no more height than its field has.
+        self.label.setMinimumHeight(self.label.heightForWidth(LABEL_WIDTH))
         self.widget = qt.QWidget()
         self.widget.setObjectName(f"{condition.name}Row")
         column = qt.QVBoxLayout(self.widget)
