@@ -289,7 +289,7 @@ def check_offered(names: Iterable[str], bundle: Metadata, contrast: str) -> None
     for name in names:
         if (able := known[name].contrasts) and contrast not in able:
             raise BadInput(
-                f"Bundle {bundle.name} has seen {name!r} in too few {contrast} scans to be asked for it; it can be "
+                f"Bundle {bundle.name} has seen {name!r} vary in too few {contrast} scans of one study; it can be "
                 f"asked for it in: {', '.join(able)}."
             )
 

@@ -4,7 +4,6 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-
 LABEL_WIDTH = 110  # pixels, of the column of names in a panel of usual width
 
 
@@ -104,7 +103,7 @@ class ConditionRow:
         lacking = [contrast for contrast in contrasts if able and contrast not in able]
         reason = ""
         if lacking:
-            reason = _("The model has seen this in too few {contrast} scans; it can be asked for in: {able}.").format(
+            reason = _("This varied in too few {contrast} scans of one study; it can be asked for in {able}.").format(
                 contrast=lacking[0], able=", ".join(able)
             )
         self.offered = not lacking

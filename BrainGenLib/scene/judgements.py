@@ -15,6 +15,7 @@ from BrainGenLib.case import Case
 if TYPE_CHECKING:
     from BrainGenLib.scene.case_to_scene import CaseNodes
 
+_AGES = 10, 100
 _ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old")
 
 
@@ -41,5 +42,11 @@ def said(nodes: CaseNodes) -> str:
     if (share := sweeps.flip(case)) is not None:
         parts.append(f"{share:.0%} of what was asked for")
     if looks := measured.get("looks_years_old"):
-        parts.append(f"looks {looks['before']:.0f}, then {looks['after']:.0f} years old")
+        parts.append(f"looks {_years(looks['before'])}, then {_years(looks['after'])} years old")
     return ", ".join(parts)
+
+
+def _years(value: float) -> str:
+    """An age; what a regression says beyond those that it can have seen is no number to show."""
+    low, high = _AGES
+    return f"under {low}" if value < low else f"over {high}" if value > high else f"{value:.0f}"

@@ -113,6 +113,10 @@ def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
     assert cases.case_of(stage.scene, "older").measurements == judged
     said = judgements.said(cases.nodes_of(stage.scene, "older"))
     assert said == "identity 0.97, 60% of what was asked for, looks 37, then 58 years old"
+    judged["looks_years_old"] = {"before": -3.0, "after": 141.0}
+    case.measurements = judged
+    said = judgements.said(add_case(stage.scene, case, "oldest"))
+    assert said.endswith("looks under 10, then over 100 years old")
     table = nodes.measurements.GetTable()
     row = {table.GetColumnName(i): table.GetValue(0, i).ToString() for i in range(table.GetNumberOfColumns())}
     assert row == {"Structure": "brainstem", "Volume (mL)": "20", "Before (mL)": "21.5", "Change (mL)": "-1.5"}

@@ -22,7 +22,7 @@ def condition_rows(
     asked = "row.given" if ticked else "row.value > row.minimum"
     lacking = f"row.contrasts.length ? {contrasts}.filter(name => !row.contrasts.includes(name)) : []"
     refused = f"({lacking}).length > 0"
-    reason = "'The model has seen this in too few ' + lacking[0] + ' scans; it can be asked for in: ' + "
+    reason = "'This varied in too few ' + lacking[0] + ' scans of one study; it can be asked for in ' + "
     changed = f"flushState('{rows}')"
     with html.Div(v_for=(f"row in {rows}",), key="row.name"):
         with html.Div(
