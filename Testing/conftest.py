@@ -285,3 +285,18 @@ def probabilities(phantom_classes):
 
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES)
     return one_hot.movedim(-1, 0).float() * 0.98 + 0.02 / STRUCTURES
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """Pictures that show each structure in one grey, instead of the renderer's, which take their time."""
+    from BrainGenLib.methods import brainspade
+    from BrainGenLib.verbs import lesion_drawing
+
+    def render(renderer, classes, *_, **__):
+        grey = phantom_image(classes, 0.3, 0.5, 0.9)
+        grey[np.isin(classes, anatomy.classes_of(kind="lesion"))] = 0.875
+        return grey
+
+    monkeypatch.setattr(lesion_drawing, "tissue_of", lambda *_: np.zeros(0))
+    monkeypatch.setattr(brainspade, "render", render)

@@ -18,12 +18,11 @@ from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.engine import Engine, stages
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
-from BrainGenLib.methods import brainspade, latent_drifting, segmentation
+from BrainGenLib.methods import latent_drifting, segmentation
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.contrast import recognise
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Counterfactual, check
-from BrainGenLib.verbs import lesion_drawing
 
 STEPS = 4
 
@@ -283,7 +282,9 @@ def test_an_erased_lesion_takes_the_look_of_its_surroundings(lesion_scan, quick,
     request = Counterfactual(
         scan="scan.nii", segmentation="labels.nii", wanted={"wmh": 0}, contrast="T1w", bundle="brainspade3d", seed=1
     )
-    case = Engine().run(request, tmp_path)
+    recorder = Recorder()
+    case = Engine().run(request, tmp_path, recorder)
+    assert recorder.stages == stages(request)
     before = np.asarray(nib.load(tmp_path / "scan.nii").dataobj)
     after = case.images["T1w"]
     core = ndimage.binary_erosion(lesion_scan, iterations=2)
@@ -420,19 +421,6 @@ def test_a_brain_without_ventricles_is_left_to_the_diffusion(
     monkeypatch.setattr(segmentation, "segment_in_template", lambda *_: fine)
     assert not ask(tmp_path, wanted={"ventricles": 30.0}).maps["difference"].any()
     assert idle[0].wanted["ventricles"] == 30
-
-
-@pytest.fixture
-def pictures(monkeypatch):
-    """Pictures that show each structure in one grey, instead of the renderer's, which take their time."""
-
-    def render(renderer, classes, *_, **__):
-        grey = phantom_image(classes, 0.3, 0.5, 0.9)
-        grey[np.isin(classes, anatomy.classes_of(kind="lesion"))] = 0.875
-        return grey
-
-    monkeypatch.setattr(lesion_drawing, "tissue_of", lambda *_: np.zeros(0))
-    monkeypatch.setattr(brainspade, "render", render)
 
 
 @pytest.fixture

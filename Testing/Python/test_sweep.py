@@ -172,35 +172,33 @@ def test_changed_frames_are_what_the_single_requests_give(
     recorder = Recorder()
     case = Engine().run(request, tmp_path, recorder)
     assert len(quick) == 1, "the scan is segmented once"
-    for frame, single in zip(case.frames, requests.frames(request, metadata["brain-ldm"]), strict=True):
-        alone = Engine().run(single, tmp_path)
-        assert np.abs(frame.case.maps["difference"] - alone.maps["difference"]).max() < 800 * ROUNDING
-        assert frame.case.measurements["drift"] == pytest.approx(alone.measurements["drift"], abs=1e-4)
-        assert frame.case.measurements["reached"] == pytest.approx(alone.measurements["reached"], abs=1e-2)
-        assert set(frame.case.maps) == set(alone.maps)
-    first, last = (case.frames[index].case.maps["difference"] for index in (0, -1))
-    assert np.abs(first - last).max() > 8
+    last, single = case.frames[1].case, requests.frames(request, metadata["brain-ldm"])[1]
+    alone = Engine().run(single, tmp_path)
+    assert np.abs(last.maps["difference"] - alone.maps["difference"]).max() < 800 * ROUNDING
+    assert last.measurements["drift"] == pytest.approx(alone.measurements["drift"], abs=1e-4)
+    assert last.measurements["reached"] == pytest.approx(alone.measurements["reached"], abs=1e-2)
+    assert set(last.maps) == set(alone.maps)
+    first = case.frames[0].case
+    assert np.abs(first.maps["difference"] - last.maps["difference"]).max() > 8
 
 
 def test_lesions_of_a_scan_are_changed_by_labels_to_every_load(
-    scan, quick, tiny_bundles, metadata, phantom_classes, tmp_path, few_steps
+    scan, quick, tiny_bundles, metadata, phantom_classes, tmp_path, pictures
 ):
     labels = anatomy.to_values(phantom_classes)
     labels[24:30, 50:60, 38:44] = anatomy.lesions()["wmh"].value
     nib.save(nib.Nifti1Image(labels, spaces.GRID_2MM.affine), tmp_path / "lesions.nii")
     of = Counterfactual(bundle="brainspade3d", scan="scan.nii", segmentation="lesions.nii", contrast="T1w", seed=1)
-    request = Sweep(of=of, over="wmh", values=[0, 0.02, 0.2])
-    recorder = Recorder()
-    case = Engine().run(request, tmp_path, recorder)
-    assert list(dict.fromkeys(recorder.stages)) == stages(request)
+    request = Sweep(of=of, over="wmh", values=[0, 0.2])
+    case = Engine().run(request, tmp_path)
     name = anatomy.lesions()["wmh"].name
     volumes = [frame.case.measurements["volumes_ml"][name] for frame in case.frames]
     # The scan's voxels of 2 mm lose some of what is thin.
-    assert volumes == pytest.approx([0, 1, 10], rel=0.25)
+    assert volumes == pytest.approx([0, 10], rel=0.25)
     for frame in case.frames:
         assert frame.case.measurements["reached"]["wmh"] == pytest.approx(1, abs=0.05)
-    alone = Engine().run(requests.frames(request, metadata["brainspade3d"])[2], tmp_path)
-    assert np.array_equal(case.frames[2].case.images["T1w"], alone.images["T1w"])
+    alone = Engine().run(requests.frames(request, metadata["brainspade3d"])[1], tmp_path)
+    assert np.array_equal(case.frames[1].case.images["T1w"], alone.images["T1w"])
 
 
 def test_a_counterfactual_is_inverted_once_and_sampled_as_one_batch(model, phantom_classes, monkeypatch):
