@@ -46,12 +46,15 @@ class CounterfactualSection:
     def metadata(self):
         """Of the bundle that changes scans, with the lesions that can be asked of it as they are to be changed; None:
         the engine has none."""
-        from BrainGenLib import capabilities
-
         chosen = self._bundles.get(self._node.changeBundle) if self._node else None
         chosen = chosen or next(iter(self._bundles.values()), None)
+        if chosen is None:
+            # Perhaps because packages are missing that the library needs.
+            return None
+        from BrainGenLib import capabilities
+
         left = bool(self._node) and self._node.lesionsLeft
-        return chosen and capabilities.changing(chosen, left, self._bundles.get(capabilities.LABELS))
+        return capabilities.changing(chosen, left, self._bundles.get(capabilities.LABELS))
 
     def setBundles(self, bundles: dict) -> None:
         """These are the ones that the engine has, by name."""

@@ -19,13 +19,12 @@ from BrainGenLib import capabilities, counterfactuals, lesions, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.errors import BadInput
-from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods import latent_drifting
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.latent_drifting import Change, Edit
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.requests import Counterfactual
-from BrainGenLib.verbs.lesion_drawing import LesionDrawing
+from BrainGenLib.verbs.lesion_drawing import LesionDrawing, loads_of
 from BrainGenLib.verbs.work import Work
 
 LEAST_YEARS = 5.0
@@ -60,7 +59,7 @@ def changes(
         values = counterfactuals.noticed(edited.change, spaces.GRID_2MM.spacing)
         after, drawn, classes = coarse + values, None, None
         if request.lesions == "labels":
-            drawn, classes = drawing.changed(_loads(request))
+            drawn, classes = drawing.changed(loads_of(request))
             classes = _finely(classes, warp, 0)
         if drawn is not None:
             after = after + counterfactuals.halved(drawn)
@@ -68,7 +67,7 @@ def changes(
         reached, judged = _verdicts(
             model, scan, torch.from_numpy(after)[None, None].to(work.device), contrast, change
         )
-        wanted = {**change.wanted, **_loads(request)}
+        wanted = {**change.wanted, **loads_of(request)}
         made = counterfactuals.TemplateChange(
             _coarsely(values, warp),
             spaces.GRID_2MM,
@@ -97,7 +96,7 @@ class _Lesions:
 
     def more_ml(self, request: Counterfactual, own: Mapping[str, float]) -> dict[str, float]:
         """By how much lesions are to become more; where they are left to the diffusion, beside what is known."""
-        had, loads = lesions.volumes_ml(self._classes), _loads(request)
+        had, loads = lesions.volumes_ml(self._classes), loads_of(request)
         conditions = {one.name: one for one in capabilities.asked_of(request).conditions}
         if request.lesions == "diffusion":
             had |= {name: own[name] * (conditions[name].millilitres or 0) for name in loads if name in own}
@@ -111,11 +110,6 @@ class _Lesions:
                 f"Bundle {bundle.name} cannot draw lesions in {self._contrast}; leave them to the diffusion or out."
             )
         return LesionDrawing(self._work, bundle, self._image, self._classes, self._contrast)
-
-
-def _loads(request: Counterfactual) -> dict[str, float]:
-    """The lesions that are wanted."""
-    return {name: load for name, load in request.wanted.items() if name in PATHOLOGIES}
 
 
 def _with_drawn(change: counterfactuals.TemplateChange, drawn: np.ndarray) -> counterfactuals.TemplateChange:
@@ -201,8 +195,8 @@ def _change(request: Counterfactual, bundle: Bundle, model: BrainLDM, contrast: 
             if condition.millilitres and volumes[condition.name] > 0
         }
     own |= request.known
-    # Pathologies that nobody named, or that are drawn, stay as they are: unknown on both sides.
-    drawn = _loads(request) if request.lesions == "labels" else {}
+    # Pathologies that nobody named, or that are drawn, are to the diffusion the same on both sides.
+    drawn = loads_of(request) if request.lesions == "labels" else {}
     wanted = {**own, **{name: value for name, value in request.wanted.items() if name not in drawn}}
     wanted |= {
         name: value

@@ -8,11 +8,10 @@ import numpy as np
 
 from BrainGenLib import counterfactuals, lesions, spaces
 from BrainGenLib.bundles import Bundle
-from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.requests import Counterfactual
-from BrainGenLib.verbs.lesion_drawing import LesionDrawing
+from BrainGenLib.verbs.lesion_drawing import LesionDrawing, loads_of
 from BrainGenLib.verbs.work import Work
 
 
@@ -28,7 +27,7 @@ def changes(
         if size not in sized:
             sized[size] = _Sized(work, bundle, image, before, contrast, size)
         brain = sized[size]
-        loads = {name: load for name, load in one.wanted.items() if name in PATHOLOGIES}
+        loads = loads_of(one)
         values, after = brain.lesions.changed(loads)
         found.append(
             counterfactuals.TemplateChange(

@@ -10,9 +10,16 @@ import torch
 
 from BrainGenLib import counterfactuals, lesions
 from BrainGenLib.bundles import Bundle
+from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods import brainspade, brainspade3d, label_edit
+from BrainGenLib.requests import Counterfactual
 from BrainGenLib.verbs.drawing import tissue_of
 from BrainGenLib.verbs.work import Work
+
+
+def loads_of(request: Counterfactual) -> dict[str, float]:
+    """The lesions that are wanted."""
+    return {name: load for name, load in request.wanted.items() if name in PATHOLOGIES}
 
 
 class LesionDrawing:

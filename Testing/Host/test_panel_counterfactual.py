@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +97,20 @@ def test_both_ways_are_offered_and_what_has_no_meaning_is_hidden(panel):
     files = [*MODULE.parent.glob("BrainGenPanel/*.py"), MODULE.parent / "Resources/UI/BrainGen.ui"]
     lines = [line for path in files for line in path.read_text("utf-8").splitlines() if ">>>" not in line]
     assert [name for name in names if any(f'"{name}"' in line for line in lines)] == []
+
+
+def test_without_bundles_nothing_of_the_library_is_needed(panel, monkeypatch):
+    """As when Slicer's Python lacks packages."""
+    section = panel.counterfactualSection
+    monkeypatch.setitem(sys.modules, "BrainGenLib.capabilities", None)
+    monkeypatch.delattr("BrainGenLib.capabilities")
+    monkeypatch.setattr(section, "_bundles", {})
+    assert section.metadata is None
+    section.update(panel._parameterNode, None)
+    assert not panel.ui.changeSection.enabled
+    monkeypatch.undo()
+    section.update(panel._parameterNode, None)
+    assert panel.ui.changeSection.enabled
 
 
 def test_what_a_contrast_does_not_support_is_disabled_with_the_reason(panel, asked, scan):
