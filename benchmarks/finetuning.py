@@ -334,7 +334,12 @@ def main() -> None:
                 title=f"{arguments.scans} {arguments.contrast} scans",
                 columns=["images", *COLUMNS],
                 rows=summary(per_seed),
-            )
+            ),
+            Table(
+                title=f"{COLUMNS[0]}, by seed",
+                columns=["images", *(f"seed {seed}" for seed in range(arguments.seeds))],
+                rows=[[name, *(seed[name][0] for seed in per_seed)] for name in per_seed[0]],
+            ),
         ],
         settings={
             "bundle": bundles.find(arguments.bundle).sha256[:12],
