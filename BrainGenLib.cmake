@@ -83,7 +83,6 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/export/bids.py
   BrainGenLib/export/plot.py
   BrainGenLib/export/write.py
-  BrainGenLib/inputs.py
   BrainGenLib/jobs.py
   BrainGenLib/label_resampling.py
   BrainGenLib/lesions.py
@@ -123,6 +122,10 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/processes.py
   BrainGenLib/provenance.py
   BrainGenLib/public_bundles.py
+  BrainGenLib/reading/__init__.py
+  BrainGenLib/reading/scans.py
+  BrainGenLib/reading/segmentations.py
+  BrainGenLib/reading/volume.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
   BrainGenLib/scene/__init__.py

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy, lesions, morphometry, spaces
-from BrainGenLib.inputs import Volume
 from BrainGenLib.methods import ventricle_warp
+from BrainGenLib.reading.volume import Volume
 
 NOTICED = (0.015, 0.05)
 """Changes below the first, as a share of the brightest tissue, are left out, those above the second taken whole."""

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.engine import Engine
-from BrainGenLib.inputs import read_scan
+from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.requests import Counterfactual
 
 HEIGHT = 230

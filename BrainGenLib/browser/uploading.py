@@ -10,7 +10,9 @@ import numpy as np
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
-from BrainGenLib.inputs import MIN_SLICES, Volume, read_scan, read_segmentation
+from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.segmentations import read_segmentation
+from BrainGenLib.reading.volume import MIN_SLICES, Volume
 
 MAX_BYTES = 1_000_000_000
 _MAX_FILES = 10_000

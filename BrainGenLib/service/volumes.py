@@ -1,6 +1,6 @@
 """Whether a file from outside may be opened at all: kind, header and size, read by hand and within bounds.
 
-What its values and its place in space are worth is for :mod:`BrainGenLib.inputs`; here it counts that no reader can
+What its values and its place in space are worth is for :mod:`BrainGenLib.reading`; here it counts that no reader can
 be made to take more memory than the header admits, to follow a path, or to parse what is no image.
 """
 

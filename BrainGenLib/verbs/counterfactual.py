@@ -9,9 +9,10 @@ import numpy as np
 from BrainGenLib import anatomy, capabilities, counterfactuals, lesions, morphometry, requests, spaces
 from BrainGenLib.case import Case
 from BrainGenLib.counterfactuals import Aligned
-from BrainGenLib.inputs import Volume, read_segmentation
 from BrainGenLib.methods import segmentation
 from BrainGenLib.methods.contrast import recognise
+from BrainGenLib.reading.segmentations import read_segmentation
+from BrainGenLib.reading.volume import Volume
 from BrainGenLib.requests import Counterfactual
 from BrainGenLib.verbs import by_diffusion, by_labels
 from BrainGenLib.verbs.work import Work

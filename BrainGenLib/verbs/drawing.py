@@ -11,8 +11,8 @@ import torch
 
 from BrainGenLib import morphometry, spaces
 from BrainGenLib.errors import BadInput
-from BrainGenLib.inputs import read_scan
 from BrainGenLib.methods import brainspade, segmentation, soft_tissue
+from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.verbs.work import Work
 
 

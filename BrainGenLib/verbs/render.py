@@ -6,8 +6,9 @@ import numpy as np
 
 from BrainGenLib import anatomy, requests, spaces
 from BrainGenLib.case import Case
-from BrainGenLib.inputs import Volume, read_segmentation, without_holes
 from BrainGenLib.methods import brainspade
+from BrainGenLib.reading.segmentations import read_segmentation, without_holes
+from BrainGenLib.reading.volume import Volume
 from BrainGenLib.requests import Render
 from BrainGenLib.verbs.drawing import image_of, style_of, tissue_of
 from BrainGenLib.verbs.work import Work

@@ -12,8 +12,9 @@ from BrainGenLib import bundles, spaces
 from BrainGenLib.bundles import Bundle, file_sha256
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
-from BrainGenLib.inputs import Volume, read_scan
 from BrainGenLib.methods import segmentation
+from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.volume import Volume
 from BrainGenLib.reporting import Reporter
 
 if TYPE_CHECKING:

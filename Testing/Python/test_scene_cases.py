@@ -10,7 +10,8 @@ from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export.bids import read_case
 from BrainGenLib.export.write import write
-from BrainGenLib.inputs import read_scan, read_segmentation
+from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.segmentations import read_segmentation
 from BrainGenLib.scene import cases, changes, judgements
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case

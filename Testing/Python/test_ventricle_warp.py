@@ -8,9 +8,9 @@ from scipy import ndimage
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.counterfactuals import Aligned, warped_scan
 from BrainGenLib.errors import BadInput
-from BrainGenLib.inputs import Volume
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
+from BrainGenLib.reading.volume import Volume
 
 
 @pytest.fixture(scope="module")

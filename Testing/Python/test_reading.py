@@ -6,7 +6,8 @@ import pytest
 import SimpleITK as sitk
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.inputs import read_scan, read_segmentation
+from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.segmentations import read_segmentation
 
 SHAPE = (10, 12, 8)
 AFFINE = np.array([[-1.2, 0, 0, 20], [0, 0, 3.0, -30], [0, 1.1, 0, 5], [0, 0, 0, 1]])

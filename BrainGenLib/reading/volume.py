@@ -1,4 +1,4 @@
-"""Scans and segmentations from files, checked once at the edge: what passes here is trusted inside."""
+"""Volumes from files, checked once at the edge: their format, dimensions and place in space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
 
 # A spacing outside is a unit mistaken or a header invented, not an MRI of a head.
@@ -34,60 +33,13 @@ class Volume:
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def read_scan(path: Path) -> Volume:
-    """A scan as float32.
+def read_volume(path: Path) -> Volume:
+    """A volume with the values and the type that its file holds.
 
     Raises:
-        BadInput: the file is no 3D NIfTI, NRRD or MGH volume; its place or units in space are unknown or implausible;
-            it holds NaN or infinite values, or nothing at all.
+        BadInput: the file is no 3D NIfTI, NRRD or MGH volume, or its place or units in space are unknown or
+            implausible.
     """
-    volume = _read(path)
-    data = volume.data.astype(np.float32)
-    if broken := int(np.count_nonzero(~np.isfinite(data))):
-        raise BadInput(
-            f"{path.name} holds {broken} values that are NaN or infinite; replace them (by 0) and try again."
-        )
-    if float(data.min()) == float(data.max()):
-        raise BadInput(f"{path.name} is empty: every voxel is {data.flat[0]:g}. Choose another scan.")
-    return Volume(data, volume.affine)
-
-
-def read_segmentation(path: Path) -> Volume:
-    """A segmentation as class indices (uint8) of :mod:`BrainGenLib.anatomy`.
-
-    Raises:
-        BadInput: as :func:`read_scan`, or a value is no whole number or not in the label table.
-    """
-    volume = _read(path)
-    if not np.all(np.isfinite(volume.data)) or np.any(volume.data != np.round(volume.data)):
-        raise BadInput(f"{path.name} is not a segmentation: it holds values that are not whole numbers.")
-    if not volume.data.any():
-        raise BadInput(f"{path.name} is empty: no voxel is labelled. Choose another segmentation.")
-    try:
-        return Volume(anatomy.to_classes(volume.data), volume.affine)
-    except BadInput as error:
-        raise BadInput(f"{path.name}: {error}") from error
-
-
-def without_holes(classes: np.ndarray) -> np.ndarray:
-    """A class map in which what is enclosed by labels is labelled, each voxel as the nearest one.
-
-    Where somebody erased a lesion there is nothing; rendered as such it would be air in the middle of a brain.
-    """
-    # Not at file scope: only rendering needs it.
-    from scipy import ndimage
-
-    labelled = classes > 0
-    holes = ndimage.binary_fill_holes(labelled) & ~labelled
-    if not holes.any():
-        return classes
-    nearest = ndimage.distance_transform_edt(~labelled, return_distances=False, return_indices=True)
-    filled = classes.copy()
-    filled[holes] = classes[tuple(axis[holes] for axis in nearest)]
-    return filled
-
-
-def _read(path: Path) -> Volume:
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     try:

@@ -1,0 +1,1 @@
+"""The one place where volumes from outside are read."""
