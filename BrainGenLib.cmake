@@ -204,13 +204,6 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/sources.py
   BrainGenLib/training/synthesis.py
   BrainGenLib/training/tissues.py
-  BrainGenLib/worker.py
-  )
-
-set(BRAINGENLIB_RESOURCES
-  BrainGenLib/anatomy.csv
-  BrainGenLib/browser/static/style.css
-  BrainGenLib/browser/static/upload.js
   BrainGenLib/verbs/__init__.py
   BrainGenLib/verbs/by_diffusion.py
   BrainGenLib/verbs/by_labels.py
@@ -222,6 +215,13 @@ set(BRAINGENLIB_RESOURCES
   BrainGenLib/verbs/segment.py
   BrainGenLib/verbs/sweep.py
   BrainGenLib/verbs/work.py
+  BrainGenLib/worker.py
+  )
+
+set(BRAINGENLIB_RESOURCES
+  BrainGenLib/anatomy.csv
+  BrainGenLib/browser/static/style.css
+  BrainGenLib/browser/static/upload.js
   Resources/Bundles/brain-ldm/LICENSE
   Resources/Bundles/brain-ldm/configs/metadata.json
   Resources/Bundles/brain-ldm/docs/README.md
