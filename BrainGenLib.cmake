@@ -123,6 +123,8 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/provenance.py
   BrainGenLib/public_bundles.py
   BrainGenLib/reading/__init__.py
+  BrainGenLib/reading/content.py
+  BrainGenLib/reading/nrrd.py
   BrainGenLib/reading/scans.py
   BrainGenLib/reading/segmentations.py
   BrainGenLib/reading/volume.py

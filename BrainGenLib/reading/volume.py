@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import nrrd
 
 # A spacing outside is a unit mistaken or a header invented, not an MRI of a head.
 SPACING_MM = (0.1, 15.0)
@@ -85,17 +86,15 @@ def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
 
 
 def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    # Not at file scope: NIfTI users need not wait for it.
-    import SimpleITK as sitk
-
-    image = sitk.ReadImage(str(path))
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+    read = nrrd.read(path)
+    if read.data.ndim != 3:
         raise BadInput(f"{path.name} is not one 3D volume of grey values; extract one and try again.")
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    # ITK's world is LPS.
-    return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    if read.affine is None:
+        raise BadInput(
+            f"{path.name} does not say how it lies in space (space, space directions and space origin), so left and "
+            "right are unknown; save it again from a program that knows."
+        )
+    return read.data, read.affine
 
 
 def _check_geometry(name: str, shape: tuple[int, ...], affine: np.ndarray) -> None:
