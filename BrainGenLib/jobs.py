@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -189,11 +188,16 @@ def _write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+# What Python prints before it ends through a fault of its own. What is killed prints nothing; the exit status of a
+# launcher, such as PythonSlicer, is then 1.
+_LAST_WORDS = ("Traceback (most recent call last)", "Fatal Python error")
+
+
 class WorkerProcess:
     """A worker of one's own: it runs the jobs submitted to it one by one, and ends with the process that started it.
 
     Args:
-        python: the interpreter, which must have BrainGen's dependencies.
+        python: the interpreter, which must have BrainGen's dependencies; None for that of this process.
         threads: CPU threads of the worker; None for all cores. Results are the same bit for bit only with the same
             number of threads.
         module: what runs the jobs, if it is not a worker of this machine; it is spoken to like one.
@@ -204,7 +208,7 @@ class WorkerProcess:
     def __init__(
         self,
         *,
-        python: str = sys.executable,
+        python: str | None = None,
         threads: int | None = None,
         module: str = "BrainGenLib.worker",
         arguments: Sequence[str] = (),
@@ -227,7 +231,6 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=handle,
             stderr=handle,
-            text=True,
         )
         os.close(handle)
 
@@ -243,7 +246,8 @@ class WorkerProcess:
         """Queue a job. A worker that is dead takes it too: :meth:`Job.poll` then tells."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(f"{job.folder.resolve()}\n")
+            # As the file system has the name: the worker may have another code page.
+            self._process.stdin.write(os.fsencode(job.folder.resolve()) + b"\n")
             self._process.stdin.flush()
         except OSError:
             self._process.wait()
@@ -252,7 +256,7 @@ class WorkerProcess:
         """How the worker ended, for the job that it left unfinished."""
         code = self._process.wait()
         log = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
-        if code == -9:
+        if code == -9 or (code == 1 and not any(word in log for word in _LAST_WORDS)):
             return Failure(
                 code="out_of_memory",
                 message="The worker process was killed by the system, most likely because memory ran out.",
@@ -268,8 +272,6 @@ class WorkerProcess:
 
     def stop(self, grace: float = 5.0) -> None:
         """Ask the worker to end (its job stops within a step); after ``grace`` s kill it and its children."""
-        import psutil
-
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -277,10 +279,7 @@ class WorkerProcess:
         except OSError:
             pass
         except subprocess.TimeoutExpired:
-            tree = psutil.Process(self._process.pid)
-            for process in [*tree.children(recursive=True), tree]:
-                process.kill()
-            self._process.wait()
+            processes.kill(self._process)
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> WorkerProcess:

@@ -6,6 +6,7 @@ stops and the process ends. Only the standard library is imported until the firs
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import signal
@@ -19,6 +20,8 @@ ORPHAN_SECONDS = 10.0
 
 def main() -> None:
     """Run jobs until standard input ends."""
+    # A crash has its word in the log, which tells it from a kill.
+    faulthandler.enable()
     # Ctrl-C in a terminal reaches the whole process group; whoever started the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -49,8 +52,8 @@ def main() -> None:
 
 def listen(paths: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
     """Put the lines of standard input into ``paths``; at its end, put None, and soon after end the process."""
-    for line in sys.stdin:
-        paths.put(line.rstrip("\n"))
+    for line in sys.stdin.buffer:
+        paths.put(os.fsdecode(line.rstrip(b"\n")))
     ended.set()
     paths.put(None)
     time.sleep(ORPHAN_SECONDS)

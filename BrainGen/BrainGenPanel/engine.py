@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+import shutil
 import sys
 from dataclasses import dataclass, field
 
@@ -11,7 +11,11 @@ import slicer
 from slicer.i18n import tr as _
 
 HERE, PYTHON, SERVER = "here", "python", "server"
-PROBE_BYTES = 2**20
+
+
+def slicerPython() -> str:
+    """Slicer's own Python as a program. Before Slicer has started up, ``sys.executable`` is another or none."""
+    return shutil.which("PythonSlicer") or sys.executable
 
 
 class EngineSettings:
@@ -58,7 +62,7 @@ class EngineSettings:
         if self.kind == SERVER:
             from BrainGenLib.service.remote import MirrorProcess
 
-            return MirrorProcess(self.server, self.token)
+            return MirrorProcess(self.server, self.token, python=self._interpreter())
         return WorkerProcess(python=self._interpreter(), environment=self._environment())
 
     def probe(self):
@@ -74,8 +78,7 @@ class EngineSettings:
         return card.resolve().as_uri() if card is not None and card.is_file() else ""
 
     def _interpreter(self) -> str:
-        # In the application the latter is PythonSlicer.
-        return self.python if self.kind == PYTHON else sys.executable
+        return self.python if self.kind == PYTHON else slicerPython()
 
     def _environment(self) -> dict:
         # Another Python stumbles over the variables that Slicer's launcher has set for its own.
@@ -101,14 +104,8 @@ class Probe:
         from BrainGenLib import processes
 
         try:
-            self._process = processes.start(
-                "BrainGenLib.probe",
-                arguments,
-                python=python,
-                environment=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+            self._process = processes.Background(
+                "BrainGenLib.probe", arguments, python=python, environment=environment
             )
         except OSError as error:
             self._process = None
@@ -118,13 +115,13 @@ class Probe:
         """An :class:`Answer`, or None while there is none yet."""
         if self._process is None:
             return Answer(problem=self._problem)
-        if self._process.poll() is None:
+        if self._process.running:
             return None
-        said = self._process.stdout.read(PROBE_BYTES).decode(errors="replace")
+        _status, said = self._process.end()
         try:
             found = json.loads(said.splitlines()[-1])
         except (ValueError, IndexError):
-            return Answer(problem=_("The engine does not answer: {text}").format(text=said[-300:].strip()))
+            return Answer(problem=_("The engine does not answer: {text}").format(text=said[-300:]))
         if "problem" in found:
             return Answer(problem=found["problem"])
         from BrainGenLib.bundles import Metadata
@@ -135,6 +132,5 @@ class Probe:
 
     def stop(self) -> None:
         """Nobody wants to know any more."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self._process.stop()

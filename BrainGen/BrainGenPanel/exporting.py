@@ -2,12 +2,13 @@
 
 import logging
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
+
+from BrainGenPanel.engine import slicerPython
 
 
 class Export:
@@ -43,27 +44,22 @@ class Export:
             if self._process is None:
                 for _array in self._copying:
                     return None
-                self._process = processes.start(
-                    "BrainGenLib.export.write",
-                    [self._folder, str(self._temporary)],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                )
+                arguments = [self._folder, str(self._temporary)]
+                self._process = processes.Background("BrainGenLib.export.write", arguments, python=slicerPython())
         except (BadInput, OSError) as error:
             return self._end(False, str(error))
         except Exception as error:
             logging.exception("BrainGen: the cases could not be exported")
             return self._end(False, _("The cases could not be exported: {e}.").format(e=error))
-        if self._process.poll() is None:
+        if self._process.running:
             return None
-        said = self._process.stdout.read().decode(errors="replace").strip()
-        return self._end(self._process.returncode == 0, said)
+        status, said = self._process.end()
+        return self._end(status == 0, said)
 
     def stop(self) -> None:
         """Leave off; subjects that are complete stay."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self._process.stop()
         self._end(False, "")
 
     def _copy(self):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,10 +35,10 @@ class MirrorProcess(WorkerProcess):
     Args:
         url: of the server.
         token: of the user; empty for a server without tokens.
-        python: the interpreter; it needs neither torch nor MONAI.
+        python: the interpreter, which needs neither torch nor MONAI; None for that of this process.
     """
 
-    def __init__(self, url: str, token: str, *, python: str = sys.executable) -> None:
+    def __init__(self, url: str, token: str, *, python: str | None = None) -> None:
         super().__init__(
             python=python,
             module="BrainGenLib.service.mirror",

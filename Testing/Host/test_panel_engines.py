@@ -67,6 +67,27 @@ def test_another_python_is_asked_and_used(host, panel):
     worker.stop(0)
 
 
+def test_slicers_own_python_is_a_program_on_the_path(host, panel, tmp_path, monkeypatch):
+    program = tmp_path / "PythonSlicer"
+    program.write_text(f'#!/bin/sh\n: >>"$0.used"\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    # So it is while the panel of a module that Slicer starts with is set up.
+    monkeypatch.setattr(sys, "executable", "")
+    used = tmp_path / "PythonSlicer.used"
+    panel.engineSection.update()
+    host.wait_until(used.exists, PATIENCE)
+    panel.engineSection.close()
+    used.unlink()
+    worker = panel.logic.engine.launch()
+    host.wait_until(used.exists, PATIENCE)
+    worker.stop()
+    used.unlink()
+    add_case(slicer.mrmlScene, cube(1), "mine")
+    panel.logic.export(["mine"], str(tmp_path / "out"), waitForCompletion=True)
+    assert used.exists()
+
+
 @pytest.mark.parametrize(
     ("engine", "value", "sentence"),
     [
