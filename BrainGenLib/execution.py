@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -15,8 +14,8 @@ import psutil
 
 from BrainGenLib.case import Case
 from BrainGenLib.engine import Engine, stages
-from BrainGenLib.errors import BadInput, OutOfMemory
-from BrainGenLib.jobs import Event, Failure, Job
+from BrainGenLib.errors import BadInput, OutOfMemory, disk_full
+from BrainGenLib.jobs import FULL, Event, Failure, Job
 from BrainGenLib.reporting import Cancelled
 from BrainGenLib.timeline import Timeline
 
@@ -61,6 +60,9 @@ def run(job: Job, engine: Engine, timeline: Timeline, abandoned: Callable[[], bo
         engine: keeps the models between jobs.
         timeline: keeps what stages took between jobs.
         abandoned: tells when nobody waits for the result any more.
+
+    Raises:
+        OSError: the disk is so full that not even ``error.json`` can be written.
     """
     if job.state.finished:
         return
@@ -78,7 +80,9 @@ def run(job: Job, engine: Engine, timeline: Timeline, abandoned: Callable[[], bo
             _fail(job, Failure(code="cancelled", message="Cancelled."))
     # A job must end with a sentence whatever happens in it: the watcher shows nothing else.
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if disk_full(error):
+            # Others may wait for the space, and nobody for a preview.
+            shutil.rmtree(job.folder / "previews", ignore_errors=True)
         _fail(job, _failure(error))
 
 
@@ -89,18 +93,13 @@ def _fail(job: Job, failure: Failure) -> None:
 
 
 def _failure(error: Exception) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    if disk_full(error):
+        return FULL.model_copy(update={"traceback": text})
     if isinstance(error, BadInput):
         return Failure(code="bad_input", message=str(error))
     if isinstance(error, OutOfMemory):
         return Failure(code="out_of_memory", message=str(error))
-    text = "".join(traceback.format_exception(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(
-            code="bad_input",
-            message=f"The disk is full ({error.filename or error.strerror}).",
-            advice="Free some space, then try again.",
-            traceback=text,
-        )
     return Failure(
         code="failed",
         message=f"Something went wrong inside BrainGen: {type(error).__name__}: {error}",

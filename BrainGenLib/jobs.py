@@ -8,18 +8,23 @@ port or a thread, so Slicer, a browser app and the command line watch jobs with 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from BrainGenLib import processes, requests
-from BrainGenLib.errors import BadInput
+from BrainGenLib.errors import BadInput, disk_full, reason
+
+# The exit status of a worker that could not even write what went wrong.
+DISK_FULL_STATUS = 28
 
 
 class Event(BaseModel):
@@ -52,6 +57,9 @@ class Failure(BaseModel):
     traceback: str = ""
 
 
+FULL = Failure(code="bad_input", message="The disk is full.", advice="Free some space, then try again.")
+
+
 class State(str, Enum):
     """Where a job stands."""
 
@@ -73,13 +81,19 @@ class Job:
         self.folder = Path(folder)
         self._read = 0
         self._appended = False
+        self._names: dict[str, str] = {}
+        self._unwritten: Failure | None = None
 
     @classmethod
     def create(cls, folder: Path, request: requests.Request, inputs: Mapping[str, Path] | None = None) -> Job:
         """Write a new job; ``inputs`` maps the file names in the request to the files, which are copied.
 
+        Only the job that is returned knows what the files were called: its :attr:`failure` speaks of them by these
+        names, and no file of the job does.
+
         Raises:
-            BadInput: the folder holds something already, or a file that the request names is not given or not there.
+            BadInput: the folder holds something already or cannot be written, or a file that the request names is
+                not given or not there.
         """
         inputs = inputs or {}
         if folder.exists() and any(folder.iterdir()):
@@ -89,12 +103,18 @@ class Job:
                 raise BadInput(f"The request names the file {name!r}, which is not among the inputs of the job.")
             if not inputs[name].is_file():
                 raise BadInput(f"There is no file {inputs[name]}.")
-        (folder / "inputs").mkdir(parents=True)
-        for name in requests.inputs_of(request):
-            shutil.copyfile(inputs[name], folder / "inputs" / name)
-        # The request comes last: a folder with a request is whole.
-        _write(folder / "request.json", request.model_dump_json(indent=1))
-        return cls(folder)
+        try:
+            (folder / "inputs").mkdir(parents=True)
+            for name in requests.inputs_of(request):
+                shutil.copyfile(inputs[name], folder / "inputs" / name)
+            # The request comes last: a folder with a request is whole.
+            _write(folder / "request.json", request.model_dump_json(indent=1))
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise BadInput(f"{reason(error)}: the job cannot be written to {folder}.") from error
+        job = cls(folder)
+        job._names = {name: inputs[name].name for name in requests.inputs_of(request)}
+        return job
 
     @property
     def inputs(self) -> Path:
@@ -123,9 +143,26 @@ class Job:
 
     @property
     def failure(self) -> Failure | None:
-        """Why there is no result, once that is known."""
+        """Why there is no result, once that is known; also if ``error.json`` cannot be read or was not written."""
         path = self.folder / "error.json"
-        return Failure.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+        if not path.exists():
+            return self._unwritten
+        try:
+            failure = Failure.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            return Failure(
+                code="failed",
+                message="The job failed, and why cannot be read: its error.json is damaged or of another version.",
+                advice="Try again.",
+            )
+        return failure.model_copy(update={"message": self._with_names(failure.message)})
+
+    def _with_names(self, message: str) -> str:
+        if not self._names:
+            return message
+        message = message.replace(f"{self.inputs.resolve()}{os.sep}", "")
+        roles = "|".join(map(re.escape, self._names))
+        return re.sub(rf"(?<![\w./-])({roles})(?![\w-]|\.\w)", lambda match: self._names[match[1]], message)
 
     @property
     def state(self) -> State:
@@ -137,25 +174,35 @@ class Job:
         return State.RUNNING if (self.folder / "events.jsonl").exists() else State.WAITING
 
     def new_events(self) -> list[Event]:
-        """Events that were written since the last call."""
-        path = self.folder / "events.jsonl"
-        if not path.exists():
+        """Events that were written since the last call, without lines that cannot be understood."""
+        try:
+            with (self.folder / "events.jsonl").open("rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except OSError:
             return []
-        with path.open("rb") as file:
-            file.seek(self._read)
-            data = file.read()
         # The worker may be in the middle of a line: take whole lines only.
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
-        return [Event.model_validate_json(line) for line in whole.splitlines()]
+        events = []
+        for line in whole.split(b"\n"):
+            # A full disk cuts lines, another version writes others; how the job ends does not stand in them.
+            with suppress(ValidationError):
+                events.append(Event.model_validate_json(line))
+        return events
 
     def poll(self, worker: WorkerProcess) -> list[Event]:
-        """New events; if the worker died on this job, say so in ``error.json``: then the job is finished too."""
+        """New events; if the worker died on this job, say so in ``error.json``, or at least to who asks this object:
+        then the job is finished too."""
         alive = worker.alive
         events = self.new_events()
         # In this order: what a worker wrote before its end is seen before the end is noticed.
         if not alive and not self.state.finished:
-            self.fail(worker.obituary())
+            failure = worker.obituary()
+            try:
+                self.fail(failure)
+            except OSError:
+                self._unwritten = failure
         return events
 
     def cancel(self) -> None:
@@ -178,14 +225,47 @@ class Job:
         self._appended = True
 
     def fail(self, failure: Failure) -> None:
-        """Finish the job without a result."""
-        _write(self.folder / "error.json", failure.model_dump_json(indent=1))
+        """Finish the job without a result. On a full disk, previews make room for the reason.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        shutil.rmtree(self.folder / "result.part", ignore_errors=True)
+        text = failure.model_dump_json(indent=1)
+        try:
+            _write(self.folder / "error.json", text)
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            shutil.rmtree(self.folder / "previews", ignore_errors=True)
+            _write(self.folder / "error.json", text)
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    # Worker and watcher may write at the same moment.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            # Renamed before its content is on the disk, it would be empty after a power cut.
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def exiting_on_full_disk() -> Iterator[None]:
+    """In a worker: end the process with a status that tells of a full disk where no file can."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        # Nothing is flushed: that would fail too, and Python would change the status.
+        os._exit(DISK_FULL_STATUS)
 
 
 # What Python prints before it ends through a fault of its own. What is killed prints nothing; the exit status of a
@@ -256,6 +336,8 @@ class WorkerProcess:
         """How the worker ended, for the job that it left unfinished."""
         code = self._process.wait()
         log = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+        if code == DISK_FULL_STATUS:
+            return FULL
         if code == -9 or (code == 1 and not any(word in log for word in _LAST_WORDS)):
             return Failure(
                 code="out_of_memory",

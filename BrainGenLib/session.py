@@ -121,7 +121,8 @@ class Session:
             self._of,
             state,
             progress=next((event for event in reversed(events) if event.preview is None), None),
-            preview=job.folder / previews[-1] if previews else None,
+            # What failed on a full disk has removed them.
+            preview=job.folder / previews[-1] if previews and (job.folder / previews[-1]).is_dir() else None,
             result=job.result if state is State.DONE else None,
             failure=job.failure if state.finished and state is not State.DONE else None,
         )

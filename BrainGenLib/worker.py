@@ -33,19 +33,20 @@ def main() -> None:
 
     from pathlib import Path
 
-    from BrainGenLib.jobs import Event, Job
+    from BrainGenLib.jobs import Event, Job, exiting_on_full_disk
 
-    first = Job(Path(path))
-    first.append(Event(time=round(time.time(), 3), stage="starting", message="loading PyTorch"))
+    with exiting_on_full_disk():
+        first = Job(Path(path))
+        first.append(Event(time=round(time.time(), 3), stage="starting", message="loading PyTorch"))
 
-    from BrainGenLib.engine import Engine
-    from BrainGenLib.execution import run
-    from BrainGenLib.timeline import Timeline
+        from BrainGenLib.engine import Engine
+        from BrainGenLib.execution import run
+        from BrainGenLib.timeline import Timeline
 
-    engine, timeline = Engine(), Timeline()
-    while path is not None:
-        run(Job(Path(path)), engine, timeline, ended.is_set)
-        path = paths.get()
+        engine, timeline = Engine(), Timeline()
+        while path is not None:
+            run(Job(Path(path)), engine, timeline, ended.is_set)
+            path = paths.get()
     # Everything is on disk; taking PyTorch down in order would only keep the parent waiting for seconds.
     os._exit(0)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import Event, Failure, Job
+from BrainGenLib.jobs import Event, Failure, Job, exiting_on_full_disk
 from BrainGenLib.requests import inputs_of
 from BrainGenLib.service import archive
 from BrainGenLib.service.client import Message, RemoteError, Server
@@ -50,8 +50,9 @@ def main() -> None:
     paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
     threading.Thread(target=listen, args=(paths, ended), daemon=True).start()
-    while (path := paths.get()) is not None:
-        run(Job(Path(path)), sys.argv[1], os.environ.get(TOKEN_VARIABLE, ""), ended.is_set)
+    with exiting_on_full_disk():
+        while (path := paths.get()) is not None:
+            run(Job(Path(path)), sys.argv[1], os.environ.get(TOKEN_VARIABLE, ""), ended.is_set)
     # A stream may still wait for the network.
     os._exit(0)
 

@@ -1,11 +1,18 @@
+import errno
+import os
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
+from BrainGenLib import jobs
 from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import Event, Failure, Job, State
+from BrainGenLib.jobs import Event, Failure, Job, State, WorkerProcess
 from BrainGenLib.requests import Generate, Segment
 from BrainGenLib.timeline import Timeline
+
+HERE = Path(__file__).parent
 
 
 class DeadWorker:
@@ -121,3 +128,79 @@ def test_the_time_left_is_learnt_from_the_stages_before(monkeypatch):
     timeline.seconds_left("rendering FLAIR", 0, 1)
     timeline.begin(stages)
     assert timeline.seconds_left("labels", 0, 10) == 30 + 4 + 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"code": "later", "message": "?"}', b"[1]", b"\xff\xfe"])
+def test_a_reason_that_cannot_be_read_is_a_failure_with_a_sentence(tmp_path, content):
+    job = Job.create(tmp_path / "job", Generate())
+    (job.folder / "error.json").write_bytes(content)
+    assert job.state is State.FAILED
+    assert "error.json is damaged" in job.failure.message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"verb": "dance"}', b"7"])
+def test_a_request_that_cannot_be_read_is_refused_with_a_sentence(tmp_path, content):
+    (tmp_path / "request.json").write_bytes(content)
+    with pytest.raises(BadInput, match="request"):
+        Job(tmp_path).request()
+
+
+def test_lines_that_are_no_events_are_left_out(tmp_path):
+    job = Job.create(tmp_path / "job", Generate())
+    (job.folder / "events.jsonl").write_bytes(b'\n{"time": 1, "sta\xff\n{"time": 1}\n7\n')
+    job.append(event(2))
+    assert [item.step for item in Job(job.folder).new_events()] == [2]
+
+
+def test_previews_make_room_for_the_reason_on_a_full_disk(tmp_path, monkeypatch):
+    job = Job.create(tmp_path / "job", Generate())
+    for name in ("previews", "result.part"):
+        (job.folder / name).mkdir()
+    write = jobs.os.replace
+
+    def replace(source, target):
+        if (job.folder / "previews").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(source, target)
+
+    monkeypatch.setattr(jobs.os, "replace", replace)
+    job.fail(Failure(code="bad_input", message="The disk is full."))
+    assert job.failure.message == "The disk is full."
+    assert {path.name for path in job.folder.iterdir()} == {"request.json", "inputs", "error.json"}
+
+
+def test_the_watcher_tells_of_a_full_disk_where_nothing_can_be_written(tmp_path, monkeypatch):
+    worker = WorkerProcess(module="full_disk_worker", environment={**os.environ, "PYTHONPATH": str(HERE)})
+    with worker:
+        job = Job.create(tmp_path / "job", Generate())
+        worker.submit(job)
+        worker._process.wait(60)
+
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(jobs.tempfile, "mkstemp", full)
+        job.poll(worker)
+    assert not (job.folder / "error.json").exists()
+    assert (job.state, job.failure.message) == (State.FAILED, "The disk is full.")
+
+
+def test_a_failure_names_the_file_as_its_user_does_and_the_job_does_not(tmp_path):
+    scan = tmp_path / "Mrs Smith.nii.gz"
+    scan.touch()
+    job = Job.create(tmp_path / "job", Segment(scan="scan.nii.gz"), {"scan.nii.gz": scan})
+    said = f"scan.nii.gz is 4D (from {job.inputs / 'scan.nii.gz'}); my-scan.nii.gz and scan.nii.gz.bak are others."
+    job.fail(Failure(code="bad_input", message=said))
+    told = job.failure.message
+    assert told == "Mrs Smith.nii.gz is 4D (from Mrs Smith.nii.gz); my-scan.nii.gz and scan.nii.gz.bak are others."
+    assert not [path for path in job.folder.rglob("*.json") if b"Smith" in path.read_bytes()]
+
+
+def test_a_job_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jobs.tempfile, "mkstemp", full)
+    with pytest.raises(BadInput, match="The disk is full: the job cannot be written"):
+        Job.create(tmp_path / "job", Generate())
+    assert not (tmp_path / "job").exists()
