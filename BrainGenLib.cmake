@@ -131,6 +131,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
   BrainGenLib/scene/__init__.py
+  BrainGenLib/scene/annotations.py
   BrainGenLib/scene/bootstrap.py
   BrainGenLib/scene/case_to_scene.py
   BrainGenLib/scene/cases.py

@@ -17,6 +17,8 @@ _PLUS = "Plus"
 COLUMNS = tuple(tuple(name.replace("+", _PLUS) for name in names) for names in changes.COLUMNS)
 """Three views for each of up to three volumes."""
 _THREE_D = "ThreeD"
+# The page's bar lies over the upper edge of the picture.
+_BAR_PIXELS = 34
 _MAX_FPS, _IDLE_FPS = 20.0, 10.0
 
 
@@ -39,6 +41,7 @@ class Stage:
         from trame_slicer.views import vue_layout_to_slicer
 
         from BrainGenLib.browser.ui.view import draw_slice_view, draw_threed_view
+        from BrainGenLib.scene.annotations import Annotation
         from BrainGenLib.scene.screenshot import render_window
 
         render_window()
@@ -70,6 +73,7 @@ class Stage:
             # Without a graphics card a picture would take seconds.
             view.render_window().SetMultiSamples(0)
             view.first_renderer().SetUseDepthPeeling(False)
+            Annotation(view.get_view_node(), view.render_window(), top=_BAR_PIXELS)
         for view in self.app.view_manager.get_threed_views():
             view.get_view_node().SetUseDepthPeeling(False)
         vtk.vtkObject.GlobalWarningDisplayOn()

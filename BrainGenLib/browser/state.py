@@ -214,9 +214,8 @@ class UploadState:
 
 @dataclass
 class ViewsState:
-    """``marks`` says for each view what it shows, ``synthetic`` which of them show something made up."""
+    """``marks`` says for each view what stands in its picture, for readers that cannot see it."""
 
     layout: str = ""
     outlines: bool = True
     marks: dict[str, str] = field(default_factory=dict)
-    synthetic: dict[str, bool] = field(default_factory=dict)

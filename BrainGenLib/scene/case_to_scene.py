@@ -15,7 +15,7 @@ from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import add_volume
 
 MARK = "SYNTHETIC"
-CASE, CONTRAST, MAP = "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
+SYNTHETIC, CASE, CONTRAST, MAP = "BrainGen.synthetic", "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
 
 _OWNERS = {
     "vtkMRMLScalarVolumeNode": "Volumes",
@@ -117,7 +117,7 @@ def _describe(node: Any, case: Case, name: str) -> None:
     """How the case was made, on every node: a node may leave the scene without the others."""
     node.SetAttribute(CASE, name)
     if case.synthetic:
-        node.SetAttribute("BrainGen.synthetic", MARK)
+        node.SetAttribute(SYNTHETIC, MARK)
     judgements.note(node, case)
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
     # A sweep says the other two in the request that its frames come from.

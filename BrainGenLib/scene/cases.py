@@ -12,7 +12,7 @@ from BrainGenLib import provenance, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, SYNTHETIC, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import world_affine
@@ -62,13 +62,14 @@ def remove_case(scene: Any, name: str) -> None:
     nodes = [node for node in _nodes(scene) if node.GetAttribute(CASE) == name]
     # What plays a film first: the application would give it other nodes to show it with.
     for node in sorted(nodes, key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode")):
+        if node.IsA("vtkMRMLSegmentationNode"):
+            # First: the application removes the segments one by one with their items.
+            _release(node)
         item = hierarchy.GetItemByDataNode(node)
         folder = hierarchy.GetItemParent(item) if item else 0
         if item:
             # Without the application's plugins it would stay.
             hierarchy.RemoveItem(item, False, False)
-        if node.IsA("vtkMRMLSegmentationNode"):
-            _release(node)
         # What only serves this node: the scene would keep it.
         servants = []
         if node.IsA("vtkMRMLDisplayableNode"):
@@ -127,7 +128,7 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         None,
         np.eye(4) if reference is None else world_affine(reference),
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
-        synthetic=nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK,
+        synthetic=nodes.present[0].GetAttribute(SYNTHETIC) == MARK,
     )
     browser = next((node for node in nodes.film if node.IsA("vtkMRMLSequenceBrowserNode")), None)
     if browser is None:

@@ -20,7 +20,10 @@ _PLANES = (("Axial", "#F34A33"), ("Coronal", "#6EB04B"), ("Sagittal", "#EDD54C")
 
 
 def remember(nodes: CaseNodes, scan: Any) -> None:
-    """Let a changed scan know the volume that it was made of, and look as bright."""
+    """Let a changed scan know the volume that it was made of, and look as bright; a segmentation, what it is of."""
+    if nodes.segmentation is not None and not nodes.volumes:
+        nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+        return
     # Not the volume: when a film shows another frame it would be forgotten there.
     nodes.provenance.SetNodeReferenceID(_BEFORE, scan.GetID())
     for volume in nodes.volumes.values():
@@ -45,14 +48,22 @@ def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> 
     """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if before(nodes) is not None:
-        if not layout.IsLayoutDescription(LAYOUT):
-            layout.AddLayoutDescription(LAYOUT, _arrangement())
+        offer_layout(layout)
         layout.SetViewArrangement(LAYOUT)
         show_change(scene, nodes, point)
         return
     if layout.GetViewArrangement() == LAYOUT:
         layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
     show(scene, nodes, point)
+
+
+def offer_layout(layout: Any) -> None:
+    """Let a vtkMRMLLayoutNode know the three columns; a saved scene holds only their number.
+
+    Without this at the start of an application, a scene that was saved in them opens without views.
+    """
+    if not layout.IsLayoutDescription(LAYOUT):
+        layout.AddLayoutDescription(LAYOUT, _arrangement())
 
 
 def show_change(

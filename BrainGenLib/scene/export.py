@@ -12,7 +12,7 @@ from pathlib import Path
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.bootstrap import headless
-from BrainGenLib.scene.case_to_scene import MARK, add_case
+from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.screenshot import OVERSAMPLING, write_screenshot
 from BrainGenLib.scene.sequences import segmentations_of
 from BrainGenLib.scene.showing import most_to_see
@@ -51,7 +51,7 @@ def save_scene(case: Case, out: Path | None, screenshot: Path | None, name: str 
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
     if screenshot is not None:
         with _replacing(screenshot) as part:
-            write_screenshot(stage, views, part, title=name, mark=MARK if case.synthetic else "")
+            write_screenshot(stage, views, part)
 
 
 @contextmanager

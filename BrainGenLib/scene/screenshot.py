@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.scene.annotations import Annotation
 from BrainGenLib.scene.bootstrap import Headless
 from BrainGenLib.scene.views import FourUp
 
@@ -21,15 +22,13 @@ _LINE_WIDTH = 1.5  # pixels of the picture
 _SIDES = {"Red": "R", "Green": "R", "Yellow": "A"}  # what the left edge of the view is
 
 
-def write_screenshot(stage: Headless, views: FourUp, path: Path, *, title: str, mark: str) -> None:
-    """Write the four views as one PNG.
+def write_screenshot(stage: Headless, views: FourUp, path: Path) -> None:
+    """Write the four views as one PNG, each with the name of what it shows and, where that is so, SYNTHETIC.
 
     Args:
         stage: the scene.
         views: its views; slices must be ``OVERSAMPLING`` times as large as they appear in the picture.
         path: of the PNG.
-        title: in a corner of the axial view.
-        mark: in a corner of every view in red, e.g. SYNTHETIC; may be empty.
 
     Raises:
         BadInput: the machine has no library that draws offscreen.
@@ -37,15 +36,12 @@ def write_screenshot(stage: Headless, views: FourUp, path: Path, *, title: str, 
     for index in range(stage.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationDisplayNode")):
         display = stage.scene.GetNthNodeByClass(index, "vtkMRMLSegmentationDisplayNode")
         display.SetSliceIntersectionThickness(round(_LINE_WIDTH * OVERSAMPLING))
-    slices = {
-        name: _shrink(_slice(stage, logic, _SIDES[name], title if name == "Red" else "", mark))
-        for name, logic in views.slices.items()
-    }
-    threed = _threed(stage, views.threed, slices["Red"].shape[0], mark)
+    slices = {name: _shrink(_slice(stage, logic, _SIDES[name])) for name, logic in views.slices.items()}
+    threed = _threed(stage, views.threed, slices["Red"].shape[0])
     _write(path, np.vstack([np.hstack([slices["Red"], threed]), np.hstack([slices["Green"], slices["Yellow"]])]))
 
 
-def _slice(stage: Headless, logic: Any, side: str, title: str, mark: str) -> np.ndarray:
+def _slice(stage: Headless, logic: Any, side: str) -> np.ndarray:
     import slicer
     import vtk
 
@@ -61,19 +57,18 @@ def _slice(stage: Headless, logic: Any, side: str, title: str, mark: str) -> np.
     image.GetProperty().SetDisplayLocationToBackground()
     renderer.AddViewProp(image)
     _text(renderer, side, 0.03, 0.5, pixels // 24)
-    _text(renderer, title, 0.03, 0.94, pixels // 26)
-    _text(renderer, mark, 0.03, 0.03, pixels // 30, (1.0, 0.35, 0.3))
+    Annotation(logic.GetSliceNode(), window, pixels // 32)
     factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
     shown = _show(stage, factory, ["vtkMRMLSegmentationsDisplayableManager2D"], renderer, logic.GetSliceNode())
     return _pixels(window, shown)
 
 
-def _threed(stage: Headless, view: Any, pixels: int, mark: str) -> np.ndarray:
+def _threed(stage: Headless, view: Any, pixels: int) -> np.ndarray:
     import slicer
 
     renderer, window = _window(pixels)
     renderer.UseFXAAOn()
-    _text(renderer, mark, 0.03, 0.03, pixels // 30, (0.7, 0.1, 0.1))
+    Annotation(view, window, pixels // 32)
     factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
     names = [
         "vtkMRMLCameraDisplayableManager",
@@ -141,9 +136,7 @@ def _show(stage: Headless, factory: Any, names: list[str], renderer: Any, view: 
     return group
 
 
-def _text(
-    renderer: Any, text: str, x: float, y: float, size: int, color: tuple[float, float, float] = (0.9, 0.9, 0.9)
-) -> None:
+def _text(renderer: Any, text: str, x: float, y: float, size: int) -> None:
     import vtk
 
     actor = vtk.vtkTextActor()
@@ -151,7 +144,7 @@ def _text(
     actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
     actor.SetPosition(x, y)
     actor.GetTextProperty().SetFontSize(size)
-    actor.GetTextProperty().SetColor(*color)
+    actor.GetTextProperty().SetColor(0.9, 0.9, 0.9)
     renderer.AddViewProp(actor)
 
 

@@ -9,15 +9,20 @@ import numpy as np
 
 from BrainGenLib import anatomy
 from BrainGenLib.case import Case
-from BrainGenLib.scene.case_to_scene import CASE, CaseNodes
+from BrainGenLib.scene.case_to_scene import CaseNodes
 
 # Slicer's layout of two rows of slice views, and the names of the views in each.
 ROWS = (("Red", "Green", "Yellow"), ("Red+", "Green+", "Yellow+"))
 _MARGIN = 1.15
+# How views were linked before a comparison linked them.
+_GROUP, _LINKED = "BrainGen.viewGroup", "BrainGen.linked"
 
 
 def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
-    """Show a case in all slice views; the segmentations of other cases are hidden.
+    """Show a case in all slice views; all other segmentations are hidden.
+
+    Labels lie as outlines over the image that they belong to, see :func:`image_of`; without one they stand alone, in
+    filled colours.
 
     Args:
         scene: vtkMRMLScene.
@@ -27,13 +32,41 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
         contrast: of the image; None for the first.
     """
     for other in nodes_of_class(scene, "vtkMRMLSegmentationNode"):
-        if other.GetAttribute(CASE) and other.GetDisplayNode() is not None:
+        if other.GetDisplayNode() is not None:
             other.GetDisplayNode().SetVisibility(other is nodes.segmentation)
             other.GetDisplayNode().RemoveAllViewNodeIDs()
+    _unlink(scene)
     views = [node.GetLayoutName() for node in nodes_of_class(scene, "vtkMRMLSliceNode")]
     _show_in(scene, nodes, views, contrast)
     if point is not None:
         fit(scene, nodes, views, point)
+
+
+def hide(scene: Any, nodes: CaseNodes) -> None:
+    """Take a case out of all views; it stays in the scene."""
+    gone = [node.GetID() for node in (*nodes.volumes.values(), *nodes.maps.values())]
+    if nodes.segmentation is not None:
+        nodes.segmentation.GetDisplayNode().SetVisibility(False)
+        if (image := image_of(nodes)) is not None:
+            gone.append(image.GetID())
+    for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
+        if composite.GetBackgroundVolumeID() in gone:
+            layers(composite, None)
+
+
+def image_of(nodes: CaseNodes, contrast: str | None = None) -> Any | None:
+    """The volume that a case's labels lie over: its own, or the one that they were made from.
+
+    A segmentation knows that by its reference geometry, the source volume of Slicer's Segment Editor.
+
+    Args:
+        nodes: of the case.
+        contrast: of the volume; None for the first.
+    """
+    own = nodes.volumes.get(contrast or "") or next(iter(nodes.volumes.values()), None)
+    if own is not None or nodes.segmentation is None:
+        return own
+    return nodes.segmentation.GetNodeReference(nodes.segmentation.GetReferenceImageGeometryReferenceRole())
 
 
 def compare(
@@ -99,16 +132,17 @@ def bounds_of(nodes: CaseNodes) -> np.ndarray:
 
 
 def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str | None) -> None:
-    image = nodes.volumes.get(contrast or "") or next(iter(nodes.volumes.values()), None)
+    image = image_of(nodes, contrast)
+    if nodes.segmentation is not None:
+        nodes.segmentation.GetDisplayNode().SetVisibility2DFill(image is None)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
-        # A segmentation without an image lies over what is shown already.
-        if image is not None and composite.GetLayoutName() in views:
+        if composite.GetLayoutName() in views:
             layers(composite, image, nodes.maps.get("difference"))
 
 
-def layers(composite: Any, image: Any, added: Any | None = None) -> None:
-    """Show a volume in a slice view, and what was changed in it added in colour."""
-    composite.SetBackgroundVolumeID(image.GetID())
+def layers(composite: Any, image: Any | None, added: Any | None = None) -> None:
+    """Show a volume, or none, in a slice view, and what was changed in it added in colour."""
+    composite.SetBackgroundVolumeID(image.GetID() if image is not None else None)
     composite.SetForegroundVolumeID(added.GetID() if added is not None else None)
     composite.SetForegroundOpacity(1.0 if added is not None else 0.0)
     composite.SetCompositing(composite.Add if added is not None else composite.Alpha)
@@ -125,14 +159,30 @@ def only_in(scene: Any, segmentation: Any, views: Sequence[str]) -> None:
 
 
 def link(scene: Any, views: Sequence[str]) -> None:
-    """Let the views of a plane move together."""
+    """Let the views of a plane move together, until a case is shown alone."""
     for node in nodes_of_class(scene, "vtkMRMLSliceNode"):
         if node.GetLayoutName() in views:
             # Slicer's second row is a group of its own, which does not follow the first.
+            node.SetAttribute(_GROUP, str(node.GetViewGroup()))
             node.SetViewGroup(0)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
+        composite.SetAttribute(_LINKED, f"{composite.GetLinkedControl()} {composite.GetHotLinkedControl()}")
         composite.SetLinkedControl(True)
         composite.SetHotLinkedControl(True)
+
+
+def _unlink(scene: Any) -> None:
+    """Undo :func:`link`: in linked views, another volume chosen in one would be chosen in all."""
+    for node in nodes_of_class(scene, "vtkMRMLSliceNode"):
+        if group := node.GetAttribute(_GROUP):
+            node.SetViewGroup(int(group))
+            node.RemoveAttribute(_GROUP)
+    for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
+        if linked := composite.GetAttribute(_LINKED):
+            control, hot = map(int, linked.split())
+            composite.SetLinkedControl(control)
+            composite.SetHotLinkedControl(hot)
+            composite.RemoveAttribute(_LINKED)
 
 
 def fit(scene: Any, nodes: CaseNodes, views: Sequence[str], point: np.ndarray) -> None:

@@ -127,8 +127,7 @@ def test_a_generated_case_stands_in_scene_views_and_list_and_its_preview_is_gone
     assert generated in names
     assert PREVIEW not in names
     assert front.views.layout == FOUR_UP
-    assert front.views.marks["Red"] == f"{generated} T1w"
-    assert set(front.views.synthetic.values()) >= {True}
+    assert front.views.marks["Red"] == f"{generated} T1w SYNTHETIC"
     assert front.run.ended.startswith("Done in")
     row = next(row for row in front.results.cases if row.name == generated)
     assert f"{LESION} 0.50" in row.summary

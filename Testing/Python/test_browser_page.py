@@ -1,6 +1,7 @@
 """The browser app end to end: a server process, tiny bundles, and what a user of Chromium sees."""
 
 import asyncio
+import base64
 import io
 import signal
 import zipfile
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from app_process import serving_app
 from chromium import PATIENCE, chromium
+from phantoms import phantom_image
 
+from BrainGenLib import spaces
 from BrainGenLib.browser.access import COOKIE
 
 LESION = "wmh"
@@ -24,8 +27,12 @@ def server(tiny_folder, tmp_path):
         yield served
 
 
-async def views(page):
-    """Pictures of the three slice views and the 3D view, by name, without what is written over them."""
+# Below the words in each picture, and below the bar over it.
+_BELOW_WORDS, _BELOW_BAR = 75, 28
+
+
+async def views(page, edge=_BELOW_WORDS):
+    """Pictures of the three slice views and the 3D view, by name, from so many pixels below their upper edge."""
     found = {}
     shot = await page.picture()
     boxes = await page.evaluate(
@@ -34,7 +41,7 @@ async def views(page):
     )
     for text, *edges in boxes:
         left, top, right, bottom = map(round, edges)
-        found[text.split()[0]] = shot[top + 40 : bottom - 70, left + 30 : right - 10]
+        found[text.split()[0]] = shot[top + edge : bottom - 70, left + 30 : right - 10]
     return found
 
 
@@ -60,12 +67,26 @@ def coloured(picture):
     return (np.ptp(picture.astype(int), -1) > 60).mean()
 
 
+def marked(picture):
+    """Whether the red of SYNTHETIC stands in the middle of the upper edge."""
+    words = picture[: _BELOW_WORDS - _BELOW_BAR, picture.shape[1] // 3 : -picture.shape[1] // 3].astype(int)
+    return ((words[..., 0] - words[..., 1] > 80) & (words[..., 0] > 200)).sum() > 50
+
+
+_CAPTIONS = "[...document.querySelectorAll('.braingen-caption')].map(e => e.textContent)"
+
+
+async def captions(page):
+    """What each view says of its picture: axial, 3D, coronal, sagittal."""
+    return await page.evaluate(_CAPTIONS)
+
+
 async def done(page):
     """Wait for the run to end."""
     await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
 
 
-async def walk(address):
+async def walk(address, scan):
     """What a user does; the names in the comments are those of the panel."""
     async with chromium() as page:
         await page.go(address)
@@ -84,9 +105,24 @@ async def walk(address):
         first = await settled(
             page, lambda seen: all(bright(seen[name]) > 0.03 and coloured(seen[name]) > 0.002 for name in slices)
         )
-        marks = "[...document.querySelectorAll('.braingen-synthetic')].map(e => e.innerText)"
-        assert await page.evaluate(marks) == ["SYNTHETIC"] * 4
+        assert await captions(page) == [f"generate-01 {shown} SYNTHETIC" for shown in ("T1w", "labels", "T1w", "T1w")]
+        assert all(map(marked, (await views(page, _BELOW_BAR)).values()))
         await settled(page, lambda seen: np.ptp(seen["3D"].astype(int), (0, 1)).max() > 120)
+
+        # A scan says its own name alone; a click on a contrast changes picture and words, without a touch of a view.
+        await page.evaluate(
+            f"(async () => {{ const bytes = Uint8Array.from(atob('{scan}'), c => c.charCodeAt(0));"
+            "const form = new FormData(); form.append('file', new Blob([bytes]), 'patient26_T2.nii.gz');"
+            "await fetch('upload?kind=scan', {method: 'POST', body: form}); })()"
+        )
+        await page.until(f"{_CAPTIONS}[0] === 'patient26_T2'")
+        assert await captions(page) == ["patient26_T2", "", "patient26_T2", "patient26_T2"]
+        await settled(page, lambda seen: bright(seen["Axial"]) > 0.1 and coloured(seen["Axial"]) < 0.001)
+        assert not any(map(marked, (await views(page, _BELOW_BAR)).values()))
+        await page.click("[title='Show FLAIR']")
+        await page.until(f"{_CAPTIONS}[0] === 'generate-01 FLAIR SYNTHETIC'")
+        await settled(page, lambda seen: coloured(seen["Axial"]) > 0.002)
+        assert all(map(marked, (await views(page, _BELOW_BAR)).values()))
 
         # Render from segmentation: the lesion erased.
         await page.evaluate(
@@ -158,9 +194,10 @@ def images(data, folder):
     return {path.name[9:-7]: nib.load(path).get_fdata() for path in folder.rglob("*.nii.gz")}
 
 
-def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path):
+def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path, phantom_classes):
     process, address = server
-    parts = asyncio.run(walk(address))
+    nib.save(nib.Nifti1Image(phantom_image(phantom_classes), spaces.GRID_2MM.affine), tmp_path / "scan.nii.gz")
+    parts = asyncio.run(walk(address, base64.b64encode((tmp_path / "scan.nii.gz").read_bytes()).decode()))
     generated = images(parts["generate-01"], tmp_path / "generated")
     rendered = images(parts["render-01"], tmp_path / "rendered")
     assert set(generated) == {"T1w", "FLAIR", "dseg"}

@@ -60,7 +60,7 @@ class CounterfactualLogic:
                 )
                 asked = self._sweep.request(request) if self._sweep.chosen else request
                 requests.check(asked, self._engine.changing(state.bundle, state.left))
-                self._run.start(SECTION, [asked], files.paths, changed=state.scan)
+                self._run.start(SECTION, [asked], files.paths, of=state.scan)
             except BadInput as error:
                 self._run.refuse(error)
 

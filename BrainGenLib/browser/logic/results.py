@@ -11,7 +11,7 @@ from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
 from BrainGenLib.browser.state import CaseRow, ResultsState
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import MARK, CaseNodes
+from BrainGenLib.scene.case_to_scene import MARK, SYNTHETIC, CaseNodes
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 from BrainGenLib.scene.changes import before
 from BrainGenLib.scene.showing import bounds_of
@@ -66,5 +66,5 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
         parts.append(f"seed {of['seed']}")
     if verdict := judgements.said(nodes):
         parts.append(verdict)
-    synthetic = nodes.present[0].GetAttribute("BrainGen.synthetic") == MARK
+    synthetic = nodes.present[0].GetAttribute(SYNTHETIC) == MARK
     return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)

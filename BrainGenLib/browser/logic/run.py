@@ -42,24 +42,24 @@ class RunLogic:
         self._runs = 0
         self._began = 0.0
         self._placed = False
-        self._changed = ""
+        self._of = ""
         self.on_case: Callable[[str], None] = lambda name: None
 
-    def start(self, section: str, requests: Sequence[Request], inputs: Mapping[str, Path], changed: str = "") -> None:
+    def start(self, section: str, requests: Sequence[Request], inputs: Mapping[str, Path], of: str = "") -> None:
         """Run requests; those that run are superseded.
 
         Args:
             section: whose button becomes Cancel.
             requests: as for :meth:`BrainGenLib.session.Session.start`.
             inputs: the files that they name; they may be removed when this returns.
-            changed: ID of the volume that the cases are a change of, if they are one.
+            of: ID of the volume that the cases are a change or a segmentation of, if they are one.
 
         Raises:
             BadInput: as :meth:`BrainGenLib.session.Session.start`.
         """
         self._session.start(requests, inputs)
         self._runs += 1
-        self._changed = changed
+        self._of = of
         self._began = time.monotonic()
         self._typed.set_dataclass(RunState(section=section, stage="starting"))
         if self._task is None or self._task.done():
@@ -123,12 +123,13 @@ class RunLogic:
         for added in adding(self._scene, case, name):
             nodes = added
             await asyncio.sleep(0)
-        scan = self._scene.GetNodeByID(self._changed) if self._changed and name != PREVIEW else None
+        scan = self._scene.GetNodeByID(self._of) if self._of and name != PREVIEW else None
         # Where the user has put the slices they stay, except for the first picture, and for what lies elsewhere.
         point = None if self._placed and scan is None else await asyncio.to_thread(most_to_see, case)
         self._placed = True
         if scan is not None:
             changes.remember(nodes, scan)
+        if changes.before(nodes) is not None:
             await self._views.show_change(nodes, point)
         else:
             self._views.show(nodes, point)

@@ -38,7 +38,7 @@ class SegmentLogic:
                         "scan": files.volume(data.scan),
                     }
                 )
-                self._run.start(SECTION, [request], files.paths)
+                self._run.start(SECTION, [request], files.paths, of=data.scan)
             except BadInput as error:
                 self._run.refuse(error)
 

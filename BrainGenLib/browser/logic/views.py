@@ -12,7 +12,8 @@ from trame_server.utils.typed_state import TypedState
 from BrainGenLib.browser.stage import COLUMNS, FOUR_UP, THREE_COLUMNS, TWO_ROWS, Stage
 from BrainGenLib.browser.state import Choice, SceneState, ViewsState
 from BrainGenLib.browser.surfaces import adding_surfaces
-from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, CaseNodes
+from BrainGenLib.scene.annotations import shown_in
+from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
 from BrainGenLib.scene.changes import show_change
 from BrainGenLib.scene.segmentation import look_inside
 from BrainGenLib.scene.showing import compare, show
@@ -94,27 +95,23 @@ class ViewsLogic:
             self._surfaces.cancel()
 
     def refresh(self) -> None:
-        """Bring lists of nodes and captions up to date with the scene."""
+        """Bring lists of nodes and captions up to date with the scene, in every open page at once."""
         self._scene.data.volumes = self._choices("vtkMRMLScalarVolumeNode")
         self._scene.data.segmentations = self._choices("vtkMRMLSegmentationNode")
-        marks, synthetic = {}, {}
-        volumes = []
-        for view in self._stage.app.view_manager.get_slice_views():
-            node = self._stage.scene.GetNodeByID(view.get_background_volume_id() or "")
-            name = view.get_singleton_tag()
-            added = self._stage.scene.GetNodeByID(view.get_foreground_volume_id() or "")
-            shown = [each for each in (node, added) if each is not None]
-            volumes += shown
-            marks[name] = " + ".join(
-                each.GetAttribute(MAP) or each.GetName().removesuffix(f" {MARK}") for each in shown
-            )
-            synthetic[name] = any(each.GetAttribute("BrainGen.synthetic") == MARK for each in shown)
-        solid = [node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()]
-        for view in self._stage.app.view_manager.get_threed_views():
-            marks[view.get_singleton_tag()] = ", ".join(node.GetAttribute(CASE) or node.GetName() for node in solid)
-            synthetic[view.get_singleton_tag()] = any(node.GetAttribute("BrainGen.synthetic") for node in solid)
-        self._views.data.marks, self._views.data.synthetic = marks, synthetic
-        self.on_shown(volumes)
+        views = self._stage.app.view_manager
+        marks = {}
+        for view in (*views.get_slice_views(), *views.get_threed_views()):
+            shown = shown_in(view.get_view_node())
+            marks[view.get_singleton_tag()] = " ".join([shown.name] + [MARK] * shown.synthetic)
+            view.schedule_render()
+        self._views.data.marks = marks
+        layers = (
+            self._stage.scene.GetNodeByID(layer or "")
+            for view in views.get_slice_views()
+            for layer in (view.get_background_volume_id(), view.get_foreground_volume_id())
+        )
+        self.on_shown([node for node in layers if node is not None])
+        self._server.state.flush()
 
     def _outline(self) -> None:
         for node in self._nodes("vtkMRMLSegmentationNode"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import html
-from trame.widgets.vuetify3 import VAppBar, VChip, VExpansionPanels, VMain, VNavigationDrawer, VSpacer
+from trame.widgets.vuetify3 import VAppBar, VExpansionPanels, VMain, VNavigationDrawer, VSpacer
 from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.stage import Stage
@@ -20,7 +20,6 @@ from BrainGenLib.browser.ui.progress import ProgressUI
 from BrainGenLib.browser.ui.render import RenderUI
 from BrainGenLib.browser.ui.results import ResultsUI
 from BrainGenLib.browser.ui.segment import SegmentUI
-from BrainGenLib.scene.case_to_scene import MARK
 
 _STATIC = "braingen"
 MODULE = {
@@ -50,7 +49,6 @@ class PageUI(VAppLayout):
                     html.Input(type="checkbox", v_model=(name.outlines,))
                     html.Span("Outlines")
                 html.Span("Who opens this address shares this scene.", classes="braingen-note mr-3")
-                VChip(MARK, color="#ff8a7a", variant="outlined", size="small", label=True, classes="mr-3")
             with (
                 VNavigationDrawer(permanent=True, width=_PANEL_PIXELS, location="left", classes="braingen-panel"),
                 html.Div(classes="d-flex flex-column", style="height: 100%;"),

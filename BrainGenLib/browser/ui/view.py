@@ -1,4 +1,4 @@
-"""What lies over a view: its name, what it shows, the word SYNTHETIC, and the slider of a slice."""
+"""What lies over a view: its plane and the slider of a slice. What it shows is said in the picture itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from trame_slicer.app.ui.slider import Slider, SliderState
 
 from BrainGenLib.browser.stage import plane_of
 from BrainGenLib.browser.state import ViewsState
-from BrainGenLib.scene.case_to_scene import MARK
 
 _COLORS = {"Red": "#F34A33", "Green": "#6DAD4A", "Yellow": "#EFD64D"}
 _PLANES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
@@ -27,7 +26,6 @@ def draw_slice_view(server: Any, template: str, view: Any) -> None:
         _caption(server, view)
         _fit_button(view)
     html.Div(_LEFT[plane], classes="braingen-side")
-    _chip(server, view)
     with html.Div(classes="braingen-slider"):
         Slider(
             typed_state=_follow(server, template, view),
@@ -44,7 +42,6 @@ def draw_threed_view(server: Any, _template: str, view: Any) -> None:
         html.Span("3D", classes="braingen-plane")
         _caption(server, view)
         _fit_button(view)
-    _chip(server, view)
 
 
 def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
@@ -75,15 +72,10 @@ def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
 
 def _caption(server: Any, view: Any) -> None:
     name = TypedState(server.state, ViewsState).name
-    html.Span(f"{{{{ {name.marks}['{view.get_singleton_tag()}'] }}}}", classes="braingen-caption")
+    html.Span(f"{{{{ {name.marks}['{view.get_singleton_tag()}'] }}}}", classes="braingen-caption", role="status")
+    html.Span(style="flex: 1;")
 
 
 def _fit_button(view: Any) -> None:
     with VBtn(size="x-small", variant="text", icon=True, click=view.reset_view, title="Show all of it"):
         VIcon("mdi-fit-to-screen-outline", size="small")
-
-
-def _chip(server: Any, view: Any) -> None:
-    name = TypedState(server.state, ViewsState).name
-    shown = f"{name.synthetic}['{view.get_singleton_tag()}']"
-    html.Div(MARK, v_if=(shown,), classes="braingen-synthetic")
