@@ -124,6 +124,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/public_bundles.py
   BrainGenLib/reading/__init__.py
   BrainGenLib/reading/content.py
+  BrainGenLib/reading/nifti.py
   BrainGenLib/reading/nrrd.py
   BrainGenLib/reading/scans.py
   BrainGenLib/reading/segmentations.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.reading import nrrd
+from BrainGenLib.reading import nifti, nrrd
 
 # A spacing outside is a unit mistaken or a header invented, not an MRI of a head.
 SPACING_MM = (0.1, 15.0)
@@ -44,7 +45,7 @@ def read_volume(path: Path) -> Volume:
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     try:
-        data, affine = _read_nrrd(path) if path.suffix.lower() in (".nrrd", ".nhdr") else _read_nifti(path)
+        data, affine = _reader(path.name.lower())(path)
     except BadInput:
         raise
     # Readers of damaged files raise whatever their parser stumbles over.
@@ -56,20 +57,35 @@ def read_volume(path: Path) -> Volume:
     return Volume(data, affine)
 
 
+def _reader(name: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
+    if name.endswith((".nrrd", ".nhdr")):
+        return _read_nrrd
+    return _read_nifti if name.endswith((".nii", ".nii.gz")) else _read_other
+
+
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    read = nifti.read(path)
+    _check_header(path.name, read.header)
+    return _in_3d(path.name, read.data), read.header.get_best_affine()
+
+
+def _read_other(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image = cast(SpatialImage, nib.load(path))
-    shape = image.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise BadInput(
-            f"{path.name} is {len(shape)}D ({'×'.join(map(str, shape))}); extract one 3D volume and try again."
-        )
     if image.get_data_dtype().kind not in "iuf":
         raise BadInput(f"{path.name} holds colours or complex numbers; convert it to one grey value per voxel.")
     if isinstance(image, nib.nifti1.Nifti1Pair):
         _check_header(path.name, image.header)
-    return np.asarray(image.dataobj).reshape(shape), np.asarray(image.affine, float)
+    return _in_3d(path.name, np.asarray(image.dataobj)), np.asarray(image.affine, float)
+
+
+def _in_3d(name: str, data: np.ndarray) -> np.ndarray:
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise BadInput(
+            f"{name} is {data.ndim}D ({'×'.join(map(str, data.shape))}); extract one 3D volume and try again."
+        )
+    return data
 
 
 def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
