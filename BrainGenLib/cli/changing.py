@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from BrainGenLib import bundles, participants, requests
-from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
+from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values, remark
 from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
 
@@ -64,7 +65,7 @@ def counterfactual(
             "seed": secrets.randbelow(2**32) if seed is None else seed,
             "scan": name_of(inputs, scan),
             "contrast": contrast,
-            "known": known_of(scan, bundle, known, server),
+            "known": known_of(scan, bundle, known, server, as_json),
             "wanted": named_values(wanted, "--set"),
             "drift": drift_of(drift or "0"),
             "drift_step": drift_step,
@@ -80,33 +81,50 @@ def counterfactual(
         to_dataset([parsed], inputs, out, server, as_json)
 
 
-def known_of(scan: Path, bundle: str, known: list[str], server: str | None) -> dict[str, Any]:
-    """What ``--known`` says, and for what it does not say the BIDS tree around the scan.
+def known_of(scan: Path, bundle: str, known: list[str], server: str | None, as_json: bool) -> dict[str, Any]:
+    """What ``--known`` gives, and for what it does not give the BIDS tree around the scan, which is reported.
 
     Raises:
         BadInput: one of them is not understood, or there is no such bundle.
     """
-    # What a server is told of a person, is told by hand.
-    person = _person(scan, bundle) if server is None else {}
-    return {**person, **named_values(known, "--known")}
+    by_hand = named_values(known, "--known")
+    # A server gets of a person what the command line gives.
+    if server is not None:
+        return dict(by_hand)
+    person, notes = _person(scan, bundle, without=set(by_hand))
+    for note in notes:
+        remark(note, as_json)
+    return {**person, **by_hand}
 
 
-def _person(scan: Path, bundle: str) -> dict[str, float]:
-    """What the BIDS tree around a scan says of the person, as far as the bundle understands it."""
+def _person(scan: Path, bundle: str, without: Collection[str] = ()) -> tuple[dict[str, float], list[str]]:
+    """What the BIDS tree around a scan holds of the person, as far as the bundle knows it, and remarks."""
     metadata = bundles.find(bundle).metadata
-    if not metadata.family:
-        return {}
-    try:
-        found = participants.conditions_of(scan)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    # Somebody older than anybody in the training data is as old as the oldest to the model.
     ranges = {condition.name: condition for condition in metadata.conditions}
-    return {
-        name: min(max(value, ranges[name].minimum), ranges[name].maximum)
-        for name, value in found.items()
-        if name in ranges
+    names = [name for name in ("age", "sex") if name in ranges and name not in without]
+    if not metadata.family or not names:
+        return {}, []
+    person = participants.person_on(scan)
+    values = {"age": person.age, "sex": None if person.sex is None else participants.SEXES[person.sex]}
+    found = {name: value for name in names if (value := values[name]) is not None}
+    notes = [
+        f"The {doubt.column} {doubt.value!r} {doubt.reason}, so it is not used; --known gives {' and '.join(names)}."
+        for doubt in person.doubts
+        if doubt.column in (*names, "participant_id")
+    ]
+    written = {"age": f"age {person.age:g}" if person.age is not None else "", "sex": f"sex {person.sex}"}
+    if found:
+        notes.append(f"From {person.source}: {', '.join(written[name] for name in found)}.")
+    # To a model, a person older than all of its training data is as old as the oldest.
+    known: dict[str, float] = {
+        name: min(max(value, ranges[name].minimum), ranges[name].maximum) for name, value in found.items()
     }
+    if "age" in known and known["age"] != found["age"]:
+        notes.append(
+            f"{bundle} was trained on ages from {ranges['age'].minimum:g} to {ranges['age'].maximum:g}: "
+            f"{found['age']:g} counts as {known['age']:g}."
+        )
+    return known, notes
 
 
 def drift_of(text: str) -> float | str:

@@ -45,6 +45,14 @@ def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(data) if as_json else text, flush=True)
 
 
+def remark(text: str, as_json: bool) -> None:
+    """What people should know of a run beside its results: on stderr, or a line of JSON on stdout."""
+    if as_json:
+        print(json.dumps({"remark": text}), flush=True)
+    else:
+        _screen.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
 def give_up(failure: Failure, as_json: bool) -> NoReturn:
     """Say what failed and leave with its exit code."""
     if as_json:

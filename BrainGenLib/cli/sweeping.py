@@ -101,7 +101,7 @@ def sweep(
                 "verb": "counterfactual",
                 "scan": name_of(inputs, scan),
                 "contrast": next(iter(contrast), None),
-                "known": known_of(scan, bundle or _DEFAULT, known, server),
+                "known": known_of(scan, bundle or _DEFAULT, known, server, as_json),
                 "wanted": named_values(wanted, "--set"),
                 "segmentation": name_of(inputs, segmentation),
                 "drift_step": drift_step,

@@ -18,6 +18,7 @@ from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, split_lesions
 from BrainGenLib.methods.brain_ldm import volume_conditions
+from BrainGenLib.participants import SEXES
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.cache import Cache, CachedCase
@@ -27,7 +28,6 @@ from BrainGenLib.training.sources import CONTRASTS
 from BrainGenLib.training.synthesis import Draw, intensities
 
 CPU = torch.device("cpu")
-SEXES = {"F": 0.0, "M": 1.0}
 WHOLE = 0.95
 """Share of the table's structures that a label map must have for volumes to be measured on it."""
 

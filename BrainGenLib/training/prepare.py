@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -33,6 +32,8 @@ LEAST_LESION_ML = 0.1
 LEAST_INSIDE = 0.6
 # A rigid correction between scans of one session that is larger than this is a failure, not a movement.
 LARGEST_SHIFT_MM = 25.0
+# Examples in a line that stands for many files or people.
+NAMED = 3
 # Appearance of a T1w scan, by tissue: what a label map is registered with.
 T1W_LIKE = {"wm": 230, "gm": 150, "deep_gm": 180, "brainstem": 210, "csf": 60, "lesion": 180, "background": 0}
 
@@ -82,13 +83,13 @@ def prepare_session(session: Session) -> Prepared:
         person = session.person
         return CachedCase(
             id=session.id + suffix,
-            dataset=person.get("dataset", "bids"),
-            split=person.get("split", "train"),
+            dataset=person.dataset,
+            split=person.split,
             space="template",
             spacing=spacing,
-            age=_number(person.get("age")),
-            sex=person.get("sex"),
-            licence=person.get("licence", ""),
+            age=person.age,
+            sex=person.sex,
+            licence=person.licence,
             quality=dict(quality),
         )
 
@@ -294,14 +295,14 @@ def _lesions_alone(session: Session) -> Prepared:
     person = session.person
     case = CachedCase(
         id=f"lesion-{names[0]}-{session.id}",
-        dataset=person.get("dataset", "bids"),
-        split=person.get("split", "train"),
+        dataset=person.dataset,
+        split=person.split,
         space="lesion",
         spacing=2,
         pathologies=names,
-        age=_number(person.get("age")),
-        sex=person.get("sex"),
-        licence=person.get("licence", ""),
+        age=person.age,
+        sex=person.sex,
+        licence=person.licence,
         quality={"lesion_ml": _ml(classes > 0, 2), "inside": round(kept / max(total, 1), 4)},
     )
     return [(case, classes, {})]
@@ -319,11 +320,6 @@ def _structures(classes: np.ndarray) -> float:
 
 def _ml(mask: np.ndarray, spacing: int) -> float:
     return round(int(mask.sum()) * spacing**3 / 1000, 3)
-
-
-def _number(text: str | None) -> float | None:
-    match = re.match(r"\d+(\.\d+)?", text or "")
-    return float(match[0]) if match else None
 
 
 # -- the whole tree --------------------------------------------------------------------------------------------------
@@ -354,6 +350,19 @@ def _work(session: Session, folder: Path) -> tuple[str, list[str], str]:
     return session.id, [e["id"] for e in entries], ""
 
 
+def _doubts(sessions: list[Session]) -> list[str]:
+    """A line for each kind of value in the tables of people that cannot be used."""
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
+    for session in sessions:
+        for doubt in session.person.doubts:
+            kinds.setdefault((doubt.column, doubt.reason), {})[session.id] = doubt.value
+    return [
+        f"{column} unknown of {len(found)} of {len(sessions)} sessions: {next(iter(found.values()))!r} {reason} "
+        f"({', '.join(list(found)[:NAMED])}{', …' if len(found) > NAMED else ''})."
+        for (column, reason), found in kinds.items()
+    ]
+
+
 def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) -> None:
     """Write the training cache of a BIDS tree.
 
@@ -367,6 +376,8 @@ def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) 
         ValueError: the tree holds nothing that can be used.
     """
     sessions = scan_bids(bids)
+    for line in _doubts(sessions):
+        report(line)
     folder = out / "sessions"
     folder.mkdir(parents=True, exist_ok=True)
     todo = [s for s in sessions if not (folder / f"{s.id}.json").exists()]

@@ -32,18 +32,18 @@ class Session:
     whole_head: bool = False
     brain: File | None = None
     lesions: dict[str, File] = field(default_factory=dict)
-    person: dict[str, str] = field(default_factory=dict)
+    person: participants.Person = field(default_factory=participants.Person)
 
 
 def scan_bids(bids: Path) -> list[Session]:
     """All sessions of a tree that hold an image, a label map or a lesion mask, by id.
 
     Raises:
-        ValueError: there is none, or ``participants.tsv`` is not a table with ``participant_id``.
+        ValueError: there is none, or a table of people cannot be read.
     """
     if not bids.is_dir():
         raise ValueError(f"{bids} is not a folder; give the root of a BIDS tree.")
-    people = participants.read(bids)
+    people = participants.People(bids)
     sessions: dict[str, Session] = {}
     raw = sorted(bids.glob("sub-*/**/anat/*.nii*"))
     derived = sorted(bids.glob("derivatives/**/sub-*/**/anat/*.nii*"))
@@ -54,7 +54,9 @@ def scan_bids(bids: Path) -> list[Session]:
         if "sub" not in entities:
             continue
         key = entities["sub"] + (f"_ses-{entities['ses']}" if "ses" in entities else "")
-        session = sessions.setdefault(key, Session(key, person=people.get(f"sub-{entities['sub']}", {})))
+        if key not in sessions:
+            sessions[key] = Session(key, person=people.person(entities["sub"], entities.get("ses", ""), path.name))
+        session = sessions[key]
         _enter(session, File(str(path), entities.get("space", "")), entities, suffix)
     found = [s for s in sessions.values() if s.images or s.labels or s.lesions]
     if not found:
