@@ -18,7 +18,7 @@ host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
 panel.controls.rows[0].slider.setValue(0.3)
 for box in list(panel.controls.contrastBoxes.values())[:3:2]:
     box.setChecked(True)
-panel.ui.renderSection.setCollapsed(False)
-panel.ui.segmentSection.setCollapsed(False)
+panel.ui.renderSection.collapsed = False
+panel.ui.segmentSection.collapsed = False
 host.screenshot(panel, Path(sys.argv[1]))
 host.close(module)

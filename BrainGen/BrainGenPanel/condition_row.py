@@ -45,13 +45,13 @@ class ConditionRow:
             line.addWidget(self.given)
         self.slider = ctk.ctkSliderWidget()
         self.slider.setDecimals(2 if condition.maximum <= 10 else 0)
-        self.slider.setMinimum(condition.minimum)
-        self.slider.setMaximum(condition.maximum)
-        self.slider.setSingleStep((condition.maximum - condition.minimum) / 100)
+        self.slider.minimum = condition.minimum
+        self.slider.maximum = condition.maximum
+        self.slider.singleStep = (condition.maximum - condition.minimum) / 100
         self.slider.setValue(condition.default)
         # A load is no number that anybody knows; its volume stands below.
         unit = "" if self.isPathology else condition.short_unit
-        self.slider.setSuffix(f" {unit}" if unit else "")
+        self.slider.suffix = f" {unit}" if unit else ""
         self.slider.connect("valueChanged(double)", self._onValueChanged)
         line.addWidget(self.slider)
 

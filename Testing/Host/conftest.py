@@ -10,6 +10,7 @@ import pytest
 from panels import MODULE
 from slicerhost import Host, start
 from slicerhost.modules import ScriptedModule
+from slicerhost.versions import VERSIONS
 
 TINY = """
 import logging
@@ -161,6 +162,13 @@ def host() -> Iterator[Host]:
     running.reset()
     yield running
     running.reset()
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest, host: Host) -> str:
+    """The test runs once with each version of Slicer."""
+    host.imitate(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def ready_to_change(host, module) -> Iterator[object]:
     """The panel, scene empty, section Counterfactual open; afterwards nothing runs and nothing went wrong."""
     panel = host.open(module)
     host.wait_until(lambda: panel.counterfactualSection.metadata is not None, PATIENCE)
-    panel.ui.changeSection.setCollapsed(False)
+    panel.ui.changeSection.collapsed = False
     yield panel
     panel.logic.abandon()
     host.wait_until(lambda: not panel.logic.running, PATIENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -51,6 +52,25 @@ def test_sample_data_is_registered_when_slicer_has_started(host, tiny):
     assert host.sample_data == []
     host.startup_completed()
     assert [source["sampleName"] for source in host.sample_data] == ["Tiny1"]
+
+
+def test_categories_of_sample_data_and_packaging_came_with_5_11(host, slicer, version):
+    import SampleData
+
+    newer = version != "5.10"
+    assert hasattr(SampleData.SampleDataLogic, "registerCustomSampleDataCategory") is newer
+    assert hasattr(slicer, "packaging") is newer
+    assert (importlib.util.find_spec("slicer.packaging") is not None) is newer
+    if not newer:
+        with pytest.raises(ImportError):
+            importlib.import_module("slicer.packaging")
+
+
+def test_sample_data_takes_no_other_arguments_than_slicers(host):
+    import SampleData
+
+    with pytest.raises(TypeError):
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(category="Tiny", checksum="SHA256:0")
 
 
 def test_a_panel_file_is_shown_with_its_properties_and_connections(host, panel):
@@ -245,6 +265,7 @@ def test_the_application_has_what_slicer_util_asks_for(slicer):
 
 
 def test_nothing_is_installed_but_what_was_wanted_is_kept(host, slicer, tmp_path):
+    host.imitate("5.12")
     file = tmp_path / "requirements.txt"
     file.write_text("# for tests\nnumpy\nno-such-package>=2\n", "utf-8")
     slicer.packaging.pip_ensure(slicer.packaging.load_requirements(str(file)), requester="Tiny")

@@ -366,8 +366,8 @@ def test_a_picture_of_the_section(host, panel, scan, tmp_path):
     set_to(section.known, age=45)
     set_to(section.wanted, age=75)
     for name in ("engineSection", "generateSection"):
-        getattr(panel.ui, name).setCollapsed(True)
+        getattr(panel.ui, name).collapsed = True
     host.screenshot(panel, tmp_path / "section.png")
     for name in ("engineSection", "generateSection"):
-        getattr(panel.ui, name).setCollapsed(False)
+        getattr(panel.ui, name).collapsed = False
     assert (tmp_path / "section.png").stat().st_size > 20_000

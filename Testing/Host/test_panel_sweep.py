@@ -220,7 +220,7 @@ def test_a_script_makes_a_film(panel, scan):
 def test_a_picture_of_the_line(host, panel, scan, tmp_path):
     choose(panel.ui.changeSweepSelector, "age")
     choose(panel.ui.sweepSelector, "ventricles")
-    panel.ui.engineSection.setCollapsed(True)
+    panel.ui.engineSection.collapsed = True
     host.screenshot(panel, tmp_path / "section.png")
-    panel.ui.engineSection.setCollapsed(False)
+    panel.ui.engineSection.collapsed = False
     assert (tmp_path / "section.png").stat().st_size > 20_000

@@ -37,14 +37,66 @@ def test_getters_that_are_no_property_stay_methods(qt, button):
     assert qt.QListWidgetItem("one").text() == "one"
 
 
-def test_setters_stand_beside_their_properties(qt, button):
+def test_setters_stand_beside_the_properties_of_qts_own_classes(button):
     button.setText("Stop")
     assert button.text == "Stop"
+
+
+def test_a_class_of_ctk_has_those_setters_that_are_slots(host):
     import ctk
 
     slider = ctk.ctkSliderWidget()
-    slider.setSingleStep(0.5)
+    slider.setDecimals(1)
+    slider.setValue(2.5)
+    assert slider.value == 2.5
+    for name in ("Minimum", "Maximum", "SingleStep", "Suffix"):
+        with pytest.raises(AttributeError, match=f"ctkSliderWidget has no attribute named 'set{name}'"):
+            getattr(slider, f"set{name}")
+    slider.singleStep = 0.5
     assert slider.singleStep == 0.5
+    with pytest.raises(AttributeError, match="no attribute named 'setCollapsed'"):
+        ctk.ctkCollapsibleButton().setCollapsed(True)
+
+
+def test_a_class_of_ctk_is_made_with_a_parent_or_nothing(qt):
+    import ctk
+
+    panel = qt.QWidget()
+    section = ctk.ctkCollapsibleButton(panel)
+    assert section.text == ""
+    with pytest.raises(ValueError, match="matching overload"):
+        ctk.ctkCollapsibleButton("Section", None)
+
+
+def test_a_property_that_cannot_be_set_says_so(host):
+    import slicer
+
+    frame = slicer.qSlicerAbstractModuleWidget()
+    with pytest.raises(
+        AttributeError, match="Property 'isEntered' of qSlicerAbstractModuleWidget object is not writ"
+    ):
+        frame.isEntered = True
+
+
+def test_what_a_stand_in_lacks_is_no_fault_of_the_module(host):
+    import ctk
+
+    slider = ctk.ctkSliderWidget()
+    with pytest.raises(NotImplementedError, match="lacks popupSlider"):
+        slider.popupSlider = True
+    with pytest.raises(NotImplementedError, match="lacks tickInterval"):
+        _ = slider.tickInterval
+    assert host.missing == ["ctkSliderWidget.popupSlider", "ctkSliderWidget.tickInterval"]
+
+
+def test_only_classes_that_every_version_has_can_be_named(host):
+    import ctk
+    import slicer
+
+    with pytest.raises(AttributeError, match="has no attribute 'ctkSuperSlider'"):
+        _ = ctk.ctkSuperSlider
+    with pytest.raises(AttributeError, match="has no attribute 'qMRMLSuperSlider'"):
+        _ = slicer.qMRMLSuperSlider
 
 
 def test_a_property_takes_neither_none_nor_another_type(button):

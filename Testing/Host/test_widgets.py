@@ -132,7 +132,7 @@ def test_a_slider_keeps_to_its_range_and_says_what_changed(ctk):
     slider.value = 9
     slider.value = 3
     assert seen == [1.3, 3.0]
-    slider.setRange(0, 2)
+    slider.minimum, slider.maximum = 0, 2
     assert slider.value == 2
 
 

@@ -1,6 +1,7 @@
 """A stand-in for 3D Slicer, in which scripted modules can be loaded, shown and clicked without it.
 
-PySide6 plays PythonQt, the wheel ``slicer-core`` holds the scene, and small widgets stand in for CTK and qMRML.
+PySide6 plays PythonQt, the wheel ``slicer-core`` holds the scene, and small widgets stand in for CTK and qMRML. What
+these offer is read from ``tools/pythonqt_table.json``, so ``tools`` is to be on Python's path.
 
     host = start()
     module = host.load_module(Path("BrainGen/BrainGen.py"))

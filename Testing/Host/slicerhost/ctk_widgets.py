@@ -49,10 +49,6 @@ class ctkComboBox(QComboBox):
     """A combo box."""
 
 
-class ctkDoubleSpinBox(QDoubleSpinBox):
-    """A spin box of decimals."""
-
-
 class ctkMessageBox(QMessageBox):
     """A message box."""
 
@@ -63,9 +59,8 @@ class ctkCollapsibleButton(QAbstractButton):
     contentsCollapsed = Signal(bool)
     _HEADER = 24
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*[arg for arg in args if isinstance(arg, QWidget)])
-        self.setText(next((arg for arg in args if isinstance(arg, str)), ""))
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
         self.setContentsMargins(0, self._HEADER, 0, 0)
         self.setCheckable(True)
         self.setChecked(True)
@@ -137,11 +132,58 @@ class ctkCollapsibleButton(QAbstractButton):
         return QRect(0, 0, self.width(), self._HEADER)
 
 
+class ctkDoubleSpinBox(QWidget):
+    """A spin box of decimals: a widget around one of Qt's, with fewer setters than that."""
+
+    valueChanged = Signal(float)
+    editingFinished = Signal()
+    decimalsChanged = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._box = QDoubleSpinBox()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._box)
+        self._box.valueChanged.connect(self.valueChanged)
+        self._box.editingFinished.connect(self.editingFinished)
+
+    def setValue(self, value: float) -> None:
+        self._box.setValue(value)
+
+    def setReadOnly(self, read_only: bool) -> None:
+        self._box.setReadOnly(read_only)
+
+    def setDecimals(self, decimals: int) -> None:
+        changed = decimals != self._box.decimals()
+        self._box.setDecimals(decimals)
+        if changed:
+            self.decimalsChanged.emit(decimals)
+
+    def stepUp(self) -> None:
+        self._box.stepUp()
+
+    def stepDown(self) -> None:
+        self._box.stepDown()
+
+    value = Property(float, lambda self: self._box.value(), setValue)
+    decimals = Property(int, lambda self: self._box.decimals(), setDecimals)
+    readOnly = Property(bool, lambda self: self._box.isReadOnly(), setReadOnly)
+    minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
+    maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
+    singleStep = Property(
+        float, lambda self: self._box.singleStep(), lambda self, value: self._box.setSingleStep(value)
+    )
+    prefix = Property(str, lambda self: self._box.prefix(), lambda self, text: self._box.setPrefix(text))
+    suffix = Property(str, lambda self: self._box.suffix(), lambda self, text: self._box.setSuffix(text))
+
+
 class ctkSliderWidget(QWidget):
     """A slider with a spin box; ``value`` is what both show."""
 
     valueChanged = Signal(float)
     valueIsChanging = Signal(float)
+    decimalsChanged = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -168,9 +210,11 @@ class ctkSliderWidget(QWidget):
             self.valueIsChanging.emit(value)
             self.valueChanged.emit(value)
 
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self._minimum, self._maximum = minimum, max(minimum, maximum)
+    def setDecimals(self, decimals: int) -> None:
+        changed, self._decimals = decimals != self._decimals, decimals
         self._reshape()
+        if changed:
+            self.decimalsChanged.emit(decimals)
 
     def reset(self) -> None:
         self.setValue(self._minimum)
@@ -202,7 +246,7 @@ class ctkSliderWidget(QWidget):
     value = Property(float, _get_value, setValue)
     minimum = stored(float, "minimum", _reshape)
     maximum = stored(float, "maximum", _reshape)
-    decimals = stored(int, "decimals", _reshape)
+    decimals = Property(int, lambda self: self._decimals, setDecimals)
     singleStep = stored(float, "singleStep", _reshape)
     pageStep = stored(float, "pageStep")
     prefix = stored(str, "prefix", _reshape)
@@ -258,23 +302,21 @@ class ctkRangeWidget(QWidget):
             spin_box.setValue(value)
             spin_box.blockSignals(False)
 
-    def _get_low(self) -> float:
-        return self._minimumValue
-
-    def _set_low(self, value: float) -> None:
+    def setMinimumValue(self, value: float) -> None:
         self.setValues(value, self._maximumValue)
 
-    def _get_high(self) -> float:
-        return self._maximumValue
-
-    def _set_high(self, value: float) -> None:
+    def setMaximumValue(self, value: float) -> None:
         self.setValues(self._minimumValue, value)
 
-    minimumValue = Property(float, _get_low, _set_low)
-    maximumValue = Property(float, _get_high, _set_high)
+    def setDecimals(self, decimals: int) -> None:
+        self._decimals = decimals
+        self._reshape()
+
+    minimumValue = Property(float, lambda self: self._minimumValue, setMinimumValue)
+    maximumValue = Property(float, lambda self: self._maximumValue, setMaximumValue)
     minimum = stored(float, "minimum", _reshape)
     maximum = stored(float, "maximum", _reshape)
-    decimals = stored(int, "decimals", _reshape)
+    decimals = Property(int, lambda self: self._decimals, setDecimals)
     singleStep = stored(float, "singleStep", _reshape)
 
 

@@ -13,7 +13,7 @@ import slicer
 from PySide6.QtCore import QEvent
 from PySide6.QtWidgets import QApplication
 
-from slicerhost import observed, qt_module, sample_data
+from slicerhost import observed, qt_module, sample_data, versions
 from slicerhost.dialogs import dialogs
 from slicerhost.modules import ScriptedModule
 from slicerhost.namespace import fill
@@ -55,8 +55,9 @@ class Host:
         self.sample_data = sample_data.sources
         self.dialogs = dialogs
         qt_module.install()
-        sample_data.install()
         self._application = fill(slicer_source, self._note_requirements)
+        self._version = versions.default_version(slicer_source)
+        versions.imitate(self._version)
 
     @property
     def longest_block_s(self) -> float:
@@ -76,6 +77,10 @@ class Host:
     def reset_longest_block(self) -> None:
         """Measure anew."""
         pulse.reset()
+
+    def imitate(self, version: str) -> None:
+        """Be that version of Slicer, one of ``versions.VERSIONS``, until the next reset."""
+        versions.imitate(version)
 
     def load_module(self, path: Path) -> ScriptedModule:
         """The module of a file, not yet shown."""
@@ -138,6 +143,7 @@ class Host:
         self.process_events()
         for kept in (self.errors, self.missing, self.pip_requests, self.sample_data):
             kept.clear()
+        versions.imitate(self._version)
         dialogs.reset()
         pulse.reset()
 

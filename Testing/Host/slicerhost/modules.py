@@ -90,13 +90,13 @@ class ScriptedModule:
         """Show the panel."""
         self.widgetRepresentation()
         self._frame.show()
-        self._frame.isEntered = True
+        self._frame.entered = True
         getattr(self._frame.self(), "enter", lambda: None)()
 
     def leave(self) -> None:
         """Hide the panel, as when another module is chosen."""
-        if self._frame is not None and self._frame.isEntered:
-            self._frame.isEntered = False
+        if self._frame is not None and self._frame.entered:
+            self._frame.entered = False
             getattr(self._frame.self(), "exit", lambda: None)()
             self._frame.hide()
 

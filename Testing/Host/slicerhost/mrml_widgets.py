@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
 from slicerhost.ctk_widgets import ctkSliderWidget, stored
 
 
-class qMRMLWidget(QWidget):
-    """The root of a panel: hands its scene to the widgets that its .ui file connects."""
+class _WithScene(QWidget):
+    """Keeps a scene, and says when it is another."""
 
     mrmlSceneChanged = Signal(object)
     cpp_signals: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
@@ -30,6 +30,10 @@ class qMRMLWidget(QWidget):
         self.mrmlSceneChanged.emit(scene)
 
 
+class qMRMLWidget(_WithScene):
+    """The root of a panel: hands its scene to the widgets that its .ui file connects."""
+
+
 class qMRMLSliderWidget(ctkSliderWidget):
     """A slider; units of the scene are not applied."""
 
@@ -37,16 +41,24 @@ class qMRMLSliderWidget(ctkSliderWidget):
         """The scene has nothing to say about it."""
 
 
-class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+class qSlicerWidget(_WithScene):
+    """What panels of modules have in common: a scene."""
+
+
+class qSlicerAbstractModuleWidget(qSlicerWidget):
+    """A panel, which is entered and left."""
+
+    entered = False
+    isEntered = Property(bool, lambda self: self.entered)
+
+
+class qSlicerScriptedLoadableModuleWidget(qSlicerAbstractModuleWidget):
     """The frame in which Slicer shows the panel of a scripted module."""
 
     def __init__(self, build: Callable[[], Any]) -> None:
         super().__init__()
         self._build = build
         self._python: Any = None
-        self._isEntered = False
-
-    isEntered = stored(bool, "isEntered")
 
     def self(self) -> Any:
         """The Python object of the panel."""

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import slicer
+from pythonqt_table import offer
 
 from BrainGenLib.scene.bootstrap import headless
 from slicerhost import standins
@@ -25,7 +26,7 @@ _LOGICS = {
     "Sequences": "vtkSlicerSequencesLogic",
     "Terminologies": "vtkSlicerTerminologiesModuleLogic",
 }
-_FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper", "packaging")
+_FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper")
 
 
 def fill(source: str | None, pip_install: Callable[..., None]) -> Application:
@@ -46,21 +47,21 @@ def fill(source: str | None, pip_install: Callable[..., None]) -> Application:
     slicer.app = wrap(application)
     _add_core_modules(application)
 
-    folder = Path(__file__).with_name("slicer_files")
+    # Of a tree, the host's own are there for what an old one lacks and a test of a newer version needs.
+    slicer.__path__.insert(0, str(Path(__file__).with_name("slicer_files")))
     if source:
-        folder = Path(source) / "Base" / "Python" / "slicer"
+        slicer.__path__.insert(0, str(Path(source) / "Base" / "Python" / "slicer"))
         del sys.modules["slicer.util"]
-    slicer.__path__.insert(0, str(folder))
     for name in _FILES:
         setattr(slicer, name, importlib.import_module(f"slicer.{name}"))
     for name, function in dialogs.display_functions().items():
         setattr(slicer.util, name, function)
-    slicer.util.pip_install = slicer.packaging.pip_install = pip_install
+    slicer.util.pip_install = pip_install
     return application
 
 
 def _widget_class(name: str) -> Any:
-    if name.startswith(("qMRML", "qSlicer")):
+    if name.startswith(("qMRML", "qSlicer")) and offer(name):
         return mirror(standins.native_class(name))
     raise AttributeError(f"module 'slicer' has no attribute '{name}'")
 

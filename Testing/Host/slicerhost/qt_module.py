@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
+from pythonqt_table import offer
 
 from slicerhost import dialogs as _dialogs  # noqa: F401  registers its replacements before classes are mirrored
 from slicerhost import standins, ui_loader
@@ -35,7 +36,7 @@ def _qt(name: str) -> Any:
 
 
 def _ctk(name: str) -> Any:
-    if name.startswith("ctk"):
+    if name.startswith("ctk") and offer(name):
         return mirror(standins.native_class(name))
     raise AttributeError(f"module 'ctk' has no attribute '{name}'")
 

@@ -10,19 +10,40 @@ sources: list[dict[str, Any]] = []
 
 
 class SampleDataLogic:
-    """Where modules register their sample data."""
+    """Where modules register their sample data, as in Slicer 5.10."""
 
     @staticmethod
-    def registerCustomSampleDataCategory(category: str, **_display: Any) -> None:
-        """Categories are named again by every source."""
+    def registerCustomSampleDataSource(
+        category: str = "Custom",
+        sampleName: Any = None,
+        uris: Any = None,
+        fileNames: Any = None,
+        nodeNames: Any = None,
+        customDownloader: Any = None,
+        thumbnailFileName: str | None = None,
+        loadFileTypes: Any = None,
+        loadFiles: Any = None,
+        loadFileProperties: Any = None,
+        checksums: Any = None,
+        loadFileType: Any = None,
+    ) -> None:
+        if loadFileType is not None and loadFileTypes is not None:
+            raise ValueError("loadFileType and loadFileTypes cannot be specified at the same time")
+        source = {name: value for name, value in locals().items() if value is not None}
+        # The same source twice is one.
+        if source not in sources:
+            sources.append(source)
+
+
+class NewerSampleDataLogic(SampleDataLogic):
+    """The same since Slicer 5.11, where categories have titles."""
 
     @staticmethod
-    def registerCustomSampleDataSource(**source: Any) -> None:
-        sources.append(source)
+    def registerCustomSampleDataCategory(category: str, title: str) -> None:
+        """Every source names its category again."""
 
 
-def install() -> None:
+def install(has_categories: bool) -> None:
     """Make ``import SampleData`` work."""
-    module = ModuleType("SampleData")
-    module.SampleDataLogic = SampleDataLogic
-    sys.modules["SampleData"] = module
+    module = sys.modules.setdefault("SampleData", ModuleType("SampleData"))
+    module.SampleDataLogic = NewerSampleDataLogic if has_categories else SampleDataLogic

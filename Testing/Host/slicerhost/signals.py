@@ -9,6 +9,7 @@ from typing import Any
 
 import shiboken6
 from PySide6 import QtCore
+from pythonqt_table import offer
 
 from slicerhost.observed import complain
 from slicerhost.pulse import pulse
@@ -90,6 +91,9 @@ def _argument_count(receiver: Callable[..., Any]) -> int | None:
 
 
 def _exists(sender: Any, signature: str) -> bool:
+    offered = offer(type(sender).__name__)
+    if offered is not None and signature.partition("(")[0] in offered.own and signature not in offered.signals:
+        return False
     declared = _cpp_signals(sender)
     # A stand-in's signals of VTK objects are declared; what PySide6 calls them, PyObject, is no name in C++.
     return signature in declared or ("PyObject" not in signature and _meta(sender).indexOfSignal(signature) >= 0)
@@ -124,6 +128,9 @@ def _cpp_signals(sender: Any) -> dict[str, str]:
 
 def _slot(receiver: Any, signature: str) -> Callable[..., Any] | None:
     name, _, types = signature.removesuffix(")").partition("(")
+    offered = offer(type(receiver).__name__)
+    if offered is not None and name not in offered.slots | offered.qt:
+        return None
     if not callable(method := getattr(receiver, name, None)):
         return None
     count = len([kind for kind in types.split(",") if kind])

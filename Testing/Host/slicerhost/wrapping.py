@@ -3,6 +3,9 @@
 Every PySide6 class gets a mirror class: properties are attributes, signals connect by signature, calls take no
 keyword arguments, nothing can be added to an instance. The PySide6 object itself stays behind it, so stand-in widgets
 are plain PySide6 and the manners come from their meta-object.
+
+A stand-in for a class of CTK or Slicer has the name of that class, and shows of itself only what PythonQt offers of
+the real one (tools/pythonqt_table.json).
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import Any
 
 import shiboken6
 from PySide6 import QtCore
+from pythonqt_table import Offer, offer
+
+from slicerhost.observed import missing
 
 _Native = shiboken6.Shiboken.Object
 _wrappers: weakref.WeakValueDictionary[int, Wrapper] = weakref.WeakValueDictionary()
@@ -50,11 +56,14 @@ class Wrapper:
     """A Qt object in Python's hands."""
 
     _native_class: type = _Native
+    _offer: Offer | None = None
     _native: Any
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         refuse(keywords, self._native_class.__name__)
         native_class = self._native_class
+        if self._offer is not None and (self._offer.arguments is None or len(args) > self._offer.arguments):
+            raise ValueError(f"Could not find matching overload for given arguments: {native_class.__name__}{args}")
         if subclassed := "_native_class" not in vars(type(self)):
             native_class = _with_overrides(native_class, type(self))
         native = native_class.__new__(native_class)
@@ -85,6 +94,7 @@ class Wrapper:
             for child in native.children():
                 if child.objectName() == name:
                     return wrap(child)
+        self._must_lack(name)
         raise AttributeError(f"{type(self).__name__} has no attribute named '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -96,7 +106,14 @@ class Wrapper:
         elif isinstance(self.native, QtCore.QObject) and self.native.property(name) is not None:
             self.native.setProperty(name, unwrap(value))
         else:
+            self._must_lack(name)
             raise AttributeError(f"{type(self).__name__} has no attribute named '{name}'")
+
+    def _must_lack(self, name: str) -> None:
+        """The fault is the stand-in's if the real class has what this one lacks."""
+        if self._offer is not None and name in self._offer.own:
+            missing.append(f"{type(self).__name__}.{name}")
+            raise NotImplementedError(f"The stand-in for {type(self).__name__} lacks {name}, which Slicer has.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wrapper) and bool(self._native == other._native)
@@ -179,12 +196,16 @@ def mirror(native_class: type) -> type:
     if native_class is _Native:
         return Wrapper
     bases = tuple(mirror(base) for base in native_class.__bases__ if issubclass(base, _Native))
-    members: dict[str, Any] = {"_native_class": native_class, "__module__": "qt"}
+    offered = offer(native_class.__name__)
+    members: dict[str, Any] = {"_native_class": native_class, "_offer": offered, "__module__": "qt"}
     for name, member in vars(native_class).items():
         # An overriding getter, as sizeHint() of buttons, is still hidden by the property.
         if not name.startswith("_") and not _is_property(native_class, name):
             members.update(_member(native_class, name, member))
     members.update(_properties(native_class))
+    if offered is not None:
+        shown = offered.own | offered.qt
+        members = {name: member for name, member in members.items() if name.startswith("_") or name in shown}
     for (replaced_class, name), member in _replacements.items():
         if replaced_class is native_class:
             members[name] = member
@@ -241,32 +262,42 @@ def _is_property(native_class: type, name: str) -> bool:
 
 
 def _properties(native_class: type) -> dict[str, Any]:
-    """The Q_PROPERTYs that the class itself declares, and the setters that Qt has beside them."""
+    """The Q_PROPERTYs that the class itself declares; Qt's own classes have their setters beside them."""
     if not issubclass(native_class, QtCore.QObject):
         return {}
     meta = native_class.staticMetaObject
+    qt_own = native_class.__module__.startswith("PySide6.")
     members: dict[str, Any] = {}
     for index in range(meta.propertyOffset(), meta.propertyCount()):
-        name, setter = meta.property(index).name(), ""
+        name, write = meta.property(index).name(), None
         if meta.property(index).isWritable():
-            setter = f"set{name[0].upper()}{name[1:]}"
-            if not hasattr(native_class, setter):
-                members[setter] = _setter(native_class, name)
+            write = _setter(native_class, name)
+            if qt_own:
+                setter = f"set{name[0].upper()}{name[1:]}"
+                if not hasattr(native_class, setter):
+                    members[setter] = write
+                write = _calling(setter)
         nullable = meta.property(index).typeName().endswith("*") or meta.property(index).typeName() == "QVariant"
-        members[name] = _property(name, setter, nullable)
+        members[name] = _property(name, write, nullable)
     return members
 
 
-def _property(name: str, setter: str, nullable: bool) -> property:
+def _property(name: str, write: Callable[[Wrapper, Any], None] | None, nullable: bool) -> property:
     def read(self: Wrapper) -> Any:
         return wrap(self.native.property(name))
 
-    def write(self: Wrapper, value: Any) -> None:
+    def set_value(self: Wrapper, value: Any) -> None:
+        if write is None:
+            raise AttributeError(f"Property '{name}' of {type(self).__name__} object is not writable")
         if value is None and not nullable:
             raise ValueError(f"{type(self).__name__}.{name} does not accept None")
-        getattr(self, setter)(value)
+        write(self, value)
 
-    return property(read, write if setter else None)
+    return property(read, set_value)
+
+
+def _calling(setter: str) -> Callable[[Wrapper, Any], None]:
+    return lambda self, value: getattr(self, setter)(value)
 
 
 def _setter(native_class: type, name: str) -> Callable[..., None]:
