@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job, State, WorkerProcess
 from BrainGenLib.requests import Request
 
@@ -42,7 +43,7 @@ class Update:
 
 
 class Session:
-    """Runs requests one after the other; newer ones take the place of those that run.
+    """Runs requests one after the other. Only a draft gives way to newer requests: nothing else ends another's run.
 
     Args:
         launch: starts a worker, on this machine or one that hands jobs to a server. It is called again when the
@@ -57,28 +58,43 @@ class Session:
         self._of = 0
         self._made = 0
         self._read: Job | None = None
+        self._left: float | None = None
+        self._cancelled = False
 
     @property
     def running(self) -> bool:
         """Whether a job is under way."""
         return bool(self._jobs)
 
+    @property
+    def busy(self) -> str:
+        """What must end before other requests can start, e.g. ``generate, 23 s left``; empty if nothing must."""
+        if not self._jobs or self._cancelled:
+            return ""
+        request = self._jobs[0][1]
+        if getattr(request, "draft", False):
+            return ""
+        return request.verb + (f", {self._left:.0f} s left" if self._left is not None else "")
+
     def start(self, requests: Sequence[Request], inputs: Mapping[str, Path] | None = None) -> None:
-        """Run requests; what runs now is told to stop and no longer watched.
+        """Run requests. A draft that runs now, or what is being cancelled, is no longer watched.
 
         Args:
             requests: at least one; one that fails ends the others.
             inputs: the files that they name.
 
         Raises:
-            BadInput: a file that a request names is not given or not there.
+            BadInput: another request runs, or a file that a request names is not given or not there.
         """
+        if busy := self.busy:
+            raise BadInput(f"Busy: {busy}. Wait for its end, or cancel it.")
         made: deque[tuple[Job, Request]] = deque()
         for request in requests:
             self._made += 1
             made.append((Job.create(self._folder / f"job-{self._made:04d}", request, inputs), request))
         self.cancel()
         self._jobs, self._of = made, len(made)
+        self._left, self._cancelled = None, False
         if self._worker is None or not self._worker.alive:
             self._end_worker()
             self._worker = self._launch()
@@ -87,6 +103,7 @@ class Session:
 
     def cancel(self) -> None:
         """Ask the jobs to stop; :meth:`poll` tells when they have."""
+        self._cancelled = True
         for job, _ in self._jobs:
             with suppress(FileNotFoundError):  # somebody removed it, which poll tells
                 job.cancel()
@@ -115,12 +132,15 @@ class Session:
             self.cancel()
             self._jobs.clear()
         previews = [event.preview for event in events if event.preview is not None]
+        progress = next((event for event in reversed(events) if event.preview is None), None)
+        if progress is not None and progress.seconds_left is not None:
+            self._left = progress.seconds_left
         return Update(
             request,
             number,
             self._of,
             state,
-            progress=next((event for event in reversed(events) if event.preview is None), None),
+            progress=progress,
             # What failed on a full disk has removed them.
             preview=job.folder / previews[-1] if previews and (job.folder / previews[-1]).is_dir() else None,
             result=job.result if state is State.DONE else None,

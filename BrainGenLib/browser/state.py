@@ -78,9 +78,11 @@ class EngineState:
 
 @dataclass
 class RunState:
-    """The run under way, or how the last one ended. ``section`` names who runs; it is empty when nothing does."""
+    """The run under way, or how the last one ended. ``section`` names who runs; it is empty when nothing does.
+    ``busy`` says what has to end before another section can run."""
 
     section: str = ""
+    busy: str = ""
     stage: str = ""
     percent: float = 0.0
     left: str = ""

@@ -63,13 +63,25 @@ def test_requests_run_one_after_the_other_on_one_worker(session):
     assert [update.state for update in updates(session)][-1] is State.DONE
 
 
-def test_a_newer_request_takes_the_place_of_the_one_that_runs(session):
-    session.start([Generate(seed=1, steps=1000), Generate(seed=2, steps=1000)])
+def test_no_request_ends_another_that_runs_but_any_takes_the_place_of_a_draft(session):
+    session.start([Generate(seed=1, steps=1000)])
     list(updates(session, until=busy))
+    for newer in (Generate(seed=5, steps=2), Generate(seed=5, draft=True, steps=2)):
+        with pytest.raises(BadInput, match=r"^Busy: generate.*\. Wait for its end, or cancel it\.$"):
+            session.start([newer])
+    assert session.poll().request.seed == 1
+    assert not session._jobs[0][0].cancel_requested
+    session.cancel()
+    assert session.busy == ""
+    session.start([Generate(seed=2, draft=True, steps=1000)])
+    assert session.busy == ""
+    session.start([Generate(seed=3, draft=True, steps=1000)])
     session.start([Generate(seed=5, steps=2)])
+    assert session.busy == "generate"
     seen = list(updates(session))
     assert {update.request.seed for update in seen} == {5}
     assert seen[-1].state is State.DONE
+    assert session.busy == ""
 
 
 def test_cancel_ends_all_requests_and_says_so_once(session):
@@ -106,7 +118,7 @@ def test_a_removed_folder_is_told_of(session, made_anew):
 
 
 def test_a_request_without_its_file_leaves_the_running_one_alone(session, tmp_path):
-    session.start([Generate(steps=2)])
+    session.start([Generate(steps=2, draft=True)])
     with pytest.raises(BadInput, match="There is no file"):
         session.start([Render(segmentation="a.nii")], {"a.nii": tmp_path / "a.nii"})
     assert list(updates(session))[-1].result is not None

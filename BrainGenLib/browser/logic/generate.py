@@ -78,7 +78,14 @@ class GenerateLogic:
             self._waiting.cancel()
             self._waiting = None
         if self._typed.data.live:
-            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, self._start, True)
+            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, self._draft)
+
+    def _draft(self) -> None:
+        """Make a draft as soon as nothing runs that it may not end."""
+        if self._run.busy:
+            self._moved()
+        else:
+            self._start(True)
 
     def _start(self, draft: bool) -> None:
         state = self._typed.get_dataclass()

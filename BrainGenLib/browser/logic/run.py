@@ -46,7 +46,7 @@ class RunLogic:
         self.on_case: Callable[[str], None] = lambda name: None
 
     def start(self, section: str, requests: Sequence[Request], inputs: Mapping[str, Path], of: str = "") -> None:
-        """Run requests; those that run are superseded.
+        """Run requests; they take the place of a draft, but of nothing else that runs.
 
         Args:
             section: whose button becomes Cancel.
@@ -61,14 +61,19 @@ class RunLogic:
         self._runs += 1
         self._of = of
         self._began = time.monotonic()
-        self._typed.set_dataclass(RunState(section=section, stage="starting"))
+        self._typed.set_dataclass(RunState(section=section, stage="starting", busy=self.busy))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    @property
+    def busy(self) -> str:
+        """As :attr:`BrainGenLib.session.Session.busy`."""
+        return self._session.busy
 
     def cancel(self) -> None:
         """Ask the run to stop."""
         self._session.cancel()
-        self._typed.data.stage = "stopping"
+        self._typed.data.stage, self._typed.data.busy = "stopping", ""
 
     def refuse(self, error: BadInput) -> None:
         """Say why nothing was started."""
@@ -88,7 +93,7 @@ class RunLogic:
             await asyncio.sleep(_POLL_SECONDS)
         # What was superseded last is still on disk until the next look.
         self._session.poll()
-        self._typed.data.section = ""
+        self._typed.data.section = self._typed.data.busy = ""
         self._server.state.flush()
 
     async def _take(self, update: Update, run: int) -> None:
@@ -136,6 +141,7 @@ class RunLogic:
 
     def _tell(self, update: Update) -> None:
         data = self._typed.data
+        data.busy = self.busy
         event = update.progress
         if event is not None:
             several = f"{update.number} of {update.of}: " if update.of > 1 else ""

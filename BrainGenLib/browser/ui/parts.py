@@ -64,7 +64,7 @@ def run_button(server: Any, label: str, section: str, run: Callable, cancel: Cal
 
     Args:
         server: of trame.
-        label: what it says.
+        label: expression for what it says; while another section runs, it says that.
         section: as in the run's state.
         run, cancel: what it does.
         ready: expression that tells whether everything is chosen.
@@ -73,11 +73,11 @@ def run_button(server: Any, label: str, section: str, run: Callable, cancel: Cal
     mine = f"{name.section} === '{section}'"
     common = {"block": True, "density": "comfortable", "classes": "mt-3"}
     VBtn(
-        label,
+        f"{{{{ {name.busy} ? 'Busy: ' + {name.busy} : {label} }}}}",
         v_if=(f"!({mine})",),
         click=run,
         color="primary",
-        disabled=(f"!({ready})",),
+        disabled=(f"!!{name.busy} || !({ready})",),
         id=f"braingen-{section}",
         **common,
     )

@@ -38,7 +38,7 @@ class RenderUI:
             html.Div(f"{{{{ {name.refused} }}}}", v_if=(name.refused,), classes="braingen-note mt-1")
             run_button(
                 server,
-                "Render",
+                "'Render'",
                 "render",
                 self.render_clicked,
                 self.cancel_clicked,

@@ -26,7 +26,7 @@ class SegmentUI:
             html.Div("Any contrast, with or without skull.", classes="braingen-note mt-1")
             run_button(
                 server,
-                "Segment",
+                "'Segment'",
                 "segment",
                 self.segment_clicked,
                 self.cancel_clicked,

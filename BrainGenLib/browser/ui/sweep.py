@@ -49,8 +49,8 @@ class SweepLine:
             html.Span("frames", classes="braingen-label")
 
     def label(self, otherwise: str) -> str:
-        """What the section's button says."""
-        return f"{{{{ {self._name.over} ? 'Make sweep' : '{otherwise}' }}}}"
+        """Expression for what the section's button says."""
+        return f"({self._name.over} ? 'Make sweep' : '{otherwise}')"
 
     @property
     def wanted(self) -> str:
