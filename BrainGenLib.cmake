@@ -150,6 +150,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/terminology.py
   BrainGenLib/scene/views.py
   BrainGenLib/scene/volumes.py
+  BrainGenLib/scratch.py
   BrainGenLib/service/__init__.py
   BrainGenLib/service/app.py
   BrainGenLib/service/archive.py

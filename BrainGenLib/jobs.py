@@ -360,8 +360,11 @@ class WorkerProcess:
             self._process.wait(grace)
         except OSError:
             pass
-        except subprocess.TimeoutExpired:
+        # A second Ctrl-C too: a worker that lives on would write into folders that are being removed.
+        except BaseException as error:
             processes.kill(self._process)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> WorkerProcess:

@@ -6,7 +6,6 @@ Slicer looks with a timer, the browser app with an asyncio task; nothing here wa
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job, State, WorkerProcess
 from BrainGenLib.requests import Request
+from BrainGenLib.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Session:
 
     def __init__(self, launch: Callable[[], WorkerProcess] = WorkerProcess) -> None:
         self._launch = launch
-        self._folder = Path(tempfile.mkdtemp(prefix="braingen-session-"))
+        self._scratch = Scratch()
+        self._folder = self._scratch.folder
         self._worker: WorkerProcess | None = None
         self._jobs: deque[tuple[Job, Request]] = deque()
         self._of = 0
@@ -151,7 +152,7 @@ class Session:
         """End the worker and remove all jobs."""
         self._jobs.clear()
         self._end_worker()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def _forget(self) -> None:
         if self._read is not None:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-import tempfile
+import signal
+import threading
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
-from BrainGenLib.errors import BadInput
+from BrainGenLib.errors import BadInput, reason
 from BrainGenLib.jobs import Event, Failure, Job, WorkerProcess
 from BrainGenLib.requests import Request
+from BrainGenLib.scratch import Scratch
 
 if TYPE_CHECKING:
     from BrainGenLib.case import Case
 
 EXIT_CODES = {"bad_input": 2, "cancelled": 3, "out_of_memory": 4}
 POLL_SECONDS = 0.1
+# How long a job that is cancelled may take to stop; schedulers kill soon after they have asked.
+STOP_SECONDS = 5.0
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON lines (events, then results) instead of progress bars.")
@@ -38,6 +44,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps; `braingen inf
 
 # People read progress on stderr, so that stdout holds nothing but results.
 _screen = Console(stderr=True)
+_CANCELLED = Failure(code="cancelled", message="Cancelled.")
 
 
 def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
@@ -50,35 +57,81 @@ def remark(text: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"remark": text}), flush=True)
     else:
-        _screen.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+        _screen.print(plain(text), style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text of files and servers without what steers a terminal: control characters and changes of direction."""
+    return "".join(one for one in text if one in "\n\t" or unicodedata.category(one)[0] != "C")
 
 
 def give_up(failure: Failure, as_json: bool) -> NoReturn:
     """Say what failed and leave with its exit code."""
-    if as_json:
-        print(json.dumps({"error": failure.model_dump()}), flush=True)
-    else:
-        _screen.print(f"[bold red]Error:[/] {escape(failure.message)}", highlight=False, soft_wrap=True)
-        if failure.advice:
-            _screen.print(failure.advice, highlight=False, markup=False, soft_wrap=True)
-        if failure.traceback:
-            _screen.print(failure.traceback, style="dim", highlight=False, markup=False, soft_wrap=True)
+    # A terminal that was closed takes no words.
+    with suppress(OSError):
+        if as_json:
+            print(json.dumps({"error": failure.model_dump()}), flush=True)
+        else:
+            said = Text.assemble(("Error:", "bold red"), " ", plain(failure.message))
+            _screen.print(said, highlight=False, soft_wrap=True)
+            for text, style in ((failure.advice, ""), (failure.traceback, "dim")):
+                if text:
+                    _screen.print(Text(plain(text), style), highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(failure.code, 1))
 
 
 @contextmanager
 def guarded(as_json: bool) -> Iterator[None]:
-    """Turn bad input into its sentence and exit code, and Ctrl-C into the one for cancelled."""
+    """Turn bad input into its sentence and exit code, and Ctrl-C, SIGTERM and SIGHUP into the one for cancelled."""
     try:
-        yield
+        with _stoppable():
+            yield
     except BadInput as error:
         give_up(Failure(code="bad_input", message=str(error)), as_json)
+    except BrokenPipeError:
+        # Nobody reads any more, which typer knows to end with.
+        raise
     except OSError as error:
-        # Raised by this library it is a sentence; raised by the system it has a file and a reason.
-        text = str(error) if error.strerror is None else f"Cannot use {error.filename}: {error.strerror}."
+        # Raised by this library it is a sentence; raised by the system it has a reason, and mostly a file.
+        text = str(error) if error.strerror is None else f"{reason(error)}."
+        if error.filename is not None:
+            text = f"Cannot use {error.filename}: {text}"
         give_up(Failure(code="bad_input", message=text), as_json)
     except KeyboardInterrupt:
-        give_up(Failure(code="cancelled", message="Cancelled."), as_json)
+        give_up(_CANCELLED, as_json)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a scheduler (SIGTERM) and a terminal that is closed (SIGHUP) end a command as Ctrl-C does.
+
+    What is to be ignored stays so (``nohup``). Servers put handlers of their own in place of that of SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() != owner:
+            # A process of a pool, which was forked from this one.
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    def hang_up(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = {"SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": hang_up}
+    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in numbers.items():
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, handler)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Runner:
@@ -96,36 +149,46 @@ class Runner:
         self._server = server
 
     def __enter__(self) -> Runner:
-        self._folder = tempfile.TemporaryDirectory(prefix="braingen-", ignore_cleanup_errors=True)
-        if self._server is None:
-            self._worker = WorkerProcess(threads=self._threads)
-        else:
-            # Not at file scope: most commands need no HTTP.
-            from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
-
-            self._worker = MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
+        self._scratch = Scratch()
+        try:
+            self._worker = self._launched()
+        except BaseException:
+            self._scratch.close()
+            raise
         self._jobs = 0
         return self
 
+    def _launched(self) -> WorkerProcess:
+        if self._server is None:
+            return WorkerProcess(threads=self._threads)
+        # Not at file scope: most commands need no HTTP.
+        from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
+
+        return MirrorProcess(self._server, os.environ.get(TOKEN_VARIABLE, ""))
+
     def __exit__(self, *_: object) -> None:
-        self._worker.stop()
-        self._folder.cleanup()
+        try:
+            self._worker.stop()
+        finally:
+            self._scratch.close()
 
     def run(self, request: Request, inputs: Mapping[str, Path], title: str) -> Case:
         """Run a request; its job folder is removed.
 
         Raises:
-            typer.Exit: the job failed or was cancelled (Ctrl-C); the reason has been printed.
+            typer.Exit: the job failed or was cancelled (Ctrl-C), even if it was done before it could stop; the reason
+                has been printed.
         """
         self._jobs += 1
-        job = Job.create(Path(self._folder.name) / f"job-{self._jobs:04d}", request, inputs)
+        job = Job.create(self._scratch.folder / f"job-{self._jobs:04d}", request, inputs)
         self._worker.submit(job)
         watch = self._watch_json if self._json else self._watch_screen
         try:
             watch(job, title)
         except KeyboardInterrupt:
             job.cancel()
-            watch(job, f"{title}: stopping")
+            watch(job, f"{title}: stopping", STOP_SECONDS)
+            give_up(_CANCELLED, self._json)
         if (failure := job.failure) is not None and job.result is None:
             give_up(failure, self._json)
         # Not at file scope: numpy and nibabel take longer to import than most commands take to fail.
@@ -137,29 +200,30 @@ class Runner:
         shutil.rmtree(job.folder, ignore_errors=True)
         return case
 
-    def _events(self, job: Job) -> Iterator[Event]:
-        finished = False
-        while not finished:
+    def _events(self, job: Job, seconds: float) -> Iterator[Event]:
+        finished, end = False, time.monotonic() + seconds
+        while not finished and time.monotonic() < end:
             # The state first: events that were written before the end are read after it.
             finished = job.state.finished
             yield from job.poll(self._worker)
             if not finished:
                 time.sleep(POLL_SECONDS)
 
-    def _watch_json(self, job: Job, title: str) -> None:
-        for event in self._events(job):
+    def _watch_json(self, job: Job, title: str, seconds: float = math.inf) -> None:
+        for event in self._events(job, seconds):
             print(json.dumps({"job": title, "event": event.model_dump(exclude_none=True)}), flush=True)
 
-    def _watch_screen(self, job: Job, title: str) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+    def _watch_screen(self, job: Job, title: str, seconds: float = math.inf) -> None:
+        texts = [TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[left]}")]
+        columns = (SpinnerColumn(), texts[0], BarColumn(), texts[1])
         with Progress(*columns, console=_screen, transient=True) as progress:
-            task = progress.add_task(title, total=None, left="")
-            for event in self._events(job):
+            task = progress.add_task(plain(title), total=None, left="")
+            for event in self._events(job, seconds):
                 if event.preview is None:
                     left = "" if event.seconds_left is None else f"{event.seconds_left:.0f} s left"
                     progress.update(
                         task,
-                        description=f"{title}: {event.stage} {event.message}",
+                        description=plain(f"{title}: {event.stage} {event.message}"),
                         completed=event.step,
                         total=event.of or None,
                         left=left,

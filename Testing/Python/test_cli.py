@@ -8,6 +8,7 @@ import sys
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -209,21 +210,56 @@ def test_every_failure_has_its_exit_code_and_its_sentence(braingen, tmp_path, mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_cancels_and_leaves_nothing(tiny_bundles, tmp_path):
-    command = [*MAIN, "generate", "--steps", "1000", "--out", str(tmp_path / "out"), "--json"]
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_command_that_is_stopped_leaves_nothing(tiny_bundles, tmp_path, segmentation, name):
+    command = [*MAIN, "render", str(segmentation), "--out", str(tmp_path / "out"), "--json"]
+    (tmp_path / "temporary").mkdir()
     # Programs that run in the background are started deaf to it.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     signal.signal(signal.SIGINT, heard)
     assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["event"]["stage"] == "labels":
-            os.kill(process.pid, signal.SIGINT)
-            break
+    process.stdout.readline()
+    (worker,) = psutil.Process(process.pid).children()
+    os.kill(process.pid, getattr(signal, name))
     *_, last = process.stdout.read().splitlines()
     assert json.loads(last)["error"]["code"] == "cancelled"
     assert process.wait(30) == 3
+    assert not worker.is_running()
     assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_result_that_comes_after_ctrl_c_is_not_written(braingen, tmp_path, monkeypatch):
+    class LateWorker(StubWorker):
+        """Is done while it is asked to stop."""
+
+        def submit(self, job):
+            self.job = job
+
+        @property
+        def alive(self):
+            if not self.job.cancel_requested:
+                os.kill(os.getpid(), signal.SIGTERM)
+            (self.job.folder / "result").mkdir(exist_ok=True)
+            return True
+
+    monkeypatch.setattr(console, "WorkerProcess", LateWorker)
+    code, stdout, stderr = braingen("generate", "--out", tmp_path / "out")
+    assert (code, stdout) == (3, "")
+    assert "Cancelled." in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_files_and_servers_say_does_not_steer_the_terminal(braingen, tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "WorkerProcess", StubWorker)
+    text = "see [/x] and [bold]this[/] \x1b[2J\x1b]0;title\x07\u202e."
+    StubWorker.failure = Failure(code="bad_input", message=text, advice=text, traceback=text)
+    _, _, stderr = braingen("generate", "--out", tmp_path / "out")
+    assert stderr.count("see [/x] and [bold]this[/] [2J]0;title.") == 3
+    assert "\x1b]" not in stderr
 
 
 def test_bundles_and_info_say_what_there_is(braingen):

@@ -57,7 +57,7 @@ def test_requests_run_one_after_the_other_on_one_worker(session):
     assert [case.provenance["request"]["seed"] for case in cases.values()] == [3, 4]
     assert {number for number, _ in previews} == {1, 2}
     assert session.poll() is None
-    assert list(session._folder.iterdir()) == []
+    assert list(session._folder.glob("job-*")) == []
     session.start([Generate(steps=2, contrasts=["FLAIR"])])
     assert session._worker.pid == worker
     assert [update.state for update in updates(session)][-1] is State.DONE
