@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -112,26 +112,25 @@ def _stoppable() -> Iterator[None]:
         return
     owner = os.getpid()
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int, _: Any) -> None:
         if os.getpid() != owner:
             # A process of a pool, which was forked from this one.
             os._exit(128 + number)
         raise KeyboardInterrupt
 
-    def hang_up(*_: object) -> None:
+    def hang_up(number: int, _: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    handlers = {"SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": hang_up}
-    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
-    before = {number: signal.getsignal(number) for number in numbers}
+    wanted: dict[str, Callable[[int, Any], None]] = {"SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": hang_up}
+    numbers = {getattr(signal, name): handler for name, handler in wanted.items() if hasattr(signal, name)}
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     try:
-        for number, handler in numbers.items():
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, handler)
+        for number in before:
+            signal.signal(number, numbers[number])
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class Runner:
