@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy, lesions, morphometry, spaces
 from BrainGenLib.methods import ventricle_warp
+from BrainGenLib.reading.scans import above_air, air
 from BrainGenLib.reading.volume import Volume
 
 NOTICED = (0.015, 0.05)
@@ -32,31 +33,34 @@ class Aligned:
 
     Attributes:
         scan: with axes in the order R, A, S.
+        intensities: of it above air, as :func:`~BrainGenLib.reading.scans.above_air` has them.
         template_to_scan: 4×4, mm.
         brain: its mask on GRID_1MM.
-        low, high: the scan's intensities that are 0 and 1 to a model.
+        air: its intensity in the scan, which is 0 to a model.
+        high: the intensity above air that is 1 to a model.
     """
 
     scan: Volume
+    intensities: np.ndarray
     template_to_scan: np.ndarray
     brain: np.ndarray
-    low: float
+    air: float
     high: float
 
     @classmethod
     def of(cls, scan: Volume, template_to_scan: np.ndarray, classes: np.ndarray) -> Aligned:
         """Measure the intensities as training data are: 1 is the 99.5th percentile of the brain."""
-        image = spaces.to_grid(scan.data, scan.affine, spaces.GRID_1MM, template_to_scan=template_to_scan)
-        brain, low = morphometry.brain_mask(classes), float(scan.data.min())
-        high = float(np.percentile(image[brain], 99.5))
-        return cls(scan, template_to_scan, brain, low, max(high, low + 1e-6))
+        intensities, brain = above_air(scan.data), morphometry.brain_mask(classes)
+        image = spaces.to_grid(intensities, scan.affine, spaces.GRID_1MM, template_to_scan=template_to_scan)
+        high = max(float(np.percentile(image[brain], 99.5)), float(np.finfo(np.float32).tiny))
+        return cls(scan, intensities, template_to_scan, brain, air(scan.data), high)
 
     def image(self) -> np.ndarray:
         """The brain on GRID_1MM, float32 in [0, 1], as models know images."""
         image = spaces.to_grid(
-            self.scan.data, self.scan.affine, spaces.GRID_1MM, template_to_scan=self.template_to_scan
+            self.intensities, self.scan.affine, spaces.GRID_1MM, template_to_scan=self.template_to_scan
         )
-        scaled = np.clip((image - self.low) / (self.high - self.low), 0, 1)
+        scaled = np.clip(image / self.high, 0, 1)
         return np.where(self.brain, scaled, 0).astype(np.float32)
 
 
@@ -143,7 +147,15 @@ def to_scan(change: np.ndarray, grid: spaces.Grid, aligned: Aligned) -> np.ndarr
     r, a, s = aligned.scan.data.shape
     matrix = np.linalg.inv(aligned.template_to_scan)
     there = spaces.resample(change, grid.affine, (r, a, s), aligned.scan.affine, matrix=matrix, order=1)
-    return (there * (aligned.high - aligned.low)).astype(np.float32)
+    return (there * aligned.high).astype(np.float32)
+
+
+def changed_scan(change: TemplateChange, aligned: Aligned) -> np.ndarray:
+    """The scan (R, A, S) with a change, in its units; nothing of it becomes darker than air."""
+    still = aligned.scan.data if change.warp is None else warped_scan(change.warp, aligned)
+    changed = still + to_scan(change.values, change.grid, aligned)
+    # What is darker already stays.
+    return np.maximum(changed, np.minimum(still, aligned.air))
 
 
 def warped_scan(warp: np.ndarray, aligned: Aligned) -> np.ndarray:
@@ -181,15 +193,15 @@ def lesions_reached(before: np.ndarray, after: np.ndarray, asked_ml: Mapping[str
 
 
 def similarity(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """How much a scan was changed (R, A, S both): structural similarity, mean absolute difference, and the share of
-    its tissue that is as it was.
+    """How much a scan was changed: structural similarity, mean absolute difference, and the share of its tissue that
+    is as it was. Both are intensities above air, (R, A, S).
 
     The first is of cubes of 7 voxels (Wang et al., IEEE TIP 2004), in the box that holds the tissue.
     """
     import torch
     from monai.metrics import SSIMMetric
 
-    tissue = before > before.min()
+    tissue = before > 0
     box = (ndimage.find_objects(tissue.astype(np.uint8)) or [tuple(slice(0, n) for n in before.shape)])[0]
     before, after, tissue = before[box], after[box], tissue[box]
     top = float(np.percentile(before[tissue], 99.5)) if tissue.any() else 1.0

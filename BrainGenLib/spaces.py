@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from BrainGenLib.label_resampling import majority
+from BrainGenLib.reading.scans import above_air
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -291,7 +292,7 @@ def register(
     """Align two volumes by mutual information (any pair of contrasts).
 
     Args:
-        fixed, moving: volumes with their affines; ``fixed_mask`` limits where they are compared.
+        fixed, moving: volumes with their affines, in any units; ``fixed_mask`` limits where they are compared.
         dof: 6 rigid, 12 affine.
         start: fixed world to moving world to begin from; None starts from equal worlds (scans of one session).
         spacing: working resolution in mm.
@@ -337,7 +338,8 @@ def register(
     correction = sitk.Euler3DTransform() if dof == 6 else sitk.AffineTransform(3)
     method.SetMovingInitialTransform(initial)
     method.SetInitialTransform(correction, inPlace=True)
-    target = regular(fixed, fixed_affine, 1)
+    # What lies outside of a volume is 0, as air is.
+    target = regular(above_air(fixed), fixed_affine, 1)
     target.SetOrigin((np.asarray(target.GetOrigin()) - centre).tolist())
     if fixed_mask is not None:
         mask = sitk.Cast(regular(fixed_mask.astype(np.uint8), fixed_affine, 0), sitk.sitkUInt8)
@@ -347,7 +349,7 @@ def register(
     # With more threads sums add up in any order, and the last digits differ from run to run; it is no slower.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
-        method.Execute(target, regular(moving, moving_affine, 1))
+        method.Execute(target, regular(above_air(moving), moving_affine, 1))
     except RuntimeError as error:
         raise ValueError("The two images do not overlap; check their orientation in the header.") from error
     finally:
@@ -372,6 +374,7 @@ def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.nda
     from scipy import ndimage
 
     fixed, fixed_brain = template()
+    image = above_air(image)
     support = brain if brain is not None else _foreground(image)
     if not support.any():
         raise ValueError("The image is empty.")

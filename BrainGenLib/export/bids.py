@@ -259,10 +259,12 @@ def _session(number: int) -> str:
 def _write_images(folder: Path, name: str, case: Case) -> None:
     anat = folder / "anat"
     anat.mkdir()
+    request = case.provenance.get("request", {})
+    # A scan that was changed keeps its own values, whatever their range: R1 in 1/ms is far below 1.
+    own_values = request.get("of", request).get("verb") == "counterfactual"
     for contrast, volume in case.images.items():
         path = _image_path(anat / name, contrast)
-        if volume.min() < 0 or volume.max() > 1:
-            # A scan that was changed keeps its own intensities.
+        if own_values or volume.min() < 0 or volume.max() > 1:
             _save(path, volume.astype(np.float32), case.affine)
         else:
             # int16 halves the file at a precision (1.5e-5) below any noise.

@@ -12,6 +12,7 @@ from BrainGenLib import morphometry, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.methods import intensity_model
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
+from BrainGenLib.reading.scans import above_air
 from BrainGenLib.reporting import Reporter
 
 # A brain has 0.8 to 2 litres (a scan may miss a part of it), a head at least 3: a scan that is constant outside of
@@ -93,6 +94,7 @@ def segment(model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Re
         raise ValueError("The scan holds values that are not finite numbers; replace them (for instance by 0).")
     if volume.size == 0 or volume.min() == volume.max():
         raise ValueError("The scan is constant; there is nothing to segment.")
+    volume = above_air(volume)
     bare = stripped_brain(volume, affine)
     report.step("segment", 0, 2 if bare is not None else 4, "Aligning with the template")
     if bare is not None:
@@ -131,8 +133,8 @@ def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndarr
 
 
 def stripped_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
-    """Where a skull-stripped scan is brain; None for a whole head."""
-    inside = volume > volume.min()
+    """Where a skull-stripped scan (intensities above air) is brain; None for a whole head."""
+    inside = volume > 0
     millilitres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
     return inside if millilitres < BRAIN_ML[1] else None
 

@@ -1,21 +1,29 @@
-"""Scans from files."""
+"""Scans from files, and their intensities above those of air."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading.volume import Volume, read_volume
+
+DARKEST, BRIGHTEST = 0.1, 99.5
+"""Percentiles that stand for the extremes of a scan, which single voxels may be far beyond."""
+DARK = 0.005
+"""How much brighter than air the darkest tissue within a mask is, as a share of the range of its intensities."""
+CONSTANT = 0.2
+"""Share of a volume's border that has one and the same value where a mask or a padding left it."""
 
 
 def read_scan(path: Path) -> Volume:
     """A scan as float32.
 
     Raises:
-        BadInput: the file is no 3D NIfTI, NRRD or MGH volume; its place or units in space are unknown or implausible;
-            it holds NaN or infinite values, or nothing at all.
+        BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`, or it holds NaN or infinite values, or the same
+            value everywhere.
     """
     volume = read_volume(path)
     data = volume.data.astype(np.float32)
@@ -26,3 +34,61 @@ def read_scan(path: Path) -> Volume:
     if float(data.min()) == float(data.max()):
         raise BadInput(f"{path.name} is empty: every voxel is {data.flat[0]:g}. Choose another scan.")
     return Volume(data, volume.affine)
+
+
+def air(data: np.ndarray) -> float:
+    """The intensity of air in a scan (any shape of three axes), in the scan's units.
+
+    It need not be 0: scans are z-scored, shifted, or padded with a value of another scale. A constant background is
+    air where it is darker than nearly all of the scan and not further below than the scan's own range; where it is
+    not, as the 0 around a z-scored brain or a padding of -32768, and where there is none, air is the darkest
+    percentile of everything else.
+    """
+    rest, constant = data, _constant(data)
+    if constant is not None:
+        rest = data[data != constant]
+    # Every seventh voxel: percentiles of millions of values take seconds.
+    sample = rest.reshape(-1)[:: 7 if rest.size > 100_000 else 1]
+    if not sample.size:
+        return float(data.min())
+    dark, bright = (float(value) for value in np.percentile(sample, (DARKEST, BRIGHTEST)))
+    if constant is None:
+        return dark
+    if constant > dark or constant < dark - (bright - dark):
+        return dark - DARK * (bright - dark)
+    return constant
+
+
+def above_air(data: np.ndarray) -> np.ndarray:
+    """A scan whose air is 0, float32: what is darker is air too, and the brightest
+    percentile is cut, because what is far beyond it would scale everything else.
+
+    A constant background becomes 0 whatever its value is. Where all values are whole numbers some of them are equal
+    to it by chance, and only what is connected with the volume's border is background.
+    """
+    level, constant = air(data), _constant(data)
+    scan = np.maximum(data.astype(np.float32) - np.float32(level), 0)
+    if constant is not None and constant > level:
+        outside = data == constant
+        if np.array_equal(data, np.round(data)):
+            pieces, count = ndimage.label(outside)
+            at_border = np.zeros(count + 1, bool)
+            at_border[np.concatenate([face.ravel() for face in _faces(pieces)])] = True
+            at_border[0] = False
+            outside = at_border[pieces]
+        scan[outside] = 0
+    bright = scan[scan > 0]
+    if bright.size:
+        np.minimum(scan, np.percentile(bright[:: 7 if bright.size > 100_000 else 1], BRIGHTEST), out=scan)
+    return scan
+
+
+def _constant(data: np.ndarray) -> float | None:
+    """The value that much of a volume's border has, if there is one."""
+    values, counts = np.unique(np.concatenate([face.ravel() for face in _faces(data)]), return_counts=True)
+    most = int(counts.argmax())
+    return float(values[most]) if counts[most] > CONSTANT * counts.sum() else None
+
+
+def _faces(data: np.ndarray) -> list[np.ndarray]:
+    return [np.take(data, end, axis) for axis in range(3) for end in (0, -1)]

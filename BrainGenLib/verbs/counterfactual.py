@@ -56,12 +56,14 @@ def _in_own_grid(
 ) -> Case:
     """A scan with a change, in its own grid."""
     scan = aligned.scan
-    still = scan.data if change.warp is None else counterfactuals.warped_scan(change.warp, aligned)
-    after = np.clip(still + counterfactuals.to_scan(change.values, change.grid, aligned), aligned.low, None)
+    after = counterfactuals.changed_scan(change, aligned)
+    changed_intensities = np.maximum(aligned.intensities + (after - scan.data), 0)
     classes = change.classes
     if classes is None:
-        fine = spaces.to_grid(after, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
-        classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, aligned.low))
+        fine = spaces.to_grid(
+            changed_intensities, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan
+        )
+        classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, 0))
         if change.lesions is None:
             # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
             before = found.classes
@@ -85,7 +87,7 @@ def _in_own_grid(
         "contrast": contrast,
         **change.measurements,
         "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
-        "similarity": counterfactuals.similarity(scan.data, after),
+        "similarity": counterfactuals.similarity(aligned.intensities, changed_intensities),
         "reached": {**change.reached, **counterfactuals.lesions_reached(before, classes, change.asked_ml)},
         "template_to_scan": found.template_to_scan.tolist(),
     }

@@ -12,7 +12,7 @@ import torch
 from BrainGenLib import morphometry, spaces
 from BrainGenLib.errors import BadInput
 from BrainGenLib.methods import brainspade, segmentation, soft_tissue
-from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.scans import above_air, read_scan
 from BrainGenLib.verbs.work import Work
 
 
@@ -49,7 +49,7 @@ def style_of(work: Work, renderer: Any) -> np.ndarray | None:
     path = work.inputs / work.request.style
     report = work.stage("style")
     scan = read_scan(path)
-    data, affine = spaces.canonical(scan.data, scan.affine)
+    data, affine = spaces.canonical(above_air(scan.data), scan.affine)
     brain = segmentation.stripped_brain(data, affine)
     try:
         if brain is None:
@@ -63,6 +63,5 @@ def style_of(work: Work, renderer: Any) -> np.ndarray | None:
     except ValueError as error:
         raise BadInput(f"{path.name} cannot be used as style: {error}") from error
     image = spaces.to_grid(data, affine, spaces.GRID_1MM, template_to_scan=matrix)
-    low, high = data.min(), np.percentile(image[mask], 99.5)
-    scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    scaled = np.clip(image / max(np.percentile(image[mask], 99.5), np.finfo(np.float32).tiny), 0, 1)
     return brainspade.encode_style(renderer, np.where(mask, scaled, 0).astype(np.float32))

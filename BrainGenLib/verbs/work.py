@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from BrainGenLib import bundles, spaces
-from BrainGenLib.bundles import Bundle, file_sha256
+from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.methods import segmentation
@@ -50,7 +51,8 @@ class Work:
         scan = read_scan(path)
         network = self.open(segmentation.Segmenter, segmenter)
         report = self.stage("segmentation")
-        key = (file_sha256(path), segmenter.sha256, self.device)
+        # Of what was read, not of the file: formats keep voxels and their place in files of their own.
+        key = (_digest(scan), segmenter.sha256, self.device)
         if self.engine.last_segmented is None or self.engine.last_segmented[0] != key:
             data, affine = spaces.canonical(scan.data, scan.affine)
             try:
@@ -66,6 +68,12 @@ class Work:
     def show(self, contrast: str, image: np.ndarray, name: str) -> None:
         """A preview on GRID_2MM."""
         self.report.preview(Case({contrast: np.clip(image, 0, 1)}, None, spaces.GRID_2MM.affine), name)
+
+
+def _digest(scan: Volume) -> str:
+    digest = hashlib.sha256(repr(scan.data.shape).encode() + scan.affine.tobytes())
+    digest.update(np.ascontiguousarray(scan.data).data)
+    return digest.hexdigest()
 
 
 class _Stage:

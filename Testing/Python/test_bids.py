@@ -43,6 +43,18 @@ def test_a_case_survives_the_dataset(tmp_path, case):
     assert (loaded.provenance, loaded.measurements) == (case.provenance, case.measurements)
 
 
+@pytest.mark.parametrize("sweep", [False, True])
+@pytest.mark.parametrize("top", [2000.0, 1.0, 1e-4, 1e-7])
+def test_a_scan_that_was_changed_keeps_its_values_voxel_by_voxel(tmp_path, case, top, sweep):
+    request = {"verb": "counterfactual", "bundle": "toy", "seed": 5}
+    case.provenance["request"] = {"verb": "sweep", "of": request} if sweep else request
+    case.images = {"T1w": case.images["T1w"] * np.float32(top)}
+    subject = tmp_path / "sub-0001"
+    subject.mkdir()
+    bids._write_images(subject, "sub-0001", case)
+    assert np.array_equal(bids.read_case(subject).images["T1w"], case.images["T1w"])
+
+
 def test_files_have_bids_names_sidecars_and_the_word_synthetic(tmp_path, case):
     anat = bids.write_case(tmp_path, case) / "anat"
     stems = ["T1w", "FLAIR", "ce-gadolinium_T1w", "dseg"]

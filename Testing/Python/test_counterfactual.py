@@ -7,7 +7,7 @@ from phantoms import phantom_image
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from BrainGenLib import anatomy, spaces
+from BrainGenLib import anatomy, counterfactuals, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.cli import app
@@ -16,8 +16,10 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
 from BrainGenLib.methods import latent_drifting, segmentation
 from BrainGenLib.methods.brain_ldm import volume_conditions
+from BrainGenLib.reading.volume import Volume
 from BrainGenLib.reporting import Silent
-from BrainGenLib.requests import Counterfactual, check
+from BrainGenLib.requests import Counterfactual, Segment, check
+from BrainGenLib.verbs import work
 
 STEPS = 4
 
@@ -104,6 +106,57 @@ def test_a_scan_is_segmented_once_for_several_questions(scan, quick, tiny_bundle
     nib.save(nib.Nifti1Image(np.asarray(other.dataobj) * 2, other.affine), scan)
     with pytest.raises(pytest.fail.Exception, match="segmented again"):
         engine.run(Counterfactual(scan="scan.nii", wanted={"age": 85}, steps=STEPS, seed=1), tmp_path)
+
+
+@pytest.mark.parametrize("change", ["voxels", "place"])
+def test_what_a_scan_holds_is_remembered_for_its_voxels_and_place_alone(
+    scan, tiny_bundles, tmp_path, monkeypatch, phantom_classes, change
+):
+    """Whatever the file's hash says: some formats keep voxels or place in a second file."""
+    fine = phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    seen = []
+
+    def segment(model, data, affine, report):
+        seen.append((float(data.sum()), affine[0, 3]))
+        return segmentation.Segmentation(fine, np.eye(4))
+
+    monkeypatch.setattr(segmentation, "segment", segment)
+    engine, volume = Engine(), work.read_scan(scan)
+    monkeypatch.setattr(work, "read_scan", lambda _: volume)
+    engine.run(Segment(scan="scan.nii"), tmp_path)
+    engine.run(Segment(scan="scan.nii"), tmp_path)
+    assert len(seen) == 1
+    if change == "voxels":
+        volume.data = volume.data + volume.data[::-1]
+    else:
+        volume.affine = volume.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 1])
+    engine.run(Segment(scan="scan.nii"), tmp_path)
+    assert len(set(seen)) == 2
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "outside"),
+    [(0.003, -1.1, 0), (1, -1024, -1024), (1e-6, 0, -0.01)],
+)
+def test_a_change_is_the_same_whatever_the_air_of_the_scan_is(phantom_classes, factor, offset, outside):
+    affine, fine = spaces.GRID_2MM.affine, phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    inside = phantom_classes > 0
+    # In a masked brain the darkest is nearly black.
+    data = np.where(inside, np.random.default_rng(0).uniform(2, 1000, inside.shape), 0).astype(np.float32)
+    written = np.where(inside, data * factor + offset, outside).astype(np.float32)
+    darker = np.where(inside, -0.3, 0).astype(np.float32)
+    darker[::2] = 0
+    change = counterfactuals.TemplateChange(darker, spaces.GRID_2MM, None, None, {}, {}, {})
+    found = []
+    for scan in (data, written):
+        aligned = counterfactuals.Aligned.of(Volume(scan, affine), np.eye(4), fine)
+        after = counterfactuals.changed_scan(change, aligned)
+        found.append((aligned.image(), (after - scan) / (1 if scan is data else factor)))
+        assert np.array_equal(after[::2], scan[::2])
+        assert np.array_equal(after[~inside], scan[~inside])
+    (image, difference), (other_image, other_difference) = found
+    assert np.abs(other_image - image).max() < 0.01
+    assert np.abs(other_difference - difference).max() < 10
 
 
 @pytest.mark.parametrize(

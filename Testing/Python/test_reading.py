@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.reading.scans import read_scan
+from BrainGenLib.reading.scans import above_air, air, read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
 
 SHAPE = (10, 12, 8)
@@ -45,6 +45,66 @@ def test_nrrd_and_nifti_of_one_image_are_the_same(tmp_path):
 
 def test_a_fourth_axis_of_one_is_no_fourth_axis(tmp_path):
     assert read_scan(nifti(tmp_path / "a.nii", NOISE[..., None])).data.shape == SHAPE
+
+
+@pytest.fixture(scope="module")
+def brain():
+    """A skull-stripped brain whose tissue reaches from near black to 100, and where it is."""
+    inside = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0) < 15
+    tissue = np.random.default_rng(0).uniform(0.1, 100, inside.shape).astype(np.float32)
+    return np.where(inside, tissue, 0), inside
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "outside"),
+    [
+        (1, 0, 0),
+        (0.05, -2, -2),  # z-scored as a whole
+        (0.05, -2, 0),  # z-scored within its mask: air in the middle of the values
+        (1, -1024, -1024),  # like Hounsfield units
+        (1, -1024, 0),  # the same, masked
+        (1, 500, 500),
+        (1, 2000, 0),
+        (1, 0, -32768),  # padded
+        (1, 0, 4095),
+        (1e-7, 0, 0),
+        (1e7, 0, 0),
+    ],
+)
+def test_above_air_a_scan_is_the_same_however_it_is_written(brain, factor, offset, outside):
+    data, inside = brain
+    written = np.where(inside, data * factor + offset, outside).astype(np.float32)
+    found = above_air(written) / factor
+    assert (found[~inside] == 0).all()
+    assert np.abs(found - data)[inside].max() < 0.5
+    assert air(written) == pytest.approx(offset, abs=0.5 * factor)
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6])
+def test_single_voxels_do_not_scale_a_scan(brain, value):
+    data, _ = brain
+    odd = data.copy()
+    odd[20, 20, 20] = odd[1, 1, 1] = value
+    found = above_air(odd)
+    found[20, 20, 20], found[1, 1, 1] = data[20, 20, 20], 0
+    assert np.abs(found - data).max() < 0.5
+    assert above_air(odd).max() < 150
+
+
+def test_noise_in_the_air_of_a_head_is_near_its_air(brain):
+    data, inside = brain
+    noise = np.abs(np.random.default_rng(1).normal(0, 2, data.shape)).astype(np.float32)
+    assert air(np.where(inside, data, noise) + 300) == pytest.approx(300, abs=1)
+    assert np.abs(above_air(data) - data).max() < 1
+
+
+def test_values_inside_a_mask_are_no_air(brain):
+    """Integers of a z-scored brain that equal its background."""
+    data, inside = brain
+    written = np.where(inside, np.round(data - 50), 0).astype(np.int16)
+    assert (above_air(written)[20, 20] > 0).mean() > 0.5
+    assert not above_air(written)[~inside].any()
+    assert np.count_nonzero(above_air(written)[inside] == 0) < 0.02 * inside.sum()
 
 
 def broken(value):
