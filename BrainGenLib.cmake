@@ -137,6 +137,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/case_to_scene.py
   BrainGenLib/scene/cases.py
   BrainGenLib/scene/changes.py
+  BrainGenLib/scene/columns.py
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py

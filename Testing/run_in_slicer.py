@@ -1,10 +1,12 @@
 """The panel in the real Slicer, clicked: the check that cannot be made without it.
 
-    Slicer --testing --no-splash --python-script Testing/run_in_slicer.py
+    Slicer --testing --no-splash --additional-module-paths "$PWD/BrainGen" \\
+        --python-script "$PWD/Testing/run_in_slicer.py"
 
-The module must be known to Slicer (installed, or ``BrainGen/`` under Edit › Application Settings › Modules), and its
-packages installed (open it once and press Install). Prints one line for each check, saves ``braingen-in-slicer.png``
-to the folder of the scene's temporary files, and ends Slicer with status 0 if all held.
+Of an installed extension, the path is the folder ``qt-scripted-modules`` that holds ``BrainGen.py``: ``--testing``
+leaves the settings out, where Slicer else finds its modules. The module's packages must be installed: open it once
+and press Install. Prints one line for each check, saves ``braingen-in-slicer.png`` to the folder of temporary files,
+and ends Slicer with status 0 if all held.
 """
 
 import os

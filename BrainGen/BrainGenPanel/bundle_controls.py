@@ -4,7 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from BrainGenPanel import layouts
+from BrainGenPanel import layouts, model_card
 from BrainGenPanel.condition_row import ConditionRow
 
 HOLDERS = ("pathologyRows", "anatomyRows", "contrastBoxes", "renderContrastBoxes")
@@ -33,9 +33,11 @@ class BundleControls:
         self._onBuilt = onBuilt
         self._onChosen = onChosen
         self._bundles = {}
+        self._built = None
         self._node = None
         self._showing = False
         ui.bundleSelector.connect("activated(int)", self.onBundleChanged)
+        ui.bundleCard.connect("linkActivated(QString)", self.onCard)
 
     @property
     def metadata(self):
@@ -52,21 +54,32 @@ class BundleControls:
         self._node = node
         if node:
             self.chooseDefaults()
-            self.show()
+            self.update()
 
     def onBundleChanged(self, index) -> None:
         self._node.bundle = str(self._ui.bundleSelector.itemData(index))
-        self.build()
+
+    def onCard(self, name) -> None:
+        return model_card.show(self._bundles[name].title, self._logic.engine.modelCard(name))
+
+    def update(self) -> None:
+        """Show what the parameter node holds: after another scene was opened, that may be another bundle."""
+        if self.metadata is not self._built:
+            self.build()
+        else:
+            self.show()
 
     def build(self) -> None:
         """A slider for each condition of the bundle, a box for each contrast: round where only one can be drawn."""
-        self._clear()
         able = [bundle for bundle in self._bundles.values() if "generate" in bundle.verbs]
-        for bundle in able:
-            self._ui.bundleSelector.addItem(f"{bundle.title} {bundle.version}", bundle.name)
+        # What makes labels comes first: it is chosen where the scene says none, or one that is not here.
+        able.sort(key=lambda bundle: bool(bundle.family))
         if self._node and able and self.metadata is None:
             self._node.bundle = able[0].name
-        metadata = self.metadata
+        self._clear()
+        for bundle in able:
+            self._ui.bundleSelector.addItem(f"{bundle.title} {bundle.version}", bundle.name)
+        metadata = self._built = self.metadata
         if metadata is not None:
             self._ui.bundleSelector.setCurrentIndex(self._ui.bundleSelector.findData(metadata.name))
             self._ui.bundleCard.setText(self._card(metadata))
@@ -141,8 +154,8 @@ class BundleControls:
 
     def _card(self, metadata) -> str:
         lines = [metadata.description, *metadata.limits, _("Licence: {name}.").format(name=metadata.license)]
-        if address := self._logic.engine.modelCard(metadata.name):
-            lines.append('<a href="{url}">{title}</a>'.format(url=address, title=_("Model card")))
+        if self._logic.engine.modelCard(metadata.name) is not None:
+            lines.append('<a href="{name}">{title}</a>'.format(name=metadata.name, title=_("Model card")))
         return " ".join(lines)
 
     def _addRows(self, metadata) -> None:

@@ -34,7 +34,7 @@ class CounterfactualSection:
         self._node = None
         self._bundles = {}
         self._built = None
-        self._button = RunButton(ui.changeButton, logic, self.run, attempt, showState)
+        self._button = RunButton(ui.changeButton, logic, "counterfactual", self.run, attempt, showState)
         self._drift = DriftControl(
             ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve
         )

@@ -69,13 +69,13 @@ class EngineSettings:
         """Ask the engine what it has."""
         return Probe(self._interpreter(), [self.server] if self.kind == SERVER else [], self._environment())
 
-    def modelCard(self, bundle: str) -> str:
-        """Address of a bundle's model card, with its data and its limits in full; empty where a server has it."""
+    def modelCard(self, bundle: str):
+        """File of a bundle's model card, with its data and its limits in full; None where a server has it."""
         from BrainGenLib import bundles
 
         found = bundles.available().get(bundle) if self.kind != SERVER else None
         card = found.folder / "docs" / "README.md" if found is not None else None
-        return card.resolve().as_uri() if card is not None and card.is_file() else ""
+        return card if card is not None and card.is_file() else None
 
     def _interpreter(self) -> str:
         return self.python if self.kind == PYTHON else slicerPython()

@@ -7,6 +7,8 @@ from slicer.i18n import tr as _
 from BrainGenPanel import engine, packages
 
 PROBE_MS = 200
+# A path that is typed is taken when the user pauses, not at each key: it ends what runs.
+TYPING_MS = 700
 
 
 class EngineSection:
@@ -34,6 +36,10 @@ class EngineSection:
         self._timer = qt.QTimer()
         self._timer.setInterval(PROBE_MS)
         self._timer.connect("timeout()", self.onProbe)
+        self.typingTimer = qt.QTimer()
+        self.typingTimer.setSingleShot(True)
+        self.typingTimer.setInterval(TYPING_MS)
+        self.typingTimer.connect("timeout()", self.onPythonChosen)
         settings = logic.engine
         for kind, title in (
             (engine.HERE, _("Slicer's Python on this computer")),
@@ -56,8 +62,11 @@ class EngineSection:
         self._logic.engine.set("Engine", str(self._ui.engineSelector.itemData(index)))
         self.update()
 
-    def onPythonChanged(self, path) -> None:
-        self._logic.engine.set("Python", str(path))
+    def onPythonChanged(self, _path) -> None:
+        self.typingTimer.start()
+
+    def onPythonChosen(self) -> None:
+        self._logic.engine.set("Python", str(self._ui.pythonPath.currentPath))
         self.update()
 
     def onServerChanged(self) -> None:
@@ -73,23 +82,32 @@ class EngineSection:
 
     def onInstall(self, _checked) -> None:
         declined = ""
+        # Installing goes on between events of the application, so the button could be pressed again.
+        self._ui.installButton.setEnabled(False)
         try:
-            packages.install(self._missing())
+            packages.install(self._missing(), self._onInstalling)
         except RuntimeError as error:
             declined = str(error)
         except Exception:
             with slicer.util.tryWithErrorDisplay(_("The packages could not be installed.")):
                 raise
         finally:
+            self._ui.installButton.setEnabled(True)
             self.update()
             if declined:
                 self._showState(declined)
+
+    def _onInstalling(self, names: str) -> None:
+        self._showState(
+            _("Installing {names} … This takes minutes; the Python console says more.").format(names=names)
+        )
+        slicer.app.processEvents()
 
     def update(self) -> None:
         """Show the chosen engine, and ask it what it has."""
         settings = self._logic.engine
         self._logic.close()
-        self.close()
+        self._leaveOff()
         for widget in (self._ui.pythonLabel, self._ui.pythonPath):
             widget.setVisible(settings.kind == engine.PYTHON)
         for widget in (self._ui.serverLabel, self._ui.serverEdit, self._ui.tokenLabel, self._ui.tokenEdit):
@@ -114,7 +132,7 @@ class EngineSection:
         answer = self._probe.answer()
         if answer is None:
             return
-        self.close()
+        self._leaveOff()
         if answer.problem:
             self._showState(answer.problem)
             return
@@ -131,6 +149,11 @@ class EngineSection:
         self._onBundles(answer.bundles)
 
     def close(self) -> None:
+        """The panel goes: nobody waits for an answer, or for the rest of a path."""
+        self.typingTimer.stop()
+        self._leaveOff()
+
+    def _leaveOff(self) -> None:
         """Nobody waits for the engine's answer any more."""
         self._timer.stop()
         if self._probe is not None:

@@ -52,6 +52,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         self.engine = EngineSettings()
         self.onUpdate = None
         self.onExported = None
+        self._parameters = None
         self._session = None
         self._adding = None
         self._arriving = None
@@ -59,6 +60,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         self._export = None
         self._exported = None
         self._drafting = False
+        self._verb = ""
         self._discard = False
         self._looked = False
         self._scanID = None
@@ -69,7 +71,11 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         self._timer.connect("timeout()", self._onTick)
 
     def getParameterNode(self):
-        return BrainGenParameterNode(super().getParameterNode())
+        # One wrapper for each node: each that is made observes it, and makes every change slower.
+        node = super().getParameterNode()
+        if self._parameters is None or self._parameters.parameterNode is not node:
+            self._parameters = BrainGenParameterNode(node)
+        return self._parameters
 
     # ---- requests
 
@@ -86,7 +92,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
             With ``waitForCompletion`` a list of :class:`BrainGenLib.scene.case_to_scene.CaseNodes`, else None.
 
         Raises:
-            BadInput: a node cannot be used.
+            BadInput: a node cannot be used, or another request runs that is no draft.
             RuntimeError: with ``waitForCompletion``: the request failed or was cancelled.
         """
         requests = [request.model_copy(update={"seed": request.seed + index}) for index in range(count)]
@@ -193,6 +199,11 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         """Whether what runs is a draft, which the next request may replace."""
         return self.running and self._drafting
 
+    @property
+    def busyWith(self) -> str:
+        """Verb of the running request, of a sweep that of its frames; nothing if none runs, or a draft."""
+        return self._verb if self.running and not self._drafting else ""
+
     def cancel(self) -> None:
         """Ask the running job to stop."""
         if self._session is not None:
@@ -295,9 +306,12 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
     # ---- the running job
 
     def _run(self, requests, nodes, waitForCompletion):
+        from BrainGenLib.errors import BadInput
         from BrainGenLib.scene.inputs import write_segmentation, write_volume
         from BrainGenLib.session import Session
 
+        if self.busyWith:
+            raise BadInput(_("Another request runs; wait for its end, or cancel it first."))
         if self._session is None:
             self._session = Session(self.engine.launch)
         with TemporaryDirectory(prefix="braingen-") as folder:
@@ -313,6 +327,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         draft = getattr(requests[0], "draft", False)
         # Between two drafts the views stay where the user has put them.
         self._looked = draft and self._drafting
+        self._verb = getattr(requests[0], "of", requests[0]).verb
         self._drafting, self._discard, self._adding, self._arriving = draft, False, None, None
         self._made, self._failure = [], None
         self._scanID = nodes["scan"].GetID() if nodes.get("scan") else None

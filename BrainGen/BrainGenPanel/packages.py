@@ -31,24 +31,34 @@ def missing(requirementsPath: str, engine: bool) -> list:
     return [need for need in wanted if (engine or need.name not in ENGINE) and not _installed(need)]
 
 
-def install(requirements: list) -> None:
+def install(requirements: list, onBegin) -> None:
     """Ask, then install.
 
     Args:
         requirements: what :func:`missing` gave.
+        onBegin: called with their names when the user has agreed.
 
     Raises:
         RuntimeError: the user declined, or the PyTorch extension is missing.
         subprocess.CalledProcessError: pip failed.
     """
     names = [need.name for need in requirements]
+    listed = ", ".join(names)
+    if "torch" in names and importlib.util.find_spec("PyTorchUtils") is None:
+        raise RuntimeError(
+            _(
+                "The extension PyTorch is not installed. Open Extensions Manager, install PyTorch, restart Slicer, "
+                "and press Install again; or let another Python or a server compute (section Engine)."
+            )
+        )
     if not slicer.util.confirmOkCancelDisplay(
-        _("BrainGen needs Python packages that are missing or too old: {names}. ").format(names=", ".join(names))
+        _("BrainGen needs Python packages that are missing or too old: {names}. ").format(names=listed)
         + (_("PyTorch is a download of 0.2 to 3 GB, by graphics card. ") if "torch" in names else "")
         + _("They are downloaded from the internet and kept in Slicer's own Python. Install them now?"),
         windowTitle=_("BrainGen: install packages"),
     ):
         raise RuntimeError(_("The packages were not installed; press Install to be asked again."))
+    onBegin(listed)
     if "torch" in names:
         installTorch()
     plain = [str(need) for need in requirements if need.name not in ("torch", "monai")]
@@ -68,17 +78,10 @@ def installTorch() -> None:
     """Through the PyTorch extension.
 
     Raises:
-        RuntimeError: the extension is missing, or it could not install.
+        RuntimeError: it could not install.
     """
-    try:
-        import PyTorchUtils
-    except ImportError as error:
-        raise RuntimeError(
-            _(
-                "The extension PyTorch is not installed. Open Extensions Manager, install PyTorch, restart Slicer, "
-                "and press Install again; or let another Python or a server compute (section Engine)."
-            )
-        ) from error
+    import PyTorchUtils
+
     logic = PyTorchUtils.PyTorchUtilsLogic()
     if logic.installTorch(torchVersionRequirement=TORCH.removeprefix("torch")) is None:
         raise RuntimeError(_("PyTorch could not be installed; the Python console says why."))

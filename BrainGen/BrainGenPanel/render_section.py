@@ -16,7 +16,7 @@ class RenderSection:
         self._ui = ui
         self._logic = logic
         self._node = None
-        self._button = RunButton(ui.renderButton, logic, self.run, attempt, showState)
+        self._button = RunButton(ui.renderButton, logic, "render", self.run, attempt, showState)
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""

@@ -4,27 +4,30 @@ from slicer.i18n import tr as _
 
 
 class RunButton:
-    """Starts what its section asks for; while something runs, it cancels that. A draft is replaced, not cancelled.
+    """Starts what its section asks for; while that runs, it cancels it. A draft is replaced, not cancelled.
 
     Args:
         button: widget whose text says what it starts.
         logic: :class:`BrainGenPanel.logic.BrainGenLogic`.
+        verb: of the requests that the section makes.
         run: called to start.
         attempt: gives the context in which that is done, which shows what went wrong.
         showState: called with a sentence.
     """
 
-    def __init__(self, button, logic, run, attempt, showState) -> None:
+    def __init__(self, button, logic, verb: str, run, attempt, showState) -> None:
         self._button = button
         self._title = button.text
+        self._toolTip = button.toolTip
         self._logic = logic
+        self._verb = verb
         self._run = run
         self._attempt = attempt
         self._showState = showState
         button.connect("clicked(bool)", self.onClicked)
 
     def onClicked(self, _checked) -> None:
-        if self._cancels():
+        if self._logic.busyWith == self._verb:
             self._logic.cancel()
             self._showState(_("Cancelling …"))
             return
@@ -38,9 +41,9 @@ class RunButton:
             able: whether all is chosen that a run needs.
             title: what it starts, where that is not what the button said at first.
         """
-        cancels = self._cancels()
+        busy = self._logic.busyWith
+        cancels = busy == self._verb
         self._button.setText(_("Cancel") if cancels else title or self._title)
-        self._button.setEnabled(cancels or able)
-
-    def _cancels(self) -> bool:
-        return self._logic.running and not self._logic.drafting
+        self._button.setEnabled(cancels or (able and not busy))
+        waits = _("Something else runs: wait for its end, or cancel it there.")
+        self._button.setToolTip(waits if busy and not cancels else self._toolTip)

@@ -30,11 +30,12 @@ SAMPLES = (
 
 def register() -> None:
     """Add the samples to the module Sample Data."""
-    import SampleData
+    from SampleData import SampleDataLogic
 
-    SampleData.SampleDataLogic.registerCustomSampleDataCategory("BrainGen", title=_("BrainGen"))
+    if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # not before Slicer 5.11
+        SampleDataLogic.registerCustomSampleDataCategory("BrainGen", title=_("BrainGen"))
     for file, name, kind, checksum in SAMPLES:
-        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        SampleDataLogic.registerCustomSampleDataSource(
             category="BrainGen",
             sampleName=name,
             thumbnailFileName=str(FOLDER / "BrainGenSample.png"),

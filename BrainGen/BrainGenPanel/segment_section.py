@@ -16,7 +16,7 @@ class SegmentSection:
         self._ui = ui
         self._logic = logic
         self._node = None
-        self._button = RunButton(ui.segmentButton, logic, self.run, attempt, showState)
+        self._button = RunButton(ui.segmentButton, logic, "segment", self.run, attempt, showState)
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib.scene.case_to_scene import CaseNodes
-from BrainGenLib.scene.showing import ROWS, bounds_of, fit, layers, link, nodes_of_class, only_in, show
-
-LAYOUT = 7201
-"""Number of the arrangement in the layout node; Slicer's own lie below 100."""
-COLUMNS = (*ROWS, tuple(f"{name}++" for name in ROWS[0]))
-"""Names of the views that show the scan, the changed scan and the difference."""
+from BrainGenLib.scene.columns import COLUMNS, LAYOUT, offer
+from BrainGenLib.scene.showing import bounds_of, fit, layers, link, nodes_of_class, only_in, show
 
 _BEFORE = "BrainGen.before"
-_PLANES = (("Axial", "#F34A33"), ("Coronal", "#6EB04B"), ("Sagittal", "#EDD54C"))
 
 
 def remember(nodes: CaseNodes, scan: Any) -> None:
@@ -48,22 +43,13 @@ def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> 
     """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if before(nodes) is not None:
-        offer_layout(layout)
+        offer(layout)
         layout.SetViewArrangement(LAYOUT)
         show_change(scene, nodes, point)
         return
     if layout.GetViewArrangement() == LAYOUT:
         layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
     show(scene, nodes, point)
-
-
-def offer_layout(layout: Any) -> None:
-    """Let a vtkMRMLLayoutNode know the three columns; a saved scene holds only their number.
-
-    Without this at the start of an application, a scene that was saved in them opens without views.
-    """
-    if not layout.IsLayoutDescription(LAYOUT):
-        layout.AddLayoutDescription(LAYOUT, _arrangement())
 
 
 def show_change(
@@ -87,20 +73,3 @@ def show_change(
     if nodes.segmentation is not None:
         only_in(scene, nodes.segmentation, columns[1])
     link(scene, [name for views in columns for name in views])
-
-
-def _arrangement() -> str:
-    """Slicer's description of three columns of slice views."""
-    rows = []
-    for plane, (orientation, colour) in enumerate(_PLANES):
-        views = []
-        for column, names in enumerate(COLUMNS):
-            label = names[plane][0] + "+" * column
-            views.append(
-                f'<item><view class="vtkMRMLSliceNode" singletontag="{names[plane]}">'
-                f'<property name="orientation" action="default">{orientation}</property>'
-                f'<property name="viewlabel" action="default">{label}</property>'
-                f'<property name="viewcolor" action="default">{colour}</property></view></item>'
-            )
-        rows.append(f'<item><layout type="horizontal">{"".join(views)}</layout></item>')
-    return f'<layout type="vertical">{"".join(rows)}</layout>'

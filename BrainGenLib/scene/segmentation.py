@@ -111,10 +111,12 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
     from vtk.util.numpy_support import vtk_to_numpy
 
     segmentation = node.GetSegmentation()
-    indices = {segment_id: _label(segment).index for segment_id, segment in _segments(node)}
+    known = {segment_id: _label(segment) for segment_id, segment in _segments(node)}
+    indices = {segment_id: label.index for segment_id, label in known.items() if label is not None}
     if not indices:
         raise BadInput(
-            f"{node.GetName()!r} has no segment; add one in Segment Editor, or choose another segmentation."
+            f"{node.GetName()!r} has no segment with voxels; paint one in Segment Editor, or choose another "
+            "segmentation."
         )
     upright = to_world(node)
     grid = _own_grid(node) if reference is None else _grid_of(reference, upright)
@@ -127,7 +129,7 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
         )
         lookup = np.zeros(2**16, np.uint8)
         for segment_id in segmentation.GetSegmentIDsForLayer(layer):
-            lookup[segmentation.GetSegment(segment_id).GetLabelValue()] = indices[segment_id]
+            lookup[segmentation.GetSegment(segment_id).GetLabelValue()] = indices.get(segment_id, 0)
         layers.append((vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape, order="F"), lookup))
     # In the order of the images and of NIfTI, else it takes twice as long here and again where it is written. Slice
     # by slice: looking up turns what is looked up into 64 bit integers, and memory that is new is slow.
@@ -142,15 +144,35 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
     return labels, upright @ slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _label(segment: Any) -> anatomy.Label:
+def _label(segment: Any) -> anatomy.Label | None:
+    """What a segment is; None where it holds nothing, as the one that Segment Editor adds by itself."""
     by_name = {label.name.lower(): label for label in anatomy.labels()[1:]}
     label = terminology.label_of(segment.GetTerminology()) or by_name.get(segment.GetName().strip().lower())
-    if label is None:
+    if label is None and not _empty(segment):
         raise BadInput(
-            f"The segment {segment.GetName()!r} is no structure or lesion that BrainGen knows; give it a "
-            "terminology entry of the list BrainGen, or a name that `braingen info --labels` lists."
+            f"The segment {segment.GetName()!r} is no structure or lesion that BrainGen knows; in Segment Editor, "
+            f"choose its terminology from the list {terminology.CONTEXT}, or name it as one of these: {_names()}."
         )
     return label
+
+
+def _names() -> str:
+    """The names of the label table, lesions first."""
+    lesions = [label.name for label in anatomy.labels() if label.kind == "lesion"]
+    structures = [label.name for label in anatomy.labels() if label.kind == "structure" and label.side != "right"]
+    return ", ".join([*lesions, *(name.replace("left ", "left/right ") for name in structures)])
+
+
+def _empty(segment: Any) -> bool:
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    names: list[str] = []
+    segment.GetContainedRepresentationNames(names)
+    image = segment.GetRepresentation("Binary labelmap")
+    if image is None:
+        return not names
+    scalars = image.GetPointData().GetScalars()
+    return scalars is None or not (vtk_to_numpy(scalars) == segment.GetLabelValue()).any()
 
 
 def _grid_of(volume: Any, upright: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""What the module does when Slicer starts: register itself, and nothing else."""
+"""What the module does when Slicer starts: register itself and what the scene and other modules need of it."""
 
 import hashlib
 import json
@@ -17,7 +17,8 @@ from panels import MODULE
 from BrainGenLib import anatomy
 from BrainGenLib.scene.segmentation import label_map_of
 
-HEAVY = ("torch", "monai", "nibabel", "pydantic", "scipy", "BrainGenLib")
+HEAVY = ("torch", "monai", "nibabel", "pydantic", "scipy")
+LIGHT = {"", ".anatomy", ".errors", ".scene", ".scene.columns", ".scene.terminology"}
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -29,7 +30,13 @@ before = set(sys.modules)
 module = host.load_module(Path(sys.argv[1]))
 host.startup_completed()
 host.process_events()
-print(json.dumps([sorted(set(sys.modules) - before), host.errors, host.pip_requests, len(host.sample_data)]))
+import slicer
+
+layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+structures = slicer.modules.terminologies.logic().IsTerminologyContextLoaded("BrainGen")
+known = [structures, layout.IsLayoutDescription(7201)]
+imported = sorted(set(sys.modules) - before)
+print(json.dumps([imported, host.errors, host.pip_requests, len(host.sample_data), known]))
 """
 
 
@@ -39,10 +46,13 @@ def test_loading_the_module_imports_nothing_heavy_and_installs_nothing():
     paths = os.pathsep.join(map(str, (Path(__file__).parent, MODULE.parents[1] / "tools")))
     environment = {"PYTHONPATH": paths, "QT_QPA_PLATFORM": "offscreen", "HOME": str(Path.home())}
     answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
-    imported, errors, wanted, samples = json.loads(answer.stdout.splitlines()[-1])
+    imported, errors, wanted, samples, known = json.loads(answer.stdout.splitlines()[-1])
     assert not [name for name in imported if name.partition(".")[0] in HEAVY]
+    assert {name[len("BrainGenLib") :] for name in imported if name.startswith("BrainGenLib")} <= LIGHT
     assert "BrainGenPanel.logic" in imported
     assert (errors, wanted, samples) == ([], [], 3)
+    # Segment Editor lists the structures, and a scene that was saved in three columns opens in them.
+    assert known == [True, True]
 
 
 def test_sample_data_are_there_and_are_what_their_checksums_say(host):

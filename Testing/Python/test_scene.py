@@ -209,10 +209,20 @@ def test_a_warped_volume_is_refused(stage, nodes):
         label_map_of(nodes.segmentation, nodes.volumes["T1w"])
 
 
-def test_a_segment_that_nobody_knows_is_named(nodes):
-    nodes.segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
-    with pytest.raises(BadInput, match="Segment_1"):
+def test_a_segment_that_nobody_knows_is_named_and_so_are_the_names_it_may_have(nodes):
+    segment = nodes.segmentation.GetSegmentation().GetNthSegment(0)
+    segment.SetName("Segment_1")
+    segment.SetTag(segment.GetTerminologyEntryTagName(), "")
+    with pytest.raises(BadInput, match=r"Segment_1.*list BrainGen.*stroke lesion.*left/right thalamus") as refused:
         label_map_of(nodes.segmentation, nodes.volumes["T1w"])
+    assert "braingen " not in str(refused.value)
+
+
+def test_a_segment_without_voxels_is_nothing(nodes):
+    before, _ = label_map_of(nodes.segmentation, nodes.volumes["T1w"])
+    nodes.segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
+    after, _ = label_map_of(nodes.segmentation, nodes.volumes["T1w"])
+    assert np.array_equal(before, after)
 
 
 def test_a_sheared_grid_is_refused(stage, case):

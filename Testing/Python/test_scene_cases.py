@@ -12,7 +12,7 @@ from BrainGenLib.export.bids import read_case
 from BrainGenLib.export.write import write
 from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
-from BrainGenLib.scene import cases, changes, judgements
+from BrainGenLib.scene import cases, changes, columns, judgements
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.inputs import write_segmentation, write_volume
@@ -89,6 +89,24 @@ def test_a_case_leaves_with_its_folder_and_the_other_one_stays(stage, two):
     assert hierarchy.GetItemName(two[1].folder) == "stroke"
     # Two images, their displays, the segmentation with its display, the request: nothing is left behind.
     assert stage.scene.GetNumberOfNodes() <= before - 7
+
+
+def test_a_segmentation_is_emptied_before_the_application_takes_out_its_segments(stage):
+    nodes = add_case(stage.scene, case_with(77), "wmh")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(stage.scene)
+    segmentation, item = nodes.segmentation.GetSegmentation(), hierarchy.GetItemByDataNode(nodes.segmentation)
+    held = []
+
+    def plugin(_caller, _event):
+        if not hierarchy.GetItemByDataNode(nodes.segmentation):
+            segments = [segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())]
+            held.append([segment.GetRepresentation("Binary labelmap") for segment in segments])
+
+    assert item
+    hierarchy.AddObserver(hierarchy.SubjectHierarchyItemRemovedEvent, plugin)
+    cases.remove_case(stage.scene, "wmh")
+    assert held
+    assert not any(held[0])
 
 
 def test_a_case_comes_back_as_it_was_edited(stage, two):
@@ -294,8 +312,31 @@ def test_a_segmentation_becomes_a_label_map_on_the_grid_of_its_editing(stage, tm
 
 def test_a_segmentation_without_segments_or_grid_is_refused(stage, tmp_path):
     node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    node.GetSegmentation().AddEmptySegment("", "Segment_1")
     with pytest.raises(BadInput, match="has no segment"):
         write_segmentation(node, tmp_path / "labels.nii")
     node.GetSegmentation().AddEmptySegment("", "left hippocampus")
     with pytest.raises(BadInput, match="no source geometry"):
         write_segmentation(node, tmp_path / "labels.nii")
+
+
+def test_a_saved_arrangement_of_three_columns_is_laid_out_when_it_is_known_before(stage, layout_logic, tmp_path):
+    layout = layout_logic.GetLayoutNode()
+    columns.offer(layout)
+    layout.SetViewArrangement(columns.LAYOUT)
+    stage.scene.SetURL(str(tmp_path / "scene.mrml"))
+    stage.scene.Commit()
+    for known_before in (True, False):
+        other = headless()
+        logic = slicer.vtkMRMLLayoutLogic()
+        logic.SetMRMLScene(other.scene)
+        if known_before:
+            columns.offer(logic.GetLayoutNode())
+        other.scene.SetURL(str(tmp_path / "scene.mrml"))
+        other.scene.Import()
+        assert logic.GetLayoutNode().GetViewArrangement() == columns.LAYOUT
+        # A file that was opened with Slicer may be there before the arrangement is.
+        columns.offer(logic.GetLayoutNode())
+        views = other.scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")
+        assert views == 9
+        assert "Red++" in logic.GetLayoutNode().GetCurrentLayoutDescription()

@@ -89,6 +89,9 @@ class Parameter:
         node.SetParameter(name, self.encode(value))
 
     def read(self, node: Any, name: str) -> Any:
+        # A node that was reset, as by closing a scene, holds nothing.
+        if not self.is_in(node, name):
+            self.write(node, name, self.default())
         return self.decode(node.GetParameter(name))
 
 

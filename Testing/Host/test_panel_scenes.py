@@ -1,0 +1,259 @@
+"""The panel and scenes that are closed, saved and opened; and what a click may not do. No model runs here."""
+
+import importlib.machinery
+import sys
+from types import ModuleType
+
+import pytest
+import slicer
+from panels import MODULE, PATIENCE, add_scan, finish
+from quick_worker import cube
+
+from BrainGenLib import bundles
+from BrainGenLib.errors import BadInput
+from BrainGenLib.requests import Generate
+from BrainGenLib.scene import cases, columns
+from BrainGenLib.scene.case_to_scene import add_case
+
+
+@pytest.fixture
+def module(host):
+    module = host.load_module(MODULE)
+    yield module
+    host.close(module)
+    assert host.errors == []
+    assert not host.missing
+
+
+@pytest.fixture
+def panel(host, module):
+    """The panel with the shipped bundles, as if the engine had answered."""
+    panel = host.open(module)
+    panel.engineSection.close()
+    panel.logic.importLibrary()
+    panel.onBundles({name: bundle.metadata for name, bundle in bundles.available().items()})
+    return panel
+
+
+def choose(panel, name):
+    selector = panel.ui.bundleSelector
+    selector.setCurrentIndex(selector.findData(name))
+    selector.activated(selector.currentIndex)
+
+
+def assert_shown(panel, name):
+    """The bundle of the parameter node is the one that the panel shows, in full."""
+    metadata = bundles.find(name).metadata
+    assert panel._parameterNode.bundle == name
+    assert panel.ui.bundleSelector.itemData(panel.ui.bundleSelector.currentIndex) == name
+    assert [row.condition.name for row in panel.controls.rows] == [one.name for one in metadata.conditions]
+    assert list(panel.controls.contrastBoxes) == metadata.contrasts
+    assert metadata.license in panel.ui.bundleCard.text
+    assert panel.generateSection.request().bundle == name
+
+
+def test_another_model_is_shown_as_soon_as_it_is_chosen(panel):
+    assert_shown(panel, "brainspade3d")
+    choose(panel, "brain-ldm")
+    assert_shown(panel, "brain-ldm")
+
+
+def test_a_closed_scene_shows_the_model_that_runs_next(host, panel):
+    choose(panel, "brain-ldm")
+    slicer.mrmlScene.Clear(0)
+    finish(host, panel)
+    assert_shown(panel, "brainspade3d")
+
+
+def test_an_opened_scene_shows_its_model(host, panel, tmp_path):
+    choose(panel, "brain-ldm")
+    scene = slicer.mrmlScene
+    url = scene.GetURL()
+    scene.SetURL(str(tmp_path / "saved.mrml"))
+    scene.Commit()
+    choose(panel, "brainspade3d")
+    scene.Import()
+    scene.SetURL(url)
+    finish(host, panel)
+    assert_shown(panel, "brain-ldm")
+
+
+def test_a_scene_of_an_unknown_model_shows_the_one_that_takes_its_place(panel):
+    panel._parameterNode.bundle = "from-another-machine"
+    assert_shown(panel, "brainspade3d")
+
+
+def test_visits_of_the_module_do_not_make_it_slower(host, module, panel):
+    node = panel.logic.getParameterNode()
+    for _ in range(3):
+        module.leave()
+        host.open(module)
+    assert panel._parameterNode is panel.logic.getParameterNode() is node
+    # After a scene was closed its node is another, or empty.
+    node.pathologies = {"wmh": 0.5}
+    slicer.mrmlScene.Clear(0)
+    assert dict(panel.logic.getParameterNode().pathologies) == {}
+
+
+def test_the_model_card_is_shown_in_slicer(panel):
+    assert "href" in panel.ui.bundleCard.text
+    card = bundles.find("brainspade3d").folder / "docs" / "README.md"
+    dialog = panel.controls.onCard("brainspade3d")
+    assert dialog.isVisible()
+    [text] = slicer.util.findChildren(dialog, className="QTextBrowser")
+    assert text.plainText.splitlines()[0] == card.read_text("utf-8").splitlines()[0].lstrip("# ")
+    dialog.close()
+
+
+def test_a_path_that_is_typed_is_taken_at_the_end(host, panel, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(panel.engineSection), "update", lambda self: asked.append(self._logic.engine.python))
+    for length in range(1, 12):
+        panel.ui.pythonPath.setCurrentPath("/opt/python"[:length])
+        host.process_events()
+    assert asked == []
+    host.wait_until(lambda: asked, PATIENCE)
+    assert asked == ["/opt/python"]
+
+
+def lacking(monkeypatch, *names):
+    """As if these packages were not installed."""
+    import importlib.metadata
+
+    version = importlib.metadata.version
+
+    def installed(name):
+        if name in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+
+
+def test_installing_is_said_and_cannot_be_begun_twice(panel, monkeypatch):
+    lacking(monkeypatch, "einops")
+    panel.engineSection.update()
+    begun = []
+
+    def install(_requirements, **_options):
+        begun.append((panel.ui.installButton.enabled, panel.ui.stateLabel.text))
+        panel.ui.installButton.click()
+
+    for owner in (slicer.util, slicer.packaging):
+        monkeypatch.setattr(owner, "pip_install", install)
+        monkeypatch.setattr(owner, "pip_ensure", install, raising=False)
+    panel.ui.installButton.click()
+    assert begun == [(False, "Installing einops … This takes minutes; the Python console says more.")]
+    assert panel.ui.installButton.enabled
+
+
+def test_a_missing_extension_is_named_before_anything_is_asked(host, panel, monkeypatch):
+    lacking(monkeypatch, "torch")
+    panel.engineSection.update()
+    panel.ui.installButton.click()
+    assert "The extension PyTorch is not installed" in panel.ui.stateLabel.text
+    assert host.dialogs.questions == []
+    assert host.pip_requests == []
+
+
+def test_pytorch_comes_through_its_extension(host, panel, monkeypatch):
+    wanted = []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, torchVersionRequirement):
+            wanted.append(torchVersionRequirement)
+
+    extension = ModuleType("PyTorchUtils")
+    extension.__spec__ = importlib.machinery.ModuleSpec("PyTorchUtils", None)
+    extension.PyTorchUtilsLogic = PyTorchUtilsLogic
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
+    lacking(monkeypatch, "torch")
+    panel.engineSection.update()
+    panel.ui.installButton.click()
+    assert wanted == [">=2.4"]
+    assert "PyTorch could not be installed" in panel.ui.stateLabel.text
+    assert host.pip_requests == []
+
+
+class Running:
+    """A session whose job never ends."""
+
+    running = True
+
+    def __init__(self):
+        self.cancelled = 0
+        self.started = []
+
+    def start(self, requests, _files):
+        self.started.append(requests)
+
+    def poll(self):
+        raise AssertionError("not in these tests")
+
+    def cancel(self):
+        self.cancelled += 1
+
+    def close(self):
+        self.running = False
+
+
+@pytest.fixture
+def running(panel, phantom_classes):
+    """The panel while it generates, with all chosen that the other sections need."""
+    session = Running()
+    nodes = add_case(slicer.mrmlScene, cube(1), "mine")
+    scan = add_scan(phantom_classes)
+    panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    for selector in (panel.ui.scanSelector, panel.ui.changeScanSelector):
+        selector.setCurrentNode(scan)
+    panel.counterfactualSection.wanted[0].given.setChecked(True)
+    session.running = False
+    panel.logic._session = session
+    others = [panel.ui.renderButton, panel.ui.segmentButton, panel.ui.changeButton]
+    assert all(button.enabled for button in others)
+    session.running = True
+    panel.ui.generateButton.click()
+    panel.logic._timer.stop()
+    return session
+
+
+def test_what_runs_is_not_ended_by_the_button_of_another_section(panel, running):
+    others = [panel.ui.renderButton, panel.ui.segmentButton, panel.ui.changeButton]
+    titles = ["Render", "Segment", "Apply"]
+    assert (panel.ui.generateButton.text, panel.ui.generateButton.enabled) == ("Cancel", True)
+    assert [button.text for button in others] == titles
+    assert [button.enabled for button in others] == [False] * 3
+    assert all("Something else runs" in button.toolTip for button in others)
+    for button in others:
+        button.clicked()
+    assert (len(running.started), running.cancelled) == (1, 0)
+    assert "Another request runs" in panel.ui.stateLabel.text
+    panel.ui.generateButton.click()
+    assert running.cancelled == 1
+    assert panel.ui.stateLabel.text == "Cancelling …"
+
+
+def test_a_script_does_not_end_what_runs(panel, running):
+    with pytest.raises(BadInput, match="Another request runs; wait for its end"):
+        panel.logic.generate(Generate(seed=1))
+    with pytest.raises(BadInput, match="Another request runs"):
+        panel.logic.generate(Generate(seed=1, draft=True))
+    assert (len(running.started), running.cancelled) == (1, 0)
+
+
+def test_a_draft_gives_way_to_whatever_is_asked_for(panel, running):
+    panel.logic._drafting = True
+    panel.updateSections()
+    assert panel.ui.segmentButton.enabled
+    panel.ui.segmentButton.click()
+    assert len(running.started) == 2
+    assert panel.ui.segmentButton.text == "Cancel"
+    assert not panel.ui.generateButton.enabled
+
+
+def test_what_slicer_learns_at_its_start_is_learnt_once(host, module):
+    for _ in range(2):
+        host.startup_completed()
+    layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    assert layout.IsLayoutDescription(columns.LAYOUT)
+    assert cases.case_names(slicer.mrmlScene) == []
