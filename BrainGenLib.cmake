@@ -81,6 +81,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/execution.py
   BrainGenLib/export/__init__.py
   BrainGenLib/export/bids.py
+  BrainGenLib/export/dataset.py
   BrainGenLib/export/plot.py
   BrainGenLib/export/write.py
   BrainGenLib/jobs.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,10 +34,11 @@ class Scratch:
             self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             # The system gives up the lock with the process, however it ends.
             self._lock = FileLock(self.folder / _LOCK, thread_local=False)
-            self._lock.acquire()
-            # Another process may have taken it for an old one, before the lock was there.
-            if (self.folder / _LOCK).exists():
-                return
+            # Another process may have taken it for an old one, before it was locked.
+            with suppress(FileNotFoundError):
+                self._lock.acquire()
+                if (self.folder / _LOCK).exists():
+                    return
 
     def close(self) -> None:
         """Remove the folder; Windows keeps files of it that are mapped until the end of the process."""

@@ -1,39 +1,45 @@
 """Cases as a BIDS derivative dataset, and back.
 
 ``OUT/sub-0001/anat/sub-0001_T1w.nii.gz`` … ``_dseg.nii.gz`` with JSON sidecars (BIDS 1.9, *Derivatives*), and the
-``dataset_description.json``, ``participants.tsv`` and ``dseg.tsv`` of the whole set. Nothing is overwritten: a new
-case is a new subject, which appears complete or not at all. The frames of a sweep are sessions of one subject, whose
-values stand in ``sub-0001/sub-0001_sessions.tsv``.
+``dataset_description.json``, ``participants.tsv``, ``README`` and ``dseg.tsv`` of the whole set. Nothing is
+overwritten: a new case is a new subject, which appears complete, with its row, or not at all, however many processes
+write. The frames of a sweep are sessions of one subject, whose values stand in ``sub-0001/sub-0001_sessions.tsv``.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from filelock import FileLock
 
 from BrainGenLib import __version__, anatomy, sweeps
 from BrainGenLib.case import Case, Frame, read_array
-from BrainGenLib.errors import BadInput
+from BrainGenLib.errors import BadInput, reason
+from BrainGenLib.export.dataset import README, SOURCES, columns_of, row_of, source_of
 from BrainGenLib.export.plot import trade_off
+from BrainGenLib.scratch import Scratch
 from BrainGenLib.spaces import GRID_1MM
 
 # BIDS has no suffix for contrast agents, but an entity.
 ENTITIES = {"T1ce": "ce-gadolinium_T1w"}
 MAP = "map"
 MAPS = {
-    "difference": "SYNTHETIC: what was added to the scan, in its units.",
+    "difference": "SYNTHETIC: what was added to the scan, in its units. The image less this map is the scan itself.",
     "uncertainty": "Standard deviation of the difference between variants of the noise, in the scan's units.",
 }
 CASE_BYTES = 40_000_000
+_PARTIAL = ".braingen-"
 # The template is nilearn's MNI152.
 SEGMENTATION_FILES = (
     "_dseg.nii.gz",
@@ -53,9 +59,10 @@ def check_target(out: Path, cases: int = 1) -> None:
     """
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; give a folder.")
-    if out.is_dir() and any(out.iterdir()) and not _is_ours(out):
+    if out.is_dir() and any(not one.name.startswith(_PARTIAL) for one in out.iterdir()) and not is_ours(out):
         raise BadInput(f"{out} holds other files; give a new folder, or a dataset that BrainGen wrote, to add to it.")
     check_space(out, cases * CASE_BYTES)
+    _participants(out / "participants.tsv")
 
 
 def check_space(out: Path, needed: int) -> None:
@@ -69,7 +76,7 @@ def check_space(out: Path, needed: int) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise BadInput(f"Cannot write to {parent}: {error.strerror}. Choose another folder.") from error
+        raise BadInput(f"Cannot write to {parent}: {reason(error)}. Choose another folder.") from error
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise BadInput(
@@ -88,17 +95,19 @@ def write_case(out: Path, case: Case) -> Path:
         BadInput: it cannot be written (the disk is full, …); then nothing of it is left.
     """
     try:
-        _write_dataset_files(out)
-        name, partial = _reserve(out)
-        try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / f"{_PARTIAL}lock", thread_local=False)
+        with Scratch(_PARTIAL, out) as scratch:
+            with lock:
+                _write_dataset_files(out, source_of(case))
+                name = _next_subject(out)
+                partial = scratch / name
+                partial.mkdir()
             (_write_sessions if case.frames else _write_images)(partial, name, case)
-            os.replace(partial, out / name)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        _add_participant(out / "participants.tsv", name, case)
+            with lock:
+                _commit(out, partial, row_of(name, case))
     except OSError as error:
-        raise BadInput(f"Cannot write to {out}: {error.strerror or error}. Nothing of this case was kept.") from error
+        raise BadInput(f"Cannot write to {out}: {reason(error)}. Nothing of this case was kept.") from error
     return out / name
 
 
@@ -155,8 +164,12 @@ def check_segmentation_target(out: Path, stem: str) -> None:
     """
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; give a folder.")
-    if taken := [out / f"{stem}{end}" for end in SEGMENTATION_FILES if (out / f"{stem}{end}").exists()]:
+    # A link that leads nowhere is there too.
+    if taken := [out / f"{stem}{end}" for end in SEGMENTATION_FILES if os.path.lexists(out / f"{stem}{end}")]:
         raise BadInput(f"{taken[0]} exists already; choose another folder or move it away.")
+    table = out / "dseg.tsv"
+    if os.path.lexists(table) and not (table.is_file() and table.read_bytes() == _label_table().encode()):
+        raise BadInput(f"{table} exists already and is another table of labels; choose another folder.")
     check_space(out, CASE_BYTES)
 
 
@@ -176,26 +189,54 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     template = case.template
     check_segmentation_target(out, stem)
     names = [f"{stem}{end}" for end in SEGMENTATION_FILES[: None if template else -1]]
+    placed: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".braingen-") as temporary:
-            partial = Path(temporary)
+        with Scratch(_PARTIAL, out) as partial:
             _save(partial / names[0], case.labels, case.affine)
-            _write_json(partial / names[1], _sidecar(case, "Label map of a scan."))
+            text = "Label map of a scan that was given; it describes the brain of the person who was scanned."
+            _write_json(partial / names[1], _sidecar(case, text))
             _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case.affine)
-            rows = [(name, volume) for name, volume in case.measurements["volumes_ml"].items()]
-            _write_table(partial / names[3], ("structure", "volume_ml"), rows)
+            rows = list(case.measurements["volumes_ml"].items())
+            _write_text(partial / names[3], _table(("structure", "volume_ml"), rows))
             if template is not None and template.labels is not None:
                 _save(partial / names[4], template.labels, template.affine)
-            for name in names:
-                os.replace(partial / name, out / name)
-        _write_label_table(out / "dseg.tsv")
-    except OSError as error:
-        raise BadInput(f"Cannot write to {out}: {error.strerror or error}.") from error
+            _write_text(partial / "dseg.tsv", _label_table())
+            for name in [*names, *(["dseg.tsv"] if not (out / "dseg.tsv").exists() else [])]:
+                _place(partial / name, out / name)
+                placed.append(out / name)
+    except BaseException as error:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise BadInput(f"{error.filename2} exists already; choose another folder or move it away.") from error
+        if isinstance(error, OSError):
+            raise BadInput(f"Cannot write to {out}: {reason(error)}.") from error
+        raise
     return [out / name for name in names]
 
 
-def _is_ours(out: Path) -> bool:
+def _place(source: Path, target: Path) -> None:
+    """Give a complete file its name, unless something has that name already.
+
+    Raises:
+        FileExistsError: it has.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # There are disks without links.
+        try:
+            with source.open("rb") as content, target.open("xb") as file:
+                shutil.copyfileobj(content, file)
+        except FileExistsError as error:
+            raise FileExistsError(error.errno, error.strerror, str(source), None, str(target)) from error
+
+
+def is_ours(out: Path) -> bool:
+    """Whether a folder is a dataset that BrainGen wrote."""
     try:
         description = json.loads((out / "dataset_description.json").read_text("utf-8"))
         return any(tool["Name"] == "BrainGen" for tool in description["GeneratedBy"])
@@ -203,28 +244,67 @@ def _is_ours(out: Path) -> bool:
         return False
 
 
-def _reserve(out: Path) -> tuple[str, Path]:
-    """The next free subject and an empty folder to write it in; another process cannot get the same."""
-    numbers = [int(match[1]) for path in out.iterdir() if (match := _SUBJECT.fullmatch(path.name))]
-    number = max(numbers, default=0)
-    while True:
-        number += 1
-        partial = out / f".sub-{number:04d}.part"
-        try:
-            partial.mkdir()
-        except FileExistsError:
-            continue
-        # It may have become a subject between the listing and now.
-        if (out / f"sub-{number:04d}").exists():
-            partial.rmdir()
-            continue
-        return f"sub-{number:04d}", partial
+def ignore(out: Path, pattern: str) -> None:
+    """Let validators of a dataset pass over what BIDS has no name for."""
+    with FileLock(out / f"{_PARTIAL}lock", thread_local=False):
+        path = out / ".bidsignore"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        if pattern not in lines:
+            _write_text(path, "\n".join([*lines, pattern, ""]))
+
+
+def _next_subject(out: Path) -> str:
+    """The next free subject; those that are being written count, and the folder is to be locked."""
+    found = (_SUBJECT.fullmatch(path.name) for path in [*out.iterdir(), *out.glob(f"{_PARTIAL}*/sub-*")])
+    return f"sub-{max((int(match[1]) for match in found if match), default=0) + 1:04d}"
+
+
+def _commit(out: Path, partial: Path, row: dict[str, Any]) -> None:
+    """Give a subject its place and its row, or neither; the folder is to be locked."""
+    subject, table = out / partial.name, out / "participants.tsv"
+    columns, rows = _participants(table)
+    columns = [*columns, *(name for name in row if name not in columns)]
+    before = table.read_text("utf-8") if table.exists() else None
+    after = _table(columns, [[one.get(name) or "n/a" for name in columns] for one in [*rows, row]])
+    os.replace(partial, subject)
+    try:
+        _write_text(table, after)
+    except BaseException:
+        shutil.rmtree(subject)
+        if before is None:
+            table.unlink(missing_ok=True)
+        elif table.read_text("utf-8") != before:
+            _write_text(table, before)
+        raise
+
+
+def _participants(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of ``participants.tsv``; none if there is no such file.
+
+    Raises:
+        BadInput: it is no table that rows can be added to.
+    """
+    if not os.path.lexists(path):
+        return [], []
+    try:
+        with path.open("r+", newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t", restval="n/a")
+            rows, columns = list(reader), list(reader.fieldnames or [])
+    except (OSError, ValueError, csv.Error) as error:
+        why = reason(error) if isinstance(error, OSError) else "it is not a UTF-8 table"
+        raise BadInput(f"{path} cannot be added to: {why}. Repair it, or choose a new folder.") from error
+    if "participant_id" not in columns or any(None in row for row in rows):
+        raise BadInput(
+            f"{path} cannot be added to: its first line does not name its columns, participant_id among them. "
+            "Repair it, or choose a new folder."
+        )
+    return columns, rows
 
 
 def _write_sessions(subject: Path, name: str, case: Case) -> None:
     over, measured = case.measurements["over"], case.measurements
     columns = {
-        "session_id": {"Description": "Frame of a sweep; nobody was scanned again."},
+        "session_id": {"Description": "Frame of a sweep, not a visit."},
         over: {"Description": "What was swept over.", "Units": measured["unit"]},
         "flip": {
             "Description": "Share of what was asked for that was reached, as the model, the age judge or labels say."
@@ -242,8 +322,8 @@ def _write_sessions(subject: Path, name: str, case: Case) -> None:
         identity = sweeps.identity(frame.case) if "similarity" in frame.case.measurements else "n/a"
         front = "n/a" if "front" not in measured else int(number in measured["front"])
         rows.append((session, frame.value, flip, identity, 2 if number == measured.get("best") else front))
-    _write_table(subject / f"{name}_sessions.tsv", tuple(columns), rows)
-    record = _sidecar(case, "Frames of a SYNTHETIC sweep made by BrainGen.")
+    _write_text(subject / f"{name}_sessions.tsv", _table(columns, rows))
+    record = _sidecar(case, f"Frames of a SYNTHETIC sweep made by BrainGen. {SOURCES[source_of(case)]}")
     record["BrainGen"]["values"] = [frame.value for frame in case.frames]
     _write_json(subject / f"{name}_sessions.json", {**columns, **record})
     if "front" in measured:
@@ -257,11 +337,10 @@ def _session(number: int) -> str:
 
 
 def _write_images(folder: Path, name: str, case: Case) -> None:
-    anat = folder / "anat"
+    anat, source = folder / "anat", source_of(case)
     anat.mkdir()
-    request = case.provenance.get("request", {})
     # A scan that was changed keeps its own values, whatever their range: R1 in 1/ms is far below 1.
-    own_values = request.get("of", request).get("verb") == "counterfactual"
+    own_values = source in ("scan", "unknown")
     for contrast, volume in case.images.items():
         path = _image_path(anat / name, contrast)
         if own_values or volume.min() < 0 or volume.max() > 1:
@@ -269,7 +348,7 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
         else:
             # int16 halves the file at a precision (1.5e-5) below any noise.
             _save(path, np.round(volume * 32767).astype(np.int16), case.affine, slope=1 / 32767)
-        sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen; no person was scanned.")
+        sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen. {SOURCES[source]}")
         # The images of the label-driven models never have a skull; the others say.
         stripped = case.provenance.get("skull_stripped", True)
         sidecar["SkullStripped"] = case.measurements.get("skull_stripped", stripped)
@@ -277,11 +356,14 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
     for map_, volume in case.maps.items():
         path = anat / f"{name}_desc-{map_}_{MAP}.nii.gz"
         _save(path, volume.astype(np.float32), case.affine)
-        _write_json(path.with_name(f"{name}_desc-{map_}_{MAP}.json"), _sidecar(case, MAPS[map_]))
+        _write_json(
+            path.with_name(f"{name}_desc-{map_}_{MAP}.json"), _sidecar(case, f"{MAPS[map_]} {SOURCES[source]}")
+        )
     if case.labels is not None:
         path = _image_path(anat / name, "dseg")
         _save(path, case.labels, case.affine)
-        sidecar = _sidecar(case, "Label map of the SYNTHETIC images beside it; values are in dseg.tsv.")
+        text = f"Label map of the SYNTHETIC images beside it; values are in dseg.tsv. {SOURCES[source]}"
+        sidecar = _sidecar(case, text)
         _write_json(path.with_name(f"{name}_dseg.json"), sidecar)
 
 
@@ -313,73 +395,64 @@ def _sidecar(case: Case, description: str) -> dict[str, Any]:
     }
 
 
-def _write_dataset_files(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "dseg.tsv").exists():
-        _write_label_table(out / "dseg.tsv")
-    if not (out / "participants.json").exists():
-        _write_json(out / "participants.json", {name: {"Description": text} for name, text in _columns().items()})
+def _write_dataset_files(out: Path, source: str) -> None:
+    texts = {
+        "dseg.tsv": _label_table(),
+        "README": README,
+        # BIDS has no name for these; scenes are often put beside the cases.
+        ".bidsignore": f"*_{MAP}.*\nfigures\n*.mrb\n",
+    }
+    for name, text in texts.items():
+        if not os.path.lexists(out / name):
+            _write_text(out / name, text)
+    _complete(out / "participants.json", columns_of())
     # Last, because it says that the folder is a dataset.
-    if not (out / "dataset_description.json").exists():
-        description = {
-            "Name": "SYNTHETIC brain MRI made by BrainGen",
+    name = "SYNTHETIC brain MRI made by BrainGen"
+    _complete(
+        out / "dataset_description.json",
+        {
+            "Name": name,
             "BIDSVersion": "1.9.0",
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "BrainGen", "Version": __version__}],
-        }
-        _write_json(out / "dataset_description.json", description)
+        },
+        {} if source == "model" else {"Name": f"{name}; not all of it without a real person behind it: see README"},
+    )
 
 
-def _columns() -> dict[str, str]:
-    columns = {
-        "participant_id": "Subject of this dataset; no person.",
-        "synthetic": "1: made by BrainGen.",
-        "verb": "What BrainGen was asked for.",
-        "bundle": "The model.",
-        "seed": "Seed of the request.",
-    }
-    for name, label in anatomy.lesions().items():
-        columns[f"{name}_load"] = f"Requested load of {label.name} (0 to 1)."
-        columns[f"{name}_ml"] = f"Volume of {label.name} in the label map, in mL."
-    return columns
+def _complete(path: Path, fields: dict[str, Any], new: dict[str, Any] | None = None) -> None:
+    """Add fields to a JSON file, which keeps those that it has, except ``new`` ones."""
+    try:
+        found = json.loads(path.read_text("utf-8")) if os.path.lexists(path) else {}
+        wanted = {**fields, **found, **(new or {})}
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path} cannot be understood; repair or remove it.") from error
+    if wanted != found:
+        _write_json(path, wanted)
 
 
-def _add_participant(path: Path, name: str, case: Case) -> None:
-    request = case.provenance["request"]
-    verb = request["verb"]
-    # What a sweep varies has no one value.
-    request = request.get("of", request)
-    row: dict[str, Any] = {
-        "participant_id": name,
-        "synthetic": 1,
-        "verb": verb,
-        "bundle": request["bundle"],
-        "seed": request["seed"],
-    }
-    for condition, label in anatomy.lesions().items():
-        swept = condition == case.measurements.get("over")
-        row[f"{condition}_load"] = "n/a" if swept else request.get("pathologies", {}).get(condition, "n/a")
-        volumes = case.measurements.get("volumes_ml")
-        row[f"{condition}_ml"] = "n/a" if volumes is None else volumes.get(label.name, 0)
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(_columns()), delimiter="\t", lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _write_label_table(path: Path) -> None:
+def _label_table() -> str:
     rows = [(label.value, label.name, "#{:02x}{:02x}{:02x}".format(*label.color)) for label in anatomy.labels()]
-    _write_table(path, ("index", "name", "color"), rows)
+    return _table(("index", "name", "color"), rows)
 
 
-def _write_table(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter="\t", lineterminator="\n").writerows([header, *rows])
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file as a whole; folders in which others write too are to be locked."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        shutil.copymode(path, temporary)
     os.replace(temporary, path)

@@ -36,6 +36,8 @@ def write(out: Path, folders: list[Path]) -> list[Path]:
             written.append(bids.write_case(out, case))
         else:
             bids.write_segmentation(out / folder.name, folder.name, case)
+            if bids.is_ours(out):
+                bids.ignore(out, folder.name)
             written.append(out / folder.name)
     return written
 

@@ -1,5 +1,7 @@
 import errno
 import json
+import multiprocessing
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,9 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from BrainGenLib.case import Case
+from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.export import bids
+from BrainGenLib.export.dataset import SOURCES
+from BrainGenLib.export.write import write
 from BrainGenLib.provenance import hashes
 
 
@@ -88,10 +92,10 @@ def test_a_full_disk_leaves_no_half_written_subject(tmp_path, case, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(bids.nib, "save", full)
-    with pytest.raises(BadInput, match="No space left on device"):
+    with pytest.raises(BadInput, match="The disk is full"):
         bids.write_case(tmp_path, case)
     case.template = case
-    with pytest.raises(BadInput, match="No space left on device"):
+    with pytest.raises(BadInput, match="The disk is full"):
         bids.write_segmentation(tmp_path / "segmented", "scan", case)
     assert not list(tmp_path.glob("*sub-*"))
     assert not (tmp_path / "participants.tsv").exists()
@@ -149,6 +153,8 @@ def test_cases_of_a_scene_are_written_by_a_process_and_say_what_was_edited(tmp_p
     assert loaded.provenance["edited"] == ["labels"]
     assert loaded.measurements["volumes_ml"]["white matter hyperintensity"] == pytest.approx(0.004)
     assert (tmp_path / "out" / "scan" / "scan_volumes.tsv").is_file()
+    # A validator takes a pattern that ends in a slash for the files, not for the folder.
+    assert "scan" in (tmp_path / "out" / ".bidsignore").read_text().splitlines()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "exists already" in again.stdout
@@ -157,3 +163,190 @@ def test_cases_of_a_scene_are_written_by_a_process_and_say_what_was_edited(tmp_p
 def test_another_folder_holds_no_case(tmp_path):
     with pytest.raises(BadInput, match="holds no case"):
         bids.read_case(tmp_path)
+
+
+def add(folder, out, together):
+    case = Case.load(folder)
+    together.wait()
+    bids.write_case(out, case)
+
+
+def test_processes_that_begin_together_lose_no_case(tmp_path, case):
+    case.save(tmp_path / "case")
+    # Where processes can be forked they really begin together.
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    arguments = tmp_path / "case", tmp_path / "out", context.Barrier(8)
+    processes = [context.Process(target=add, args=arguments) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    names = [f"sub-{number:04d}" for number in range(1, 9)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("sub-*")) == names
+    first, *rows = (tmp_path / "out" / "participants.tsv").read_text().splitlines()
+    assert first.startswith("participant_id\t")
+    assert sorted(row.split("\t")[0] for row in rows) == names
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path, case):
+    program = """
+import os, sys
+from pathlib import Path
+from BrainGenLib.case import Case
+from BrainGenLib.export import bids
+bids._save = lambda *_, **__: os._exit(9)
+bids.write_case(Path(sys.argv[2]), Case.load(Path(sys.argv[1])))
+"""
+    case.save(tmp_path / "case")
+    out = tmp_path / "out"
+    assert (
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "case"), str(out)], check=False).returncode == 9
+    )
+    assert list(out.glob(".braingen-*/sub-0001"))
+    assert bids.write_case(out, case).name == "sub-0001"
+    assert not [path for path in out.glob(".braingen-*") if path.is_dir()]
+
+
+def test_a_subject_without_a_row_is_not_kept(tmp_path, case, monkeypatch):
+    bids.write_case(tmp_path, case)
+    before = (tmp_path / "participants.tsv").read_text()
+    write = bids._write_text
+
+    def stopped(path, text):
+        if path.name == "participants.tsv":
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(bids, "_write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        bids.write_case(tmp_path, case)
+    assert [path.name for path in tmp_path.glob("*sub-*")] == ["sub-0001"]
+    assert (tmp_path / "participants.tsv").read_text() == before
+
+
+def test_a_table_of_another_version_or_of_the_user_keeps_its_columns(tmp_path, case):
+    bids.write_case(tmp_path, case)
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\tsite\nsub-0001\tA\n")
+    bids.write_case(tmp_path, case)
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0][:3] == ["participant_id", "site", "synthetic"]
+    assert [row[:3] for row in rows[1:]] == [["sub-0001", "A", "n/a"], ["sub-0002", "n/a", "1"]]
+    table.write_text("sub-0001\tA\n")
+    with pytest.raises(BadInput, match="does not name its columns"):
+        bids.check_target(tmp_path)
+    table.write_bytes("participant_id\tné\n".encode("utf-16"))
+    with pytest.raises(BadInput, match="not a UTF-8 table"):
+        bids.check_target(tmp_path)
+
+
+def texts(folder):
+    return {path.name: path.read_text() for path in folder.rglob("*") if path.suffix in (".json", ".tsv")}
+
+
+def row(folder):
+    names, values = (line.split("\t") for line in (folder / "participants.tsv").read_text().splitlines())
+    return dict(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_changed_scan_is_never_said_to_be_of_nobody(tmp_path, case, swept):
+    case.maps = {"difference": case.images["T1w"]}
+    request = {"verb": "counterfactual", "bundle": "toy", "seed": 5, "scan": "scan.nii.gz"}
+    request |= {"known": {"age": 93.5, "sex": 1}, "wanted": {"age": 75, "sex": 0, "wmh": 0.2}}
+    if swept:
+        request = {"verb": "sweep", "of": request, "over": "age", "values": [75, 80]}
+        frames = [Frame(value, case) for value in (75.0, 80.0)]
+        whole = Case({}, None, case.affine, {"over": "age", "unit": "years"}, frames=frames)
+    case.provenance = {"request": request}
+    if swept:
+        whole.provenance = case.provenance
+    subject = bids.write_case(tmp_path, whole if swept else case)
+    found = texts(subject)
+    assert len(found) >= 5
+    for name, text in found.items():
+        assert not re.search(r"no person|nobody|no one", text), name
+        assert name.endswith(".tsv") or "A changed scan of a real person" in text, name
+    described = (tmp_path / "dataset_description.json").read_text()
+    assert "not all of it without a real person" in described
+    told = row(tmp_path)
+    assert (told["source"], told["known"]) == ("scan", "age=89+ sex=1")
+    assert (told["age"], told["wanted"]) == (("n/a", "sex=0 wmh=0.2") if swept else ("75", "age=75 sex=0 wmh=0.2"))
+    assert (told["sex"], told["wmh_load"]) == ("F", "0.2")
+
+
+@pytest.mark.parametrize(
+    ("request_", "source"),
+    [
+        ({"verb": "render", "segmentation": "a.nii"}, "segmentation"),
+        ({"verb": "generate", "style": "a.nii"}, "style"),
+        ({"verb": "sweep", "of": {"verb": "generate", "style": "a.nii"}}, "style"),
+        ({"verb": "generate", "style": None}, "model"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_dataset_says_where_each_case_comes_from(tmp_path, case, request_, source):
+    case.provenance = {"request": request_} if request_ else {}
+    subject = bids.write_case(tmp_path, case)
+    assert row(tmp_path)["source"] == source
+    for text in (path.read_text() for path in subject.rglob("*.json")):
+        assert SOURCES[source] in text
+        assert ("no person was scanned" in text) == (source == "model")
+    described = (tmp_path / "dataset_description.json").read_text()
+    assert ("not all of it" in described) == (source != "model")
+    ignored = (tmp_path / ".bidsignore").read_text().splitlines()
+    assert {"*_map.*", "figures", "*.mrb"} == set(ignored)
+    described = json.loads((tmp_path / "participants.json").read_text())
+    assert {"age", *row(tmp_path)} == set(described)
+    assert SOURCES["scan"] in (tmp_path / "README").read_text()
+
+
+def test_places_that_were_asked_for_stand_in_the_table(tmp_path, case):
+    case.provenance["request"]["locations"] = {"wmh": {"side": "left", "lobe": None}}
+    bids.write_case(tmp_path, case)
+    told = row(tmp_path)
+    assert (told["wmh_side"], told["wmh_lobe"], told["ms_side"]) == ("left", "n/a", "n/a")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_table_of_labels_that_is_there_is_never_overwritten(tmp_path, case, linked):
+    case.synthetic = False
+    out, other = tmp_path / "out", tmp_path / "other.tsv"
+    out.mkdir()
+    (other if linked else out / "dseg.tsv").write_text("index\tname\n1\tmine\n")
+    if linked:
+        (out / "dseg.tsv").symlink_to(other)
+    with pytest.raises(BadInput, match=r"dseg\.tsv exists already and is another table"):
+        bids.write_segmentation(out, "scan", case)
+    assert (out / "dseg.tsv").read_text() == "index\tname\n1\tmine\n"
+    assert [path.name for path in out.iterdir()] == ["dseg.tsv"]
+
+
+def test_links_that_lead_nowhere_are_taken_too(tmp_path, case):
+    case.synthetic = False
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scan_volumes.tsv").symlink_to(tmp_path / "nothing.tsv")
+    with pytest.raises(BadInput, match="exists already"):
+        bids.write_segmentation(tmp_path / "out", "scan", case)
+    assert not (tmp_path / "nothing.tsv").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_kept_and_the_others_go(tmp_path, case, monkeypatch):
+    case.synthetic = False
+    monkeypatch.setattr(bids, "check_segmentation_target", lambda *_: None)
+    (tmp_path / "scan_volumes.tsv").write_text("mine")
+    with pytest.raises(BadInput, match=r"scan_volumes\.tsv exists already"):
+        bids.write_segmentation(tmp_path, "scan", case)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("scan_volumes.tsv", "mine")]
+
+
+def test_the_axes_of_a_scan_come_back(tmp_path, case):
+    case.affine = np.array([[-1.0, 0, 0, 5], [0, 1, 0, -3], [0, 0, 2, 1], [0, 0, 0, 1]])
+    case.save(tmp_path / "cases" / "one")
+    (subject,) = write(tmp_path / "out", [tmp_path / "cases" / "one"])
+    for path in subject.rglob("*.nii.gz"):
+        image = nib.load(path)
+        assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
+        assert np.array_equal(image.affine, case.affine)
+    assert np.array_equal(nib.load(subject / "anat" / "sub-0001_dseg.nii.gz").get_fdata(), case.labels)
