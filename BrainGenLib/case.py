@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import SpatialImage
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
 from BrainGenLib.errors import BadInput
+
+
+def _is_name(name: str) -> str:
+    # It becomes the name of a file, and the case may come from elsewhere; labels.nii and map-….nii are its own.
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name == "labels" or name.startswith("map-"):
+        raise ValueError("not the name of a contrast or map")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_is_name)]
+_Row = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+
+
+class Record(BaseModel):
+    """What a file says of a case: ``case.json``, or the part ``BrainGen`` of a sidecar."""
+
+    contrasts: list[_Name] = []
+    maps: list[_Name] = []
+    has_labels: bool = False
+    measurements: dict[str, Any]
+    provenance: dict[str, Any]
+    synthetic: bool = True
+    affine: Annotated[list[_Row], Field(min_length=4, max_length=4)]
+    values: Annotated[list[FiniteFloat], Field(max_length=32)] = []
+
+    @classmethod
+    def read(cls, path: Path, part: str | None = None) -> Record:
+        """The record in a JSON file, or in a part of it.
+
+        Raises:
+            BadInput: it cannot be read, or says what no case can.
+        """
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            return cls.model_validate(data if part is None else data[part])
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadInput(f"{path} is not of a case of BrainGen: {where}: {first['msg']}.") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path} is not of a case of BrainGen, or damaged.") from error
 
 
 @dataclass
@@ -86,27 +130,31 @@ class Case:
         """Read a case folder.
 
         Raises:
-            BadInput: the folder holds no ``case.json``.
+            BadInput: the folder holds no ``case.json``, one that no case has, or a volume is missing, damaged or on
+                another grid than the others.
         """
         if not (folder / "case.json").is_file():
             raise BadInput(f"{folder} is not a case folder: it holds no case.json.")
-        data = json.loads((folder / "case.json").read_text("utf-8"))
+        record = Record.read(folder / "case.json")
         # Mapped, not read: a front end that adds one array at a time to its scene waits for one at a time.
         images = {
-            name: read_array(folder / f"{name}.nii").astype(np.float32, copy=False) for name in data["contrasts"]
+            name: read_array(folder / f"{name}.nii").astype(np.float32, copy=False) for name in record.contrasts
         }
-        maps = {name: read_array(folder / f"map-{name}.nii") for name in data["maps"]}
-        labels = read_array(folder / "labels.nii").astype(np.uint16, copy=False) if data["has_labels"] else None
+        maps = {name: read_array(folder / f"map-{name}.nii") for name in record.maps}
+        labels = read_array(folder / "labels.nii").astype(np.uint16, copy=False) if record.has_labels else None
+        shapes = {array.shape for array in [*images.values(), *maps.values(), *([] if labels is None else [labels])]}
+        if len(shapes) > 1 or any(len(shape) != 3 for shape in shapes):
+            raise BadInput(f"{folder} is no case of BrainGen: its volumes are not on one grid.")
         return cls(
             images,
             labels,
-            np.array(data["affine"]),
-            data["measurements"],
-            data["provenance"],
-            data["synthetic"],
+            np.array(record.affine),
+            record.measurements,
+            record.provenance,
+            record.synthetic,
             cls.load(folder / "template") if (folder / "template").is_dir() else None,
             maps,
-            [Frame(value, cls.load(folder / frame_folder(number))) for number, value in enumerate(data["values"], 1)],
+            [Frame(value, cls.load(folder / frame_folder(n))) for n, value in enumerate(record.values, 1)],
         )
 
 
@@ -124,5 +172,12 @@ def frame_folder(number: int) -> str:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The voxels of a NIfTI file that BrainGen wrote."""
-    return np.asarray(cast(SpatialImage, nib.load(path)).dataobj)
+    """The voxels of a NIfTI file that BrainGen wrote.
+
+    Raises:
+        BadInput: it is missing or damaged.
+    """
+    try:
+        return np.asarray(cast(SpatialImage, nib.load(path)).dataobj)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
+        raise BadInput(f"{path} is missing or damaged.") from error

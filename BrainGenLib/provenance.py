@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import platform
+import secrets
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +33,7 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
         "synthetic": case.synthetic,
         "skull_stripped": all(one.measurements.get("skull_stripped", True) for one in parts),
         "request": request.model_dump(mode="json"),
-        "inputs": {name: file_sha256(inputs / name) for name in inputs_of(request)},
+        "inputs": {name: fingerprint(inputs / name) for name in inputs_of(request)},
         "bundles": {bundle.name: _identity(bundle) for bundle in bundles},
         "software": {"braingen": __version__, "torch": torch.__version__, "monai": version("monai")},
         "platform": platform.platform(),
@@ -40,6 +42,19 @@ def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, c
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "arrays": hashes(case),
     }
+
+
+def fingerprint(path: Path, salt: str = "") -> str:
+    """``salt:digest`` of a file, by which :func:`is_of` knows it again. With a salt of its own for every case, two
+    cases do not tell that they were made from one scan, and no list of checksums tells which it was."""
+    salt = salt or secrets.token_hex(16)
+    return f"{salt}:{hmac.new(salt.encode(), file_sha256(path).encode(), 'sha256').hexdigest()}"
+
+
+def is_of(path: Path, told: str) -> bool:
+    """Whether a file is the one that a provenance tells of; cases of early versions hold its plain SHA-256."""
+    salt = told.rpartition(":")[0]
+    return (fingerprint(path, salt) if salt else file_sha256(path)) == told
 
 
 def of_frame(whole: dict[str, Any], number: int) -> dict[str, Any]:
@@ -82,7 +97,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What is not the same between two provenance records of one request, as readable lines; empty when identical."""
     lines = [f"{name} differs" for name, digest in before["arrays"].items() if after["arrays"].get(name) != digest]
     if lines:
-        for field in ("bundles", "software", "platform", "device", "threads", "inputs"):
+        for field in ("bundles", "software", "platform", "device", "threads"):
             if before[field] != after[field]:
                 lines.append(f"{field}: then {before[field]}, now {after[field]}")
     return lines

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from BrainGenLib import bundles, capabilities, requests
+from BrainGenLib import capabilities, requests
 from BrainGenLib.cli.console import Device, Json, Runner, Server, emit, guarded, named_values
 from BrainGenLib.errors import BadInput
 
@@ -148,6 +148,8 @@ def replay(
         from BrainGenLib.provenance import differences, of_frame
 
         before = bids.read_case(case).provenance
+        if lacking := [one for one in ("request", "inputs", "threads", "arrays") if one not in before]:
+            raise BadInput(f"How {case} was made is not told in full ({lacking[0]}), so it cannot be made again.")
         request = requests.parse(before["request"])
         inputs = _recognised(
             before["inputs"], [*file, *case.glob("inputs/*"), *case.resolve().parent.glob("inputs/*")]
@@ -215,7 +217,10 @@ def _suffix(path: Path) -> str:
 
 def _recognised(wanted: dict[str, str], candidates: list[Path]) -> dict[str, Path]:
     """The files that a case was made from, found by their checksum."""
-    by_hash = {bundles.file_sha256(path): path for path in candidates if path.is_file()}
-    if missing := [name for name, digest in wanted.items() if digest not in by_hash]:
+    from BrainGenLib.provenance import is_of
+
+    files = [path for path in candidates if path.is_file()]
+    found = {name: next((path for path in files if is_of(path, told)), None) for name, told in wanted.items()}
+    if missing := [name for name, path in found.items() if path is None]:
         raise BadInput(f"The case was made from a file that is not here ({missing[0]}); give it with --input.")
-    return {name: by_hash[digest] for name, digest in wanted.items()}
+    return {name: path for name, path in found.items() if path is not None}

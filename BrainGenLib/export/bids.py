@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 from BrainGenLib import __version__, anatomy, sweeps
-from BrainGenLib.case import Case, Frame, read_array
+from BrainGenLib.case import Case, Frame, Record, read_array
 from BrainGenLib.errors import BadInput, reason
 from BrainGenLib.export.dataset import README, SOURCES, columns_of, row_of, source_of
 from BrainGenLib.export.plot import trade_off
@@ -126,9 +126,9 @@ def read_case(folder: Path) -> Case:
     if not sessions.is_file():
         # A session on its own is a case too.
         return _read_images(folder, f"{folder.resolve().parent.name}_{name}" if name.startswith("ses-") else name)
-    record = json.loads(sessions.read_text("utf-8"))["BrainGen"]
-    case = Case({}, None, np.array(record["affine"]), record["measurements"], record["provenance"])
-    for number, value in enumerate(record["values"], 1):
+    record = Record.read(sessions, "BrainGen")
+    case = Case({}, None, np.array(record.affine), record.measurements, record.provenance)
+    for number, value in enumerate(record.values, 1):
         session = _session(number)
         case.frames.append(Frame(value, _read_images(folder / session, f"{name}_{session}")))
     return case
@@ -140,14 +140,14 @@ def _read_images(folder: Path, name: str) -> Case:
     sidecars = sorted(prefix.parent.glob(f"{prefix.name}_*.json"), key=lambda path: "_dseg" not in path.name)
     if not sidecars:
         raise BadInput(f"{folder} holds no case: give a case folder, a job folder or a sub-… folder of BrainGen.")
-    record = json.loads(sidecars[0].read_text("utf-8"))["BrainGen"]
+    record = Record.read(sidecars[0], "BrainGen")
     labels = _image_path(prefix, "dseg")
     return Case(
-        images={name: read_array(_image_path(prefix, name)).astype(np.float32) for name in record["contrasts"]},
+        images={name: read_array(_image_path(prefix, name)).astype(np.float32) for name in record.contrasts},
         labels=read_array(labels).astype(np.uint16) if labels.is_file() else None,
-        affine=np.array(record["affine"]),
-        measurements=record["measurements"],
-        provenance=record["provenance"],
+        affine=np.array(record.affine),
+        measurements=record.measurements,
+        provenance=record.provenance,
         maps={
             name: read_array(path)
             for name in MAPS
