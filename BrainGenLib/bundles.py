@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from BrainGenLib import packing
 from BrainGenLib.errors import BadInput
@@ -23,13 +25,33 @@ from BrainGenLib.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Metadata comes from files that a user may have downloaded: only these modules may be asked to build a network.
-NETWORK_MODULES = ("BrainGenLib.networks.", "monai.networks.nets.", "monai.apps.generation.maisi.networks.")
+# Metadata comes from files that a user may have downloaded: only these classes may be asked for, each of the module
+# that defines it. Its package, where MONAI offers it too, may stand for the module.
+NETWORKS = {
+    "AgeJudge": "BrainGenLib.networks.age_judge",
+    "FoldDenoiser": "BrainGenLib.networks.soft_tissue",
+    "ImageAutoencoder": "BrainGenLib.networks.image_autoencoder",
+    "ImageDenoiser": "BrainGenLib.networks.image_diffusion",
+    "LabelAutoencoder": "BrainGenLib.networks.label_autoencoder",
+    "LabelDenoiser": "BrainGenLib.networks.label_diffusion",
+    "LabelUNet": "BrainGenLib.networks.label_unet",
+    "SpadeRenderer": "BrainGenLib.networks.spade_renderer",
+    "StyleEncoder": "BrainGenLib.networks.style_encoder",
+    "TissueDenoiser": "BrainGenLib.networks.soft_tissue",
+    "AutoencoderKL": "monai.networks.nets.autoencoderkl",
+    "DiffusionModelUNet": "monai.networks.nets.diffusion_model_unet",
+    "AutoencoderKlMaisi": "monai.apps.generation.maisi.networks.autoencoderkl_maisi",
+    "DiffusionModelUNetMaisi": "monai.apps.generation.maisi.networks.diffusion_model_unet_maisi",
+}
+# Of all arguments of a network together, of one list, and of a number: more than any network has.
+MAX_VALUES = 512
+MAX_NUMBER = 100_000
 
 # Arguments that only an NVIDIA card can honour. They change the arithmetic, not the weights.
 _CUDA_ONLY = ("use_flash_attention", "norm_float16")
 
 _BLOCK = 2**24  # bytes
+_log = logging.getLogger(__name__)
 
 
 class Condition(BaseModel):
@@ -65,13 +87,42 @@ class Network(BaseModel):
         """The network with weights as its class makes them, for a device but not yet on it.
 
         Raises:
-            BadInput: ``target`` is no network of BrainGen or MONAI.
+            BadInput: ``target`` is no network of :data:`NETWORKS`, or cannot be built with these arguments.
         """
-        if not self.target.startswith(NETWORK_MODULES):
-            raise BadInput(f"{self.target} is not a network of BrainGen or MONAI.")
-        module_name, _, class_name = self.target.rpartition(".")
+        name = self.target.rpartition(".")[2]
+        module = NETWORKS.get(name, "")
+        if self.target not in (f"{module}.{name}", f"{module.rpartition('.')[0]}.{name}"):
+            raise BadInput(f"{self.target} is not a network that BrainGen uses.")
+        _check_arguments(self.target, self.args)
         plain = {} if device.startswith("cuda") else dict.fromkeys(set(_CUDA_ONLY) & set(self.args), False)
-        return getattr(importlib.import_module(module_name), class_name)(**self.args | plain)
+        try:
+            return getattr(importlib.import_module(module), name)(**self.args | plain)
+        # Their constructors raise whatever they stumble over.
+        except Exception as error:
+            raise BadInput(f"{name} cannot be built with the arguments of the bundle ({error}).") from error
+
+
+def _check_arguments(target: str, args: Mapping[str, Any]) -> None:
+    """Let numbers, switches and plain words pass, and lists of them."""
+    left: list[Any] = list(args.values())
+    for _ in range(MAX_VALUES):
+        if not left:
+            return
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        # A path or an address is no plain word.
+        elif isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_]{1,64}", value):
+            raise BadInput(f"{target} is given {value[:80]!r}, which is no argument of a network.")
+        elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+            raise BadInput(f"{target} is given the number {value:.6g}, which is larger than any network.")
+        elif not isinstance(value, (str, int, float, type(None))):
+            raise BadInput(f"{target} is given a {type(value).__name__}, which is no argument of a network.")
+    raise BadInput(f"{target} has more arguments than any network.")
+
+
+# It names a file.
+NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class FineTuning(BaseModel):
@@ -108,7 +159,7 @@ class Metadata(BaseModel):
     conditions: list[Condition] = []
     contrasts: list[str] = []
     grid: str = "MNI152 RAS"
-    networks: dict[str, Network] = {}
+    networks: dict[NetworkName, Network] = {}
     parameters: dict[str, Any] = Field(default={}, description="numbers that inference needs, e.g. latent statistics")
     training_data: str = ""
     limits: list[str] = []
@@ -164,14 +215,24 @@ class Bundle:
         """Build a network and load its weights, float32, in eval mode.
 
         Raises:
-            BadInput: it is no network of BrainGen or MONAI, or its weights are damaged.
+            BadInput: it is no network that BrainGen uses, or its weights are missing, damaged or those of another.
         """
-        module = self.metadata.networks[network].build(device)
+        import torch
+
+        described = self.metadata.networks[network]
+        # Without memory or arithmetic: how many numbers there may be.
+        with torch.device("meta"):
+            wanted = described.build(device).state_dict()
+        weights = packing.load(self.weights(network), sum(value.numel() for value in wanted.values()))
+        if {key: value.shape for key, value in weights.items()} != {
+            key: value.shape for key, value in wanted.items()
+        }:
+            raise BadInput(
+                f"{self.weights(network)} does not hold the weights of {network}; install the bundle again."
+            )
+        module = described.build(device)
         module.load_state_dict(
-            {
-                key: value.float() if value.is_floating_point() else value
-                for key, value in packing.load(self.weights(network)).items()
-            }
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
         )
         return module.to(device).eval().requires_grad_(False)
 
@@ -225,24 +286,38 @@ def search_path() -> list[Path]:
 
 
 def available() -> dict[str, Bundle]:
-    """Installed bundles by name."""
+    """Installed bundles by name; one that cannot be read is left out, and the log names it."""
+    return _available()[0]
+
+
+def _available() -> tuple[dict[str, Bundle], list[Path]]:
+    """Bundles by name, and the folders of those that cannot be read."""
     found: dict[str, Bundle] = {}
+    unreadable = []
     for root in search_path():
         for config in sorted(root.glob("*/configs/metadata.json")):
-            bundle = Bundle(config.parent.parent)
+            try:
+                bundle = Bundle(config.parent.parent)
+            except BadInput as error:
+                _log.warning("%s", error)
+                unreadable.append(config.parent.parent)
+                continue
             found.setdefault(bundle.name, bundle)
-    return found
+    return found, unreadable
 
 
 def find(name: str) -> Bundle:
     """The bundle of that name.
 
     Raises:
-        BadInput: there is none; the message lists those that exist.
+        BadInput: there is none; the message lists those that exist, and those that cannot be read.
     """
-    bundles = available()
+    bundles, unreadable = _available()
     if name not in bundles:
-        raise BadInput(f"There is no bundle {name!r}; installed are: {', '.join(bundles) or 'none'}.")
+        raise BadInput(
+            f"There is no bundle {name!r}; installed are: {', '.join(bundles) or 'none'}."
+            + (f" These cannot be read: {', '.join(map(str, unreadable))}." if unreadable else "")
+        )
     return bundles[name]
 
 

@@ -7,6 +7,7 @@ convolutions, more than half for grids. LZMA saves 2 % more, but not every build
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,17 +46,27 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def load(path: Path) -> dict[str, Tensor]:
+def load(path: Path, most: int) -> dict[str, Tensor]:
     """Tensors of a safetensors file as :func:`pack` was given them, bit by bit; one that is not packed as it is.
 
+    Args:
+        path: of the file.
+        most: numbers that all tensors together may have.
+
     Raises:
-        BadInput: the bytes of a packed tensor are damaged, or not what their key says.
+        BadInput: the file cannot be read, holds more numbers, or the bytes of a packed tensor are damaged or not what
+            their key says.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} cannot be read as weights ({error}); install the bundle again.") from error
     tensors = {}
-    for name, value in load_file(path).items():
+    for name, value in stored.items():
         if not name.startswith(f"{_MARK}:"):
             tensors[name] = value
             continue
@@ -63,11 +74,24 @@ def load(path: Path) -> dict[str, Tensor]:
             _, kind, numbers, key = name.split(":", 3)
             dtype = getattr(torch, kind)
             shape = [int(number) for number in numbers.split(",") if number]
-            planes = torch.frombuffer(bytearray(zlib.decompress(value.numpy().tobytes())), dtype=torch.uint8)
+            most -= math.prod(shape)
+            if min(shape, default=0) < 0 or most < 0:
+                raise ValueError("it is larger than its network")
+            inflated = _inflated(value.numpy().tobytes(), math.prod(shape) * dtype.itemsize)
+            planes = torch.frombuffer(inflated, dtype=torch.uint8)
             tensors[key] = planes.reshape(dtype.itemsize, -1).T.contiguous().view(dtype).reshape(shape)
         except (zlib.error, ValueError, AttributeError, RuntimeError) as error:
             raise BadInput(f"{path}: {name} cannot be unpacked ({error}); install the bundle again.") from error
     return tensors
+
+
+def _inflated(packed: bytes, size: int) -> bytearray:
+    stream = zlib.decompressobj()
+    # One byte more than declared shows that there are more; 0 would mean any number.
+    data = stream.decompress(packed, size + 1)
+    if len(data) != size or not stream.eof:
+        raise ValueError("it is not as large as its name says")
+    return bytearray(data)
 
 
 def _deflated(planes: list[bytes], strategy: int) -> bytes:

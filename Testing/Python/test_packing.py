@@ -5,6 +5,9 @@ from safetensors.torch import load_file, save_file
 from BrainGenLib import packing
 from BrainGenLib.bundles import Bundle, Metadata, Network, save
 from BrainGenLib.errors import BadInput
+from BrainGenLib.networks.age_judge import AgeJudge
+
+PLENTY = 2**20
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def bits(value):
 
 
 def test_what_was_packed_comes_back_bit_by_bit(tensors, tmp_path):
-    found = packing.load(written(packing.pack(tensors), tmp_path / "packed.safetensors"))
+    found = packing.load(written(packing.pack(tensors), tmp_path / "packed.safetensors"), PLENTY)
     assert found.keys() == tensors.keys()
     for key, value in tensors.items():
         assert (found[key].dtype, found[key].shape) == (value.dtype, value.shape)
@@ -62,7 +65,7 @@ def test_the_same_weights_make_the_same_file(tensors, tmp_path):
 
 
 def test_a_plain_file_is_read(tensors, tmp_path):
-    found = packing.load(written(tensors, tmp_path / "plain.safetensors"))
+    found = packing.load(written(tensors, tmp_path / "plain.safetensors"), PLENTY)
     assert all(bits(found[key]) == bits(value) for key, value in tensors.items())
 
 
@@ -82,20 +85,38 @@ def test_a_damaged_tensor_is_named_in_one_sentence(damage, tensors, tmp_path):
     [(name, value)] = packing.pack({"grid": tensors["grid"]}).items()
     path = written(dict([damage(name, value)]), tmp_path / "damaged.safetensors")
     with pytest.raises(BadInput, match=r"damaged\.safetensors: zlib:.*grid cannot be unpacked .*install the bundle"):
-        packing.load(path)
+        packing.load(path, PLENTY)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [("3,8,9,10", 2159), ("9000,8,9,10", PLENTY), ("3,8,9,9", PLENTY), ("-3,-8,9,10", PLENTY), ("1,1,1,1", PLENTY)],
+)
+def test_a_tensor_is_unpacked_no_further_than_its_network_and_its_name_say(tensors, tmp_path, shape, most):
+    [(name, value)] = packing.pack({"grid": tensors["grid"]}).items()
+    path = written({name.replace("3,8,9,10", shape): value}, tmp_path / "large.safetensors")
+    with pytest.raises(BadInput, match=r"larger than its network|not as large as its name"):
+        packing.load(path, most)
+
+
+def test_a_file_that_holds_no_weights_is_named(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"no weights")
+    for name in ("a.safetensors", "b.safetensors"):
+        with pytest.raises(BadInput, match=f"{name} cannot be read as weights"):
+            packing.load(tmp_path / name, PLENTY)
 
 
 def test_a_bundle_of_packed_weights_and_one_of_plain_weights_load_alike(tmp_path):
-    from monai.networks.nets import FullyConnectedNet
-
-    arguments = {"in_channels": 40, "out_channels": 2, "hidden_channels": [40]}
-    network = Network(target="monai.networks.nets.FullyConnectedNet", args=arguments)
-    metadata = Metadata(name="toy", version="1", title="", description="", verbs=[], networks={"net": network})
-    packed = save(tmp_path / "toy", metadata, {"net": FullyConnectedNet(**arguments)}, "card", "licence")
+    arguments = {"grid": [40, 1, 41], "contrast": "T1w"}
+    network = AgeJudge(**arguments)
+    network.weights = 0.02 * torch.randn(40, 1, 41, generator=torch.Generator().manual_seed(0))
+    described = Network(target="BrainGenLib.networks.age_judge.AgeJudge", args=arguments)
+    metadata = Metadata(name="toy", version="1", title="", description="", verbs=[], networks={"net": described})
+    packed = save(tmp_path / "toy", metadata, {"net": network}, "card", "licence")
     path = packed.weights("net")
     assert any(name.startswith("zlib:") for name in load_file(path))
     packed.verify()
     first = packed.load("net").state_dict()
-    written(packing.load(path), path)
+    written(packing.load(path, PLENTY), path)
     second = Bundle(packed.folder).load("net").state_dict()
     assert all(torch.equal(first[key], second[key]) for key in second)
