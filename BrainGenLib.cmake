@@ -87,6 +87,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/jobs.py
   BrainGenLib/label_resampling.py
   BrainGenLib/lesions.py
+  BrainGenLib/loopback.py
   BrainGenLib/methods/__init__.py
   BrainGenLib/methods/brain_ldm.py
   BrainGenLib/methods/brainspade.py
@@ -157,6 +158,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/service/app.py
   BrainGenLib/service/archive.py
   BrainGenLib/service/client.py
+  BrainGenLib/service/connections.py
   BrainGenLib/service/limits.py
   BrainGenLib/service/mirror.py
   BrainGenLib/service/refusal.py

@@ -67,7 +67,7 @@ class BrowserApp(TrameApp):
         self.page = PageUI(self.server, stage)
         self._connect()
 
-    def serve(self, host: str, port: int, token: str | None) -> None:
+    def serve(self, host: str, port: int, token: str) -> None:
         """Serve the page until Ctrl-C.
 
         Args:
@@ -116,7 +116,7 @@ class BrowserApp(TrameApp):
         page.results.delete_clicked.connect(self.results.delete)
 
 
-def _address(host: str, port: int, token: str | None) -> str:
+def _address(host: str, port: int, token: str) -> str:
     """What a user opens."""
     name = socket.gethostname() if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/index.html" + (f"?token={token}" if token else "")
+    return f"http://{name}:{port}/index.html?token={token}"

@@ -14,7 +14,7 @@ from BrainGenLib.errors import BadInput
 
 def app(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine need a token.")
+        str, typer.Option(help="Address to listen on; the page needs the token in the URL that is printed.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the worker; all if not given.")] = None,
@@ -24,7 +24,7 @@ def app(
     with guarded(as_json=False):
         if find_spec("trame_slicer") is None:
             raise BadInput("The browser app needs trame-slicer; install it with `pip install 'braingen[app]'`.")
-        from BrainGenLib.browser.access import is_loopback, new_token
+        from BrainGenLib.browser.access import new_token
         from BrainGenLib.browser.app import BrowserApp
         from BrainGenLib.jobs import WorkerProcess
         from BrainGenLib.service.remote import TOKEN_VARIABLE, MirrorProcess
@@ -33,4 +33,4 @@ def app(
         token = os.environ.get(TOKEN_VARIABLE, "")
         session = Session(lambda: MirrorProcess(server, token) if server else WorkerProcess(threads=threads))
         page = BrowserApp("braingen", session, server or "", token)
-        page.serve(host, port, None if is_loopback(host) else new_token())
+        page.serve(host, port, new_token())

@@ -32,6 +32,7 @@ def serve(
     rate: Annotated[int, typer.Option(min=1, help="HTTP requests of a user in a minute.")] = _DEFAULT.per_minute,
     keep: Annotated[int, typer.Option(min=1, help="Finished jobs of a user that stay.")] = _DEFAULT.kept,
     keep_days: Annotated[float, typer.Option(min=0, help="Days that a finished job stays.")] = _DEFAULT.days,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that one job may run.")] = _DEFAULT.minutes,
 ) -> None:
     """Serve until stopped."""
     if context.invoked_subcommand is not None:
@@ -40,7 +41,7 @@ def serve(
         # Here, because it is there only with `braingen[serve]`.
         from BrainGenLib.service.server import serve as run
 
-        run(host, port, jobs, users, Limits(max_upload * 2**20, max_waiting, rate, keep, keep_days))
+        run(host, port, jobs, users, Limits(max_upload * 2**20, max_waiting, rate, keep, keep_days, max_minutes))
 
 
 @app.command()

@@ -8,8 +8,8 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,19 +17,17 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from BrainGenLib import bundles
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Failure, Job, State
-from BrainGenLib.service import archive, store, tokens, uploads
+from BrainGenLib.service import archive, store, uploads
 from BrainGenLib.service.limits import Limits, Traffic
 from BrainGenLib.service.refusal import Refusal
 from BrainGenLib.service.runner import Runner
 from BrainGenLib.service.store import Stored
 
-# Whoever uses a server without tokens, from its own machine.
-LOCAL_USER = "local"
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 LOOK_SECONDS = 0.2
 # A comment in a silent stream tells the client and every proxy that it lives.
 PING_SECONDS = 15.0
@@ -44,7 +42,7 @@ class Service:
 
     Attributes:
         folder: of the jobs.
-        tokens: file of the users; None admits whoever calls from the same machine.
+        user_of: whose a token is, None if nobody's. BadInput: the list of users cannot be read.
         limits: of each user.
         traffic: what users do at the moment.
         runner: runs the jobs.
@@ -52,7 +50,7 @@ class Service:
     """
 
     folder: Path
-    tokens: Path | None
+    user_of: Callable[[str], str | None]
     limits: Limits
     traffic: Traffic
     runner: Runner
@@ -104,29 +102,15 @@ ServiceOf = Annotated[Service, Depends(_service)]
 
 
 async def _user(request: Request, service: ServiceOf) -> str:
-    user = _local_user(request) if service.tokens is None else _token_user(request, service.tokens)
-    service.traffic.count(user)
-    return user
-
-
-def _token_user(request: Request, path: Path) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     try:
-        user = tokens.user_of(path, token) if scheme.lower() == "bearer" else None
+        user = service.user_of(token) if scheme.lower() == "bearer" else None
     except BadInput as error:
         raise Refusal(503, "The server cannot read its list of users.", "Tell its operator.") from error
     if user is None:
         raise Refusal(401, "The server does not know this token.", "Ask its operator for a token.")
+    service.traffic.count(user)
     return user
-
-
-def _local_user(request: Request) -> str:
-    # Programs of this machine may use it without a token; web pages in its browser and callers of a proxy may not.
-    host = request.headers.get("host", "")
-    foreign = {"origin", "forwarded", "x-forwarded-for"} & set(request.headers)
-    if foreign or re.sub(r":\d+$", "", host) not in LOCAL_HOSTS:
-        raise Refusal(403, "Without tokens, this server answers only programs of its own machine.")
-    return LOCAL_USER
 
 
 User = Annotated[str, Depends(_user)]
@@ -176,10 +160,9 @@ async def submit(request: Request, user: User, service: ServiceOf) -> JSONRespon
 
 
 async def _take(request: Request, body: AsyncIterator[bytes], user: str, service: Service, job_id: str) -> None:
-    service.traffic.check_long(user)
     with service.traffic.long_request(user), service.traffic.upload(user):
         stored = await run_in_threadpool(store.jobs, service.folder)
-        waiting = sum(item.ticket.owner == user and item.job.state is State.WAITING for item in stored)
+        waiting = sum(item.ticket.owner == user and service.runner.state(item) is State.WAITING for item in stored)
         if waiting + service.traffic.uploads[user] > service.limits.waiting:
             raise Refusal(
                 429,
@@ -207,12 +190,14 @@ def list_jobs(user: User, service: ServiceOf) -> list[dict[str, Any]]:
 
 def describe(stored: OwnJob, service: ServiceOf) -> dict[str, Any]:
     """A job with its request and, if it failed, why."""
-    failure = _public(stored.job)
+    failure = _public(service.runner.failure(stored))
     try:
         request = stored.job.request().model_dump()
     except BadInput as error:
-        # It was removed at this moment.
-        raise _no_job() from error
+        if not stored.exists:
+            # It was removed at this moment.
+            raise _no_job() from error
+        request = None
     return {
         **_summary(stored, service),
         "request": request,
@@ -224,14 +209,13 @@ def _summary(stored: Stored, service: Service) -> dict[str, Any]:
     queue = service.runner.queue
     return {
         "id": stored.id,
-        "state": stored.job.state.value,
+        "state": service.runner.state(stored).value,
         "submitted": stored.ticket.submitted,
         "ahead": queue.index(stored.id) if stored.id in queue else 0,
     }
 
 
-def _public(job: Job) -> Failure | None:
-    failure = job.failure
+def _public(failure: Failure | None) -> Failure | None:
     if failure is not None and failure.code in ("crashed", "out_of_memory"):
         # The end of the worker's log, in which other users' jobs may stand.
         return failure.model_copy(update={"traceback": ""})
@@ -239,16 +223,25 @@ def _public(job: Job) -> Failure | None:
 
 
 async def delete(stored: OwnJob, service: ServiceOf) -> Response:
-    """Cancel a job that waits or runs (202); remove one that is finished (204)."""
-    if stored.job.state.finished:
-        # The runner sees the end a moment later; without the folder it would never see it.
-        while service.runner.holds(stored):
-            await asyncio.sleep(0.02)
-        await run_in_threadpool(store.remove, stored)
-        return Response(status_code=204)
-    stored.job.cancel()
-    service.runner.look()
-    return JSONResponse({"id": stored.id}, 202)
+    """Cancel a job that waits or runs (202); remove one that is finished, or that nobody runs any more (204)."""
+    state = await run_in_threadpool(service.runner.state, stored)
+    held = service.runner.holds(stored)
+    if not state.finished and (held or state is State.WAITING):
+        try:
+            stored.job.cancel()
+        except FileNotFoundError as error:
+            raise _no_job() from error
+        except OSError as error:
+            if held:
+                raise Refusal(507, "The disk of the server is full.", "Try again later.") from error
+        else:
+            service.runner.look()
+            return JSONResponse({"id": stored.id}, 202)
+    # The runner sees the end a moment later; without the folder it would never see it.
+    while service.runner.holds(stored):
+        await asyncio.sleep(0.02)
+    await run_in_threadpool(store.remove, stored.job.folder)
+    return Response(status_code=204)
 
 
 async def events(stored: OwnJob, request: Request, user: User, service: ServiceOf) -> StreamingResponse:
@@ -260,42 +253,58 @@ async def events(stored: OwnJob, request: Request, user: User, service: ServiceO
     last = request.headers.get("last-event-id", "0")
     if not (last.isascii() and last.isdigit() and len(last) < 10):
         raise Refusal(400, "Last-Event-ID is the number of an event.", code="bad_input")
-    service.traffic.check_long(user)
-    stream = _stream(stored, int(last), user, service)
     # Proxies that know this header pass every event on at once.
-    return StreamingResponse(
-        stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return _Counted(_stream(stored, int(last), service), user, service, "text/event-stream", headers)
 
 
-async def _stream(stored: Stored, last: int, user: str, service: Service) -> AsyncIterator[str]:
+class _Counted(StreamingResponse):
+    """An answer that counts as a long request of its user, from before its first byte to its end however it ends.
+
+    Raises:
+        Refusal: too many are open.
+    """
+
+    def __init__(
+        self, content: AsyncIterator[Any], user: str, service: Service, media_type: str, headers: dict[str, str]
+    ) -> None:
+        self._open = ExitStack()
+        self._open.enter_context(service.traffic.long_request(user))
+        super().__init__(content, media_type=media_type, headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._open:
+            await super().__call__(scope, receive, send)
+
+
+async def _stream(stored: Stored, last: int, service: Service) -> AsyncIterator[str]:
     # A watcher of its own: it reads from the beginning.
     job, count, ahead, spoken = Job(stored.job.folder), 0, -1, time.monotonic()
-    with service.traffic.long_request(user):
-        while not service.closing() and job.folder.exists():
-            # The state first: events that were written before the end are read after it.
-            state, new = await run_in_threadpool(lambda: (job.state, job.new_events()))
-            lines = []
-            for event in new:
-                count += 1
-                if count > last:
-                    lines.append(f"id: {count}\ndata: {event.model_dump_json(exclude_none=True)}\n\n")
-            # The runner makes a new list for every change.
-            queue = service.runner.queue
-            if stored.id in queue and queue.index(stored.id) != ahead:
-                ahead = queue.index(stored.id)
-                lines.append(f"event: queue\ndata: {ahead}\n\n")
-            if state.finished:
-                failure = None if state is State.DONE else _public(job)
-                data = {"state": state.value, "failure": None if failure is None else failure.model_dump()}
-                yield "".join([*lines, f"event: end\ndata: {json.dumps(data)}\n\n"])
-                return
-            if time.monotonic() - spoken > PING_SECONDS:
-                lines.append(": still here\n\n")
-            if lines:
-                yield "".join(lines)
-                spoken = time.monotonic()
-            await asyncio.sleep(LOOK_SECONDS)
+    watched = replace(stored, job=job)
+    while not service.closing() and job.folder.exists():
+        # The state first: events that were written before the end are read after it.
+        state, new = await run_in_threadpool(lambda: (service.runner.state(watched), job.new_events()))
+        lines = []
+        for event in new:
+            count += 1
+            if count > last:
+                lines.append(f"id: {count}\ndata: {event.model_dump_json(exclude_none=True)}\n\n")
+        # The runner makes a new list for every change.
+        queue = service.runner.queue
+        if stored.id in queue and queue.index(stored.id) != ahead:
+            ahead = queue.index(stored.id)
+            lines.append(f"event: queue\ndata: {ahead}\n\n")
+        if state.finished:
+            failure = None if state is State.DONE else _public(service.runner.failure(watched))
+            data = {"state": state.value, "failure": None if failure is None else failure.model_dump()}
+            yield "".join([*lines, f"event: end\ndata: {json.dumps(data)}\n\n"])
+            return
+        if time.monotonic() - spoken > PING_SECONDS:
+            lines.append(": still here\n\n")
+        if lines:
+            yield "".join(lines)
+            spoken = time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def preview(name: str, stored: OwnJob, user: User, service: ServiceOf) -> StreamingResponse:
@@ -314,11 +323,4 @@ def _archive(folder: Path, user: str, service: Service) -> StreamingResponse:
     if not folder.is_dir():
         raise Refusal(404, "The job has not got there.", "Follow its events.")
 
-    service.traffic.check_long(user)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        with service.traffic.long_request(user):
-            async for piece in iterate_in_threadpool(archive.pack(folder)):
-                yield piece
-
-    return StreamingResponse(pieces(), media_type="application/gzip")
+    return _Counted(iterate_in_threadpool(archive.pack(folder)), user, service, "application/gzip", {})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -13,13 +15,20 @@ from urllib.parse import urlsplit
 
 import requests
 from pydantic import ValidationError
+from urllib3.exceptions import HTTPError
 
 from BrainGenLib.jobs import Failure
+from BrainGenLib.loopback import is_loopback
+from BrainGenLib.service import tokens
 
 # To connect; and without a byte, of which the server sends some every 15 s.
 TIMEOUT_SECONDS = (5.0, 45.0)
 ANSWER_BYTES = 16 * 2**20
 LINE_BYTES = 2**20
+# Of one event, and of all events of a job.
+EVENT_LINES = 100
+EVENTS_BYTES = 2**28
+BLOCK_BYTES = 2**16
 # What a proxy says while the server behind it is being restarted.
 _PASSING = (429, 502, 503, 504)
 
@@ -54,20 +63,47 @@ class Server:
 
     Args:
         url: as a browser would have it, e.g. ``https://gpu.example.org/braingen``.
-        token: of the user; empty for a server without tokens.
+        token: of the user; empty for that of this account (:func:`BrainGenLib.service.tokens.own`), which is sent to
+            this machine only.
 
     Raises:
-        RemoteError: the URL is none.
+        RemoteError: the URL or the token is none, or the token would travel unencrypted.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        try:
+            parts = urlsplit(url)
+            wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.port == 0
+        except ValueError:
+            wrong = True
+        if wrong or parts.username or parts.password:
+            # A password must not get onto a screen or into a file.
+            shown = "That" if "@" in url else url
             raise RemoteError(
-                Failure(code="remote", message=f"{url} is not the address of a server.", advice="Write https://…")
+                Failure(code="remote", message=f"{shown} is not the address of a server.", advice="Write https://…")
             )
         self.url = url.rstrip("/")
-        self._token = token
+        # A file that it came from may end with a line, and that of Windows with more.
+        self._token = token.strip()
+        if not self._token and is_loopback(parts.hostname or ""):
+            with suppress(OSError, UnicodeDecodeError):
+                self._token = tokens.found()
+        if not re.fullmatch(r"[!-~]*", self._token):
+            raise RemoteError(
+                Failure(
+                    code="remote",
+                    message="The token holds characters that no token has.",
+                    advice="Copy it again (BRAINGEN_TOKEN), or ask the operator of the server for one.",
+                )
+            )
+        if self._token and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise RemoteError(
+                Failure(
+                    code="remote",
+                    message=f"{self.url} is not encrypted: others on the way could read your token and your scans.",
+                    advice="Use https://…, or a tunnel: ssh -L 8765:127.0.0.1:8765 SERVER, then http://127.0.0.1:8765.",
+                )
+            )
 
     def bundles(self) -> list[dict[str, Any]]:
         """Metadata of the server's bundles.
@@ -106,6 +142,8 @@ class Server:
             for line in self._lines(answer):
                 if line:
                     lines.append(line)
+                    if len(lines) > EVENT_LINES:
+                        raise self._stranger(200)
                     continue
                 fields = dict(item.split(": ", 1) for item in lines if ": " in item and not item.startswith(":"))
                 lines = []
@@ -135,10 +173,13 @@ class Server:
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         with self._ask(method, path, **options) as answer:
-            content = _content(answer)
+            try:
+                content = _content(answer)
+            except (OSError, HTTPError) as error:
+                self._lost(error)
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._stranger(answer.status_code) from error
 
     def _ask(
@@ -148,7 +189,8 @@ class Server:
             answer = requests.request(
                 method,
                 self.url + path,
-                headers=headers,
+                # Nothing is inflated that could be larger than its declared length.
+                headers={**(headers or {}), "Accept-Encoding": "identity"},
                 data=data,
                 auth=self._sign,
                 stream=True,
@@ -176,6 +218,9 @@ class Server:
         except requests.RequestException as error:
             failure = Failure(code="remote", message=f"The server {self.url} cannot be asked ({error}).")
             raise RemoteError(failure) from error
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            with answer:
+                raise self._stranger(answer.status_code)
         if 200 <= answer.status_code < 300:
             return answer
         with answer:
@@ -191,15 +236,22 @@ class Server:
         passing = answer.status_code in _PASSING
         if answer.status_code == 401:
             message = "The server does not accept the token." if self._token else "The server asks for a token."
-            advice = "Check the token (BRAINGEN_TOKEN), or ask the operator of the server for one."
+            advice = (
+                "Check the token (BRAINGEN_TOKEN), or ask the operator of the server for one. Through a tunnel it is "
+                "in .braingen/token on the other machine, if it has no list of users."
+            )
             return RemoteError(Failure(code="remote", message=message, advice=advice))
         try:
             failure = Failure.model_validate_json(_content(answer))
-        except (ValidationError, requests.RequestException):
+        except (ValidationError, OSError, HTTPError):
             stranger = self._stranger(answer.status_code)
             return RemoteError(stranger.failure, passing=passing)
         after = answer.headers.get("Retry-After", "0")
-        return RemoteError(failure, passing=passing, retry_after=min(float(after), 60.0) if after.isdigit() else 0.0)
+        return RemoteError(
+            failure,
+            passing=passing,
+            retry_after=min(float(after), 60.0) if re.fullmatch("[0-9]{1,9}", after) else 0.0,
+        )
 
     def _stranger(self, status: int) -> RemoteError:
         return RemoteError(
@@ -213,22 +265,23 @@ class Server:
     def _message(self, fields: Mapping[str, str]) -> Message:
         try:
             return Message(fields.get("event", ""), int(fields.get("id", 0)), json.loads(fields["data"]))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._stranger(200) from error
 
     def _lines(self, answer: requests.Response) -> Iterator[str]:
-        left = b""
+        left, total = b"", 0
         for piece in self._pieces(answer):
             *whole, left = (left + piece).split(b"\n")
-            if len(left) > LINE_BYTES:
+            total += len(piece)
+            if len(left) > LINE_BYTES or total > EVENTS_BYTES:
                 raise self._stranger(200)
             yield from (line.decode("utf-8", "replace") for line in whole)
 
     def _pieces(self, answer: requests.Response) -> Iterator[bytes]:
         """Pieces of an answer as they come."""
         try:
-            yield from answer.iter_content(chunk_size=None)
-        except requests.RequestException as error:
+            yield from _blocks(answer)
+        except (OSError, HTTPError) as error:
             self._lost(error)
 
     def _lost(self, error: Exception | None = None) -> NoReturn:
@@ -240,9 +293,14 @@ class Server:
         raise RemoteError(failure, passing=True) from error
 
 
+def _blocks(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it comes, never more than a block of it in memory."""
+    return answer.raw.stream(BLOCK_BYTES, decode_content=False)
+
+
 def _content(answer: requests.Response) -> bytes:
     content = b""
-    for piece in answer.iter_content(2**16):
+    for piece in _blocks(answer):
         content += piece
         if len(content) > ANSWER_BYTES:
             break

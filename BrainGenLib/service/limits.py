@@ -17,7 +17,7 @@ OPEN_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server; all but ``upload_bytes`` are per user.
+    """Limits of a server; all but ``upload_bytes`` and ``minutes`` are per user.
 
     Attributes:
         upload_bytes: size of one submission with all its files.
@@ -25,6 +25,7 @@ class Limits:
         per_minute: HTTP requests.
         kept: finished jobs; the oldest give way.
         days: age at which a finished job is removed.
+        minutes: that one job may run.
     """
 
     upload_bytes: int = 512 * 2**20
@@ -32,6 +33,7 @@ class Limits:
     per_minute: int = 300
     kept: int = 50
     days: float = 7.0
+    minutes: float = 120.0
 
 
 class Traffic:
@@ -66,8 +68,9 @@ class Traffic:
             )
         self._buckets[user] = (left - 1, now)
 
-    def check_long(self, user: str) -> None:
-        """Ask whether one more :meth:`long_request` may begin.
+    @contextmanager
+    def long_request(self, user: str) -> Iterator[None]:
+        """Count an upload, download or stream while the context lasts.
 
         Raises:
             Refusal: too many are open.
@@ -76,10 +79,8 @@ class Traffic:
             raise Refusal(
                 429, f"{OPEN_AT_ONCE} transfers of yours are open.", "Wait until one has ended.", retry_after=5
             )
-
-    def long_request(self, user: str) -> AbstractContextManager[None]:
-        """Count an upload, download or stream while the context lasts."""
-        return _counted(self._open, user)
+        with _counted(self._open, user):
+            yield
 
     def upload(self, user: str) -> AbstractContextManager[None]:
         """Count a job in ``uploads`` while the context lasts."""

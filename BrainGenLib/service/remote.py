@@ -34,7 +34,7 @@ class MirrorProcess(WorkerProcess):
 
     Args:
         url: of the server.
-        token: of the user; empty for a server without tokens.
+        token: of the user; empty for that of this account.
         python: the interpreter, which needs neither torch nor MONAI; None for that of this process.
     """
 

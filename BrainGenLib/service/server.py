@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.loopback import is_loopback
 from BrainGenLib.service import store, tokens
 from BrainGenLib.service.limits import Limits, Traffic
 
@@ -23,7 +25,7 @@ def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) 
         host: address to listen at.
         port: 0 for any that is free.
         jobs: folder of the jobs.
-        users: tokens file; None admits programs of this machine only.
+        users: tokens file; None admits those who can read this account's own token.
         limits: of each user.
 
     Raises:
@@ -34,6 +36,7 @@ def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) 
         import uvicorn
 
         from BrainGenLib.service.app import Service, create_app
+        from BrainGenLib.service.connections import Protocol
         from BrainGenLib.service.runner import Runner
     except ImportError as error:
         raise BadInput(
@@ -42,21 +45,25 @@ def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) 
 
     if users is not None:
         tokens.read(users)
-    elif not _is_loopback(host):
+        user_of: Callable[[str], str | None] = partial(tokens.user_of, users)
+    elif not is_loopback(host):
         raise BadInput(
             f"At {host} others can reach the server, so it needs tokens: make one with `braingen serve token NAME "
             "--tokens FILE` and give --tokens FILE."
         )
+    else:
+        user_of = tokens.user_of_own
+        tokens.own()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise BadInput(f"Cannot listen at {host}, port {port}: {error.strerror}.") from error
     with listener, store.take(jobs):
         runner = Runner(jobs, limits)
-        service = Service(jobs, users, limits, Traffic(limits.per_minute), runner, lambda: server.should_exit)
+        service = Service(jobs, user_of, limits, Traffic(limits.per_minute), runner, lambda: server.should_exit)
         config = uvicorn.Config(
             create_app(service),
-            http="h11",
+            http=Protocol,
             server_header=False,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE_SECONDS,
@@ -64,10 +71,3 @@ def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) 
         server = uvicorn.Server(config)
         logging.getLogger("uvicorn.error").info("Jobs in %s, port %d", jobs, listener.getsockname()[1])
         server.run(sockets=[listener])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

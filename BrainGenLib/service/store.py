@@ -6,14 +6,16 @@ Nothing else keeps state, so a server that was killed goes on where the folders 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +24,30 @@ from typing import IO
 from pydantic import BaseModel
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import Job
+from BrainGenLib.jobs import Job, State
 from BrainGenLib.service.limits import Limits
 
+# A result stays at least so long after its end, for its owner to fetch it.
+LEAST_SECONDS = 300.0
+
 _ID = re.compile(r"[0-9a-f]{32}")
+_OURS = ("lock", ".incoming", ".removed")
+_log = logging.getLogger("uvicorn.error")
+_admitting = threading.Lock()
 
 
 class Ticket(BaseModel):
-    """``ticket.json``: whose the job is, and when it came (seconds since 1970)."""
+    """``ticket.json``: whose the job is, and when it came.
+
+    Attributes:
+        owner: user.
+        submitted: seconds since 1970, for people; a clock may be set back.
+        number: orders jobs as they came.
+    """
 
     owner: str
     submitted: float
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,10 @@ def take(folder: Path) -> IO[str]:
     Raises:
         BadInput: another server uses it.
     """
-    # Scans of patients may lie in it.
+    # Scans of patients may lie in it. One that holds something else may be meant for others too.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if all(_ID.fullmatch(name) or name in _OURS for name in os.listdir(folder)):
+        folder.chmod(0o700)
     lock = (folder / "lock").open("a")
     try:
         # The system gives up these locks with the process, however it ends.
@@ -93,14 +110,21 @@ def incoming(folder: Path) -> Iterator[Path]:
 
 
 def admit(folder: Path, job_id: str, owner: str, partial: Path) -> None:
-    """Turn a received folder with request and inputs into a waiting job, in one step."""
-    (partial / "ticket.json").write_text(Ticket(owner=owner, submitted=time.time()).model_dump_json(), "utf-8")
-    try:
-        os.rename(partial, folder / job_id)
-    except OSError:
-        # The same submission twice at the same time: the first has made the job.
-        if not (folder / job_id).is_dir():
-            raise
+    """Turn a received folder with request and inputs into a waiting job, in one step that survives a power cut."""
+    with _admitting:
+        number = 1 + max((stored.ticket.number for stored in jobs(folder)), default=0)
+        ticket = Ticket(owner=owner, submitted=time.time(), number=number)
+        (partial / "ticket.json").write_text(ticket.model_dump_json(), "utf-8")
+        for path in partial.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+        try:
+            os.rename(partial, folder / job_id)
+        except OSError:
+            # The same submission twice at the same time: the first has made the job.
+            if not (folder / job_id).is_dir():
+                raise
 
 
 def find(folder: Path, job_id: str, owner: str) -> Stored | None:
@@ -110,9 +134,16 @@ def find(folder: Path, job_id: str, owner: str) -> Stored | None:
 
 
 def jobs(folder: Path) -> list[Stored]:
-    """All jobs, oldest first."""
-    found = [_open(Path(entry)) for entry in os.scandir(folder) if _ID.fullmatch(entry.name)]
-    return sorted((stored for stored in found if stored is not None), key=lambda stored: stored.ticket.submitted)
+    """All jobs whose owner is known, oldest first."""
+    found = [_open(path) for path in _folders(folder)]
+    return sorted(
+        (stored for stored in found if stored is not None),
+        key=lambda stored: (stored.ticket.number, stored.ticket.submitted),
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry) for entry in os.scandir(folder) if _ID.fullmatch(entry.name)]
 
 
 def _open(folder: Path) -> Stored | None:
@@ -124,30 +155,67 @@ def _open(folder: Path) -> Stored | None:
     return Stored(folder.name, ticket, Job(folder))
 
 
-def remove(stored: Stored) -> None:
-    """Remove a job; whoever looks sees all of it or nothing."""
-    folder = stored.job.folder
-    removed = folder.parent / ".removed" / f"{stored.id}-{secrets.token_hex(4)}"
+def remove(folder: Path) -> None:
+    """Remove the folder of a job; whoever looks sees all of it or nothing."""
+    removed = folder.parent / ".removed" / f"{folder.name}-{secrets.token_hex(4)}"
     # Its owner and the sweep may remove it at the same time.
     with suppress(FileNotFoundError):
         os.rename(folder, removed)
     shutil.rmtree(removed, ignore_errors=True)
 
 
-def sweep(folder: Path, limits: Limits) -> None:
-    """Remove the finished jobs that are too old or too many."""
-    kept: dict[str, int] = {}
-    finished = [(_finished_at(stored), stored) for stored in jobs(folder) if stored.job.state.finished]
-    for when, stored in sorted(finished, key=lambda item: item[0], reverse=True):
-        owner = stored.ticket.owner
-        kept[owner] = kept.get(owner, 0) + 1
-        if kept[owner] > limits.kept or time.time() - when > limits.days * 86400:
-            remove(stored)
+class Sweep:
+    """Removes the finished jobs that are too old or too many.
+
+    Ages are counted by a clock that nobody sets; only those of jobs that ended before the start come from dates of
+    their files.
+
+    Args:
+        folder: of the jobs.
+        limits: for how long and how many stay.
+        clock: seconds, steady.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._clock = clock
+        # When a job was first seen to be finished, and its age then.
+        self._seen: dict[str, tuple[float, float]] | None = None
+
+    def __call__(self, state: Callable[[Stored], State]) -> None:
+        """Look through the folder; ``state`` says where a job stands."""
+        found = jobs(self._folder)
+        # Nobody can ask for a job without an owner, or remove it.
+        owners = {stored.id: stored.ticket.owner for stored in found}
+        ownerless = [path for path in _folders(self._folder) if path.name not in owners]
+        finished = [stored.job.folder for stored in found if state(stored).finished]
+        before, now = self._seen, self._clock()
+        self._seen = {}
+        for path in [*finished, *ownerless]:
+            if before is not None and path.name in before:
+                self._seen[path.name] = before[path.name]
+                continue
+            self._seen[path.name] = now, 0.0 if before is not None else _age(path)
+            if path in ownerless:
+                _log.warning("Nobody can be found to own the job %s; it is removed like a finished one.", path.name)
+        ages = {path: now - self._seen[path.name][0] + self._seen[path.name][1] for path in [*finished, *ownerless]}
+        kept: dict[str, int] = {}
+        for path in sorted(ages, key=lambda path: ages[path]):
+            owner = owners.get(path.name, "")
+            kept[owner] = kept.get(owner, 0) + 1
+            surplus = kept[owner] > self._limits.kept or ages[path] > self._limits.days * 86400
+            if surplus and now - self._seen[path.name][0] >= LEAST_SECONDS:
+                try:
+                    remove(path)
+                except OSError:
+                    _log.exception("Job %s cannot be removed.", path.name)
 
 
-def _finished_at(stored: Stored) -> float:
-    times = [0.0]
-    for name in ("result", "error.json"):
-        with suppress(FileNotFoundError):
-            times.append((stored.job.folder / name).stat().st_mtime)
-    return max(times)
+def _age(folder: Path) -> float:
+    """Seconds since a job has ended, by the dates of its files."""
+    times = []
+    for path in (folder / "result", folder / "error.json", folder):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(0.0, time.time() - times[0]) if times else 0.0

@@ -1,4 +1,8 @@
-"""Who may use a server: a file with one user per line, ``name sha256hex``. The tokens themselves stand nowhere."""
+"""Who may use a server: a file with one user per line, ``name sha256hex``. The tokens themselves stand nowhere.
+
+A server without such a file, which listens on loopback alone, has one token: that of the account that it runs as, in
+``~/.braingen/token``, which programs of the same account find there by themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,15 @@ import hashlib
 import os
 import re
 import secrets
+import stat
+import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from BrainGenLib.errors import BadInput
+
+OWN_USER = "local"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -56,12 +66,85 @@ def issue(path: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name!r} cannot be a user: use up to 64 letters, digits and any of . _ @ -")
     token = secrets.token_urlsafe(32)
+    path = path.resolve()
     users = {**(read(path) if path.exists() else {}), name: _hash(token)}
-    temporary = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.writelines(f"{user} {digest}\n" for user, digest in users.items())
-    os.replace(temporary, path)
+    try:
+        # Of a name that nobody guesses, new, and for its owner alone.
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.writelines(f"{user} {digest}\n" for user, digest in users.items())
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                _keep_access(path, Path(temporary))
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise BadInput(
+            f"The tokens file {path} cannot be written ({error.strerror}); run this as its owner or as root."
+        ) from error
     return token
+
+
+def _keep_access(path: Path, new: Path) -> None:
+    """Let those who can read a file read what takes its place: the service may run as another user."""
+    old = path.stat()
+    if sys.platform != "win32" and (old.st_uid, old.st_gid) != (new.stat().st_uid, new.stat().st_gid):
+        os.chown(new, old.st_uid, old.st_gid)
+    new.chmod(stat.S_IMODE(old.st_mode))
+
+
+def own() -> str:
+    """The token of this account, made if there is none.
+
+    Raises:
+        BadInput: it cannot be stored, or others can read it.
+    """
+    path = _own_path()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            handle, temporary = tempfile.mkstemp(prefix=".token-", dir=path.parent)
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(f"{secrets.token_urlsafe(32)}\n")
+            # Another server of this account may do the same now: the first wins.
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+            os.unlink(temporary)
+        if sys.platform != "win32" and path.stat().st_mode & 0o077:
+            raise BadInput(f"Others can read the token {path}; remove it, and start again.")
+        token = found()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"The token {path} cannot be written or read ({error}); give --tokens FILE.") from error
+    if not token:
+        raise BadInput(f"The token {path} is empty; remove it, and start again.")
+    return token
+
+
+def found() -> str:
+    """The token of this account; empty if there is none.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    path = _own_path()
+    return path.read_text("ascii").strip() if path.is_file() else ""
+
+
+def user_of_own(token: str) -> str | None:
+    """The one user of a server without a list, if it is this account's token.
+
+    Raises:
+        BadInput: as :func:`own`.
+    """
+    return OWN_USER if secrets.compare_digest(_hash(token), _hash(own())) else None
+
+
+def _own_path() -> Path:
+    return Path.home() / ".braingen" / "token"
 
 
 def _hash(token: str) -> str:

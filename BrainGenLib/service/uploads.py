@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ from BrainGenLib.service.refusal import Refusal
 REQUEST_BYTES = 64 * 2**10
 # Without a byte for so long, the sender is gone.
 SILENCE_SECONDS = 60.0
+# After that, an upload comes at least so fast: a modem's rate. Slower ones only hold a connection.
+LEAST_BYTES_PER_SECOND = 8 * 2**10
 # How long the rest of a refused upload is read.
 DRAIN_SECONDS = 30.0
 # No request names as many.
@@ -85,13 +88,16 @@ async def _received(headers: Mapping[str, str], body: AsyncIterator[bytes], fold
 
 
 async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    end = time.monotonic() + SILENCE_SECONDS
     while True:
         try:
-            yield await asyncio.wait_for(anext(chunks), SILENCE_SECONDS)
+            chunk = await asyncio.wait_for(anext(chunks), min(SILENCE_SECONDS, end - time.monotonic()))
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError as error:
-            raise Refusal(408, "The upload stopped coming.", "Try again.") from error
+            raise Refusal(408, "The upload stopped coming, or comes too slowly.", "Try again.") from error
+        yield chunk
+        end += len(chunk) / LEAST_BYTES_PER_SECOND
 
 
 def _too_large(limit: int) -> Refusal:

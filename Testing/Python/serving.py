@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Event, Failure, Job
 from BrainGenLib.service import store, tokens
 from BrainGenLib.service.limits import Limits
@@ -34,7 +36,10 @@ class QuickWorker:
     def _run(self, job: Job) -> None:
         # Some tests take the folder away.
         with suppress(FileNotFoundError):
-            self._work(job)
+            try:
+                self._work(job)
+            except BadInput as error:
+                job.fail(Failure(code="bad_input", message=str(error)))
 
     def _work(self, job: Job) -> None:
         request = job.request()
@@ -66,6 +71,7 @@ def serving(folder: Path, users: Path | None = None, limits: Limits | None = Non
     import uvicorn
 
     from BrainGenLib.service.app import Service, create_app
+    from BrainGenLib.service.connections import Protocol
     from BrainGenLib.service.limits import Traffic
     from BrainGenLib.service.runner import Runner
 
@@ -73,8 +79,11 @@ def serving(folder: Path, users: Path | None = None, limits: Limits | None = Non
     listener = socket.create_server(("127.0.0.1", port))
     with listener, store.take(folder):
         traffic = Traffic(limits.per_minute)
-        service = Service(folder, users, limits, traffic, Runner(folder, limits, launch), lambda: server.should_exit)
-        config = uvicorn.Config(create_app(service), http="h11", log_level="error", timeout_graceful_shutdown=3)
+        user_of = tokens.user_of_own if users is None else partial(tokens.user_of, users)
+        service = Service(
+            folder, user_of, limits, traffic, Runner(folder, limits, launch), lambda: server.should_exit
+        )
+        config = uvicorn.Config(create_app(service), http=Protocol, log_level="error", timeout_graceful_shutdown=3)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -83,6 +92,11 @@ def serving(folder: Path, users: Path | None = None, limits: Limits | None = Non
         finally:
             server.should_exit = True
             thread.join()
+
+
+def own_headers() -> dict[str, str]:
+    """For a server without a tokens file."""
+    return {"Authorization": f"Bearer {tokens.own()}"}
 
 
 def users_file(path: Path, *names: str) -> dict[str, str]:

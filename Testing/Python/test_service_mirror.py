@@ -12,14 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from serving import CASE, QuickWorker, eventually, serving, users_file
+from serving import CASE, QuickWorker, eventually, own_headers, serving, users_file
 from test_service import FOREVER, free_port, program  # noqa: F401
 
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Job, State
 from BrainGenLib.requests import Generate, Segment
-from BrainGenLib.service import archive, mirror
+from BrainGenLib.service import archive, mirror, tokens
 from BrainGenLib.service.client import RemoteError
 from BrainGenLib.service.limits import Limits
 from BrainGenLib.service.remote import MirrorProcess, remote_bundles
@@ -29,6 +29,10 @@ pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 def token(headers):
     return headers["Authorization"].partition(" ")[2]
+
+
+def jobs_at(url):
+    return requests.get(f"{url}/jobs", headers=own_headers(), timeout=5).json()
 
 
 def stages(job):
@@ -82,7 +86,7 @@ def test_a_remote_job_looks_like_a_local_one(tmp_path, job):
             *("request.json", "inputs", "events.jsonl", "previews", "result")
         }
         # The server forgets what has been fetched.
-        assert requests.get(f"{url}/jobs", timeout=5).json() == []
+        assert jobs_at(url) == []
         before = stages(job)
         mirror.run(job, url, "")
         assert stages(job) == before
@@ -121,7 +125,8 @@ def test_a_refused_file_is_told_in_the_words_of_the_server(tmp_path):
         assert says in job.failure.message
 
 
-def test_a_bad_token_is_told(tmp_path, job):
+def test_a_bad_token_is_told(tmp_path, job, monkeypatch):
+    monkeypatch.setattr(tokens, "found", str)
     headers = users_file(tmp_path / "tokens", "ann")
     with serving(tmp_path / "jobs", tmp_path / "tokens") as url:
         mirror.run(job, url, "wrong")
@@ -186,7 +191,7 @@ def test_cancelling_here_cancels_there(tmp_path, background):
         thread.join(10)
         assert time.monotonic() - began < 3
         assert job.state is State.CANCELLED
-        assert requests.get(f"{url}/jobs", timeout=5).json() == []
+        assert jobs_at(url) == []
         # The worker is free for others.
         after = Job.create(tmp_path / "after", Generate(steps=2))
         mirror.run(after, url, "")
@@ -210,7 +215,7 @@ def test_an_abandoned_job_is_cancelled_there_and_stays_unfinished_here(tmp_path,
         abandoned.set()
         thread.join(10)
         assert job.state is State.RUNNING
-        eventually(lambda: [item["state"] for item in requests.get(f"{url}/jobs", timeout=5).json()] == ["cancelled"])
+        eventually(lambda: [item["state"] for item in jobs_at(url)] == ["cancelled"])
 
 
 def test_a_busy_server_is_waited_for(tmp_path, background):
@@ -263,7 +268,7 @@ def test_a_removed_job_is_told(tmp_path, background):
     with serving(tmp_path / "jobs") as url:
         background(job, url, "")
         eventually(lambda: "labels" in stages(job))
-        remote = tmp_path / "jobs" / requests.get(f"{url}/jobs", timeout=5).json()[0]["id"]
+        remote = tmp_path / "jobs" / jobs_at(url)[0]["id"]
         remote.rename(tmp_path / "gone")
         eventually(lambda: job.state.finished)
     assert "There is no such job" in job.failure.message
@@ -332,5 +337,5 @@ def test_stopping_the_process_cancels_what_runs_there(tmp_path):
         process.submit(job)
         eventually(lambda: "labels" in stages(job))
         process.stop()
-        eventually(lambda: [item["state"] for item in requests.get(f"{url}/jobs", timeout=5).json()] == ["cancelled"])
+        eventually(lambda: [item["state"] for item in jobs_at(url)] == ["cancelled"])
     assert job.state is State.RUNNING

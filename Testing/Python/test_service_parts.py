@@ -86,11 +86,13 @@ def stored(folder, owner, submitted, state="waiting"):
 
 def test_users_take_turns(tmp_path):
     jobs = [stored(tmp_path, owner, when) for when, owner in enumerate(["ann", "ann", "ann", "bob", "cid", "bob"])]
-    order = fair_order(jobs, {})
+    order = fair_order(jobs, {}, 0)
     assert [job.ticket.owner for job in order] == ["ann", "bob", "cid", "ann", "bob", "ann"]
     assert [job.ticket.submitted for job in order] == [0, 3, 4, 1, 5, 2]
-    # Whoever was served last comes last.
-    assert [job.ticket.owner for job in fair_order(jobs, {"ann": 2, "bob": 1})][:3] == ["cid", "bob", "ann"]
+    # Whoever has had most comes last; who was away has saved up nothing.
+    assert [job.ticket.owner for job in fair_order(jobs, {"ann": 2, "bob": 1}, 0)][:3] == ["cid", "bob", "ann"]
+    order = fair_order(jobs, {"ann": 120, "bob": 100}, 100)
+    assert [job.ticket.owner for job in order] == ["bob", "cid", "bob", "ann", "ann", "ann"]
 
 
 def test_old_and_surplus_jobs_of_each_user_are_removed_and_no_others(tmp_path):
@@ -99,7 +101,12 @@ def test_old_and_surplus_jobs_of_each_user_are_removed_and_no_others(tmp_path):
     old = stored(folder, "ann", now - 8 * 86400, "done")
     anns = [stored(folder, "ann", now - age, "done") for age in (500, 400, 300)]
     others = [stored(folder, "bob", now - 600, "done"), stored(folder, "ann", now - 9 * 86400)]
-    store.sweep(folder, Limits(kept=2, days=7))
+    clock = iter((0.0, store.LEAST_SECONDS - 1, store.LEAST_SECONDS)).__next__
+    sweep = store.Sweep(folder, Limits(kept=2, days=7), clock)
+    for _ in range(2):
+        sweep(lambda stored: stored.job.state)
+        assert len(store.jobs(folder)) == 6
+    sweep(lambda stored: stored.job.state)
     left = {job.id for job in store.jobs(folder)}
     assert left == {job.id for job in [*anns[1:], *others]}
     assert old.id not in left
@@ -110,10 +117,10 @@ def test_a_job_removed_between_two_looks_does_not_wait(tmp_path, monkeypatch):
     store.take(tmp_path).close()
     gone, waiting = stored(tmp_path, "ann", 0, "done"), stored(tmp_path, "ann", 1)
     stale = store.jobs(tmp_path)
-    store.remove(gone)
+    store.remove(gone.job.folder)
     monkeypatch.setattr(store, "jobs", lambda folder: stale)
     assert Runner(tmp_path, Limits())._refresh() == waiting
-    store.remove(gone)
+    store.remove(gone.job.folder)
 
 
 def test_a_folder_serves_one_server_and_half_uploads_go(tmp_path):

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from serving import eventually, serving
+from serving import eventually, own_headers, serving
 
 from BrainGenLib.requests import Render, Segment
 from BrainGenLib.service.limits import Limits
@@ -254,7 +254,7 @@ def server(tmp_path_factory):
 
 
 def post(url, content, kind="multipart/form-data; boundary=b"):
-    return requests.post(f"{url}/jobs", data=content, headers={"Content-Type": kind}, timeout=20)
+    return requests.post(f"{url}/jobs", data=content, headers={"Content-Type": kind, **own_headers()}, timeout=20)
 
 
 def is_clean(folder):
@@ -319,6 +319,7 @@ def test_a_wrong_length_or_an_upload_that_breaks_off_leaves_nothing(server, leng
     port = int(url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        head += f"Authorization: {own_headers()['Authorization']}\r\n".encode()
         connection.sendall(head + b"Content-Length: " + length + b"\r\n\r\n" + body(content=nifti())[:-300])
         connection.shutdown(socket.SHUT_WR)
         assert b"201" not in connection.recv(20)
@@ -341,4 +342,4 @@ def test_good_uploads_pass_beside_bad_ones(tmp_path):
             thread.join()
         assert sorted(status for is_good, status in answers if is_good) == [201, 201, 201]
         assert all(400 <= status < 500 for is_good, status in answers if not is_good)
-        assert len(requests.get(f"{url}/jobs", timeout=5).json()) == 3
+        assert len(requests.get(f"{url}/jobs", headers=own_headers(), timeout=5).json()) == 3
