@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 # What computes on this computer needs these beside what the panel needs.
 ENGINE = ("torch", "monai", "safetensors", "einops")
-TORCH = "torch>=2.4"
+TORCH = "torch>=2.6"
 
 
 def missing(requirementsPath: str, engine: bool) -> list:

@@ -170,7 +170,7 @@ def test_pytorch_comes_through_its_extension(host, panel, monkeypatch):
     lacking(monkeypatch, "torch")
     panel.engineSection.update()
     panel.ui.installButton.click()
-    assert wanted == [">=2.4"]
+    assert wanted == [">=2.6"]
     assert "PyTorch could not be installed" in panel.ui.stateLabel.text
     assert host.pip_requests == []
 
