@@ -114,6 +114,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/networks/label_autoencoder.py
   BrainGenLib/networks/label_diffusion.py
   BrainGenLib/networks/label_unet.py
+  BrainGenLib/networks/largest.py
   BrainGenLib/networks/noise_unet.py
   BrainGenLib/networks/soft_tissue.py
   BrainGenLib/networks/spade_renderer.py

@@ -34,6 +34,7 @@ from BrainGenLib.methods import folds, label_cleaning, soft_tissue
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder, Logits
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
+from BrainGenLib.networks.largest import largest
 from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
 from BrainGenLib.reporting import Reporter
 from BrainGenLib.requests import Generate, Location
@@ -125,7 +126,7 @@ class LabelSample:
         """uint8 class indices on GRID_1MM: log-probabilities interpolated to 1 mm before the largest is taken."""
         best = torch.full(GRID_1MM.shape, -torch.inf)
         out = torch.zeros(GRID_1MM.shape, dtype=torch.uint8)
-        covered = self.log_anatomy.argmax(0)
+        covered = largest(self.log_anatomy)
         for index in range(STRUCTURES):
             found = (covered == index).nonzero()
             if not len(found):
@@ -292,7 +293,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
     tissue = torch.zeros(GRID_2MM.shape)
     if model.detail is not None and not request.draft:
-        coarse = anatomy.to_values(log_anatomy.argmax(0).numpy().astype(np.uint8))
+        coarse = anatomy.to_values(largest(log_anatomy).numpy().astype(np.uint8))
         report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
         denoising = model.detail.tissue
         log_anatomy = log_anatomy.to(model.device)
@@ -304,7 +305,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress, soft_tissue.GUIDANCE)
         log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())
     report.step("placing lesions", stages - 1, stages)
-    structures = log_anatomy.argmax(0).numpy().astype(np.uint8)
+    structures = largest(log_anatomy).numpy().astype(np.uint8)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
     lesions, placed = place_lesions(
         logits.lesion[0].float().cpu().numpy(), structures, wanted, regions, np.random.default_rng(request.seed)

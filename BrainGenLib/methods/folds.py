@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from BrainGenLib.diffusion.samplers import Callback
 from BrainGenLib.methods import soft_tissue
+from BrainGenLib.networks.largest import largest
 from BrainGenLib.networks.soft_tissue import BRAIN, FoldDenoiser
 
 BLUR = (3.0, 5.0)
@@ -34,7 +35,7 @@ def halved(probabilities: torch.Tensor) -> torch.Tensor:
 
 def tissue(probabilities: torch.Tensor) -> torch.Tensor:
     """Where soft labels (STRUCTURES, …) are cerebral tissue or the fluid around it."""
-    return (probabilities.argmax(0) > 0) & ~soft_tissue.others(probabilities)
+    return (largest(probabilities) > 0) & ~soft_tissue.others(probabilities)
 
 
 def correction_of(network: FoldDenoiser, average: torch.Tensor) -> torch.Tensor:

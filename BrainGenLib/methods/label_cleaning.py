@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.lesions import STRUCTURES
+from BrainGenLib.networks.largest import largest
 from BrainGenLib.spaces import GRID_2MM
 
 CROSSING_VOXELS = 3
@@ -28,13 +29,13 @@ def clean(log_anatomy: torch.Tensor) -> torch.Tensor:
             out[label.index, middle + CROSSING_VOXELS :] = IMPOSSIBLE
         elif label.side == "right":
             out[label.index, : middle - CROSSING_VOXELS] = IMPOSSIBLE
-    classes = out.argmax(0).numpy()
+    classes = largest(out).numpy()
     for index, box in enumerate(ndimage.find_objects(classes, STRUCTURES - 1), start=1):
         if box is not None and index not in _scattered():
             stray = torch.from_numpy(_stray(classes[box] == index, KEPT_SHARE))
             out[(index, *box)][stray] = IMPOSSIBLE
     # Islands outside of the brain become background; background inside of it becomes what is next likely.
-    foreground = out.argmax(0).numpy() > 0
+    foreground = largest(out).numpy() > 0
     islands = torch.from_numpy(_stray(foreground, 1.0))
     out[1:, islands] = IMPOSSIBLE
     holes = torch.from_numpy(ndimage.binary_fill_holes(foreground) & ~foreground)

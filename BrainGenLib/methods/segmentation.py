@@ -12,6 +12,7 @@ from BrainGenLib import morphometry, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.methods import intensity_model
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
+from BrainGenLib.networks.largest import largest
 from BrainGenLib.reading.scans import above_air
 from BrainGenLib.reporting import Reporter
 
@@ -59,7 +60,7 @@ def predict(network: LabelUNet, volume: torch.Tensor) -> torch.Tensor:
     features = network.features(volume[None, None])
     best = torch.empty(volume.shape, dtype=torch.uint8, device=volume.device)
     for phase in range(PHASES):
-        phase_of(best, phase).copy_(network.phase_scores(features, (phase,))[0][0].argmax(0))
+        phase_of(best, phase).copy_(largest(network.phase_scores(features, (phase,))[0][0]))
     return best
 
 

@@ -19,6 +19,7 @@ from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.lesions import STRUCTURES, split_lesions
 from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
+from BrainGenLib.networks.largest import largest
 from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, TissueDenoiser
 
 BLUR = (0.5, 2.5)
@@ -81,7 +82,7 @@ def others(probabilities: torch.Tensor) -> torch.Tensor:
     """Where a brain (STRUCTURES, …) is mostly none of fluid, cortex and white matter."""
     classes = torch.cat(_tissue_indices(probabilities.device))
     rest = probabilities.index_select(0, classes).sum(0) < 0.5 * (1 - probabilities[0])
-    return rest & (probabilities.argmax(0) > 0)
+    return rest & (largest(probabilities) > 0)
 
 
 def conditions(
@@ -100,7 +101,7 @@ def conditions(
         already: blur that the probabilities have.
         sharp: whether the map is to look like one of a 1 mm scan, not of a 2 mm one.
     """
-    inside, rest = probabilities.argmax(0) > 0, others(probabilities)
+    inside, rest = largest(probabilities) > 0, others(probabilities)
     # What is none of the tissues is known as it is, whatever the blur.
     groups = _tissue_indices(probabilities.device)
     known = probabilities.index_fill(0, torch.cat(groups), 0)
@@ -222,7 +223,7 @@ def follow(
     z[0].clamp_min_(0)  # nothing is too dark for fluid
     score = prior.clamp_min(1e-4).log() - 0.5 * z.square() - network.tissue_spreads.view(shape).log()
     classes = [index for group in TISSUE_CLASSES for index in group]
-    inside = torch.isin(log_anatomy.argmax(0), torch.tensor(classes, device=log_anatomy.device))
+    inside = torch.isin(largest(log_anatomy), torch.tensor(classes, device=log_anatomy.device))
     score += _offsets(score[:, inside], shares[:, inside].sum(1)).view(shape)
     score = (score - score.amax(0)).clamp_min(-8)
     # The best of the tissues gets what all had together, so that no other structure wins where tissue was.
@@ -243,7 +244,7 @@ def _offsets(score: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
     """What to add to the scores (T, voxels) of tissues so that each is best in as many voxels as asked (T,)."""
     offsets = torch.zeros_like(volumes)
     for _ in range(50):
-        found = torch.bincount((score + offsets[:, None]).argmax(0), minlength=len(volumes))
+        found = torch.bincount(largest(score + offsets[:, None]), minlength=len(volumes))
         offsets += (volumes.clamp_min(1) / found.clamp_min(1)).log()
     return offsets
 
