@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class BadInput(ValueError):
@@ -25,3 +27,10 @@ def disk_full(error: BaseException | None) -> bool:
 def reason(error: OSError) -> str:
     """Why the system refused to read or write, without a full stop, e.g. ``Permission denied``."""
     return "The disk is full" if disk_full(error) else error.strerror or str(error)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean wmh?`` for a name that is like a known one, or nothing: the end of a message."""
+    found = {one.lower(): one for one in known}
+    close = get_close_matches(name.lower(), found, n=1)
+    return f" Did you mean {found[close[0]]}?" if close else ""

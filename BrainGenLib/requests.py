@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from BrainGenLib.errors import BadInput
+from BrainGenLib.errors import BadInput, suggestion
 
 if TYPE_CHECKING:
     from BrainGenLib.bundles import Condition, Metadata
@@ -209,6 +209,7 @@ def check(request: Request, bundle: Metadata) -> None:
     if unknown := [name for name in request.contrasts if name not in bundle.contrasts]:
         raise BadInput(
             f"Bundle {bundle.name} does not know contrast {unknown[0]!r}; it knows: {', '.join(bundle.contrasts)}."
+            + suggestion(unknown[0], bundle.contrasts)
         )
     if len(set(request.contrasts)) < len(request.contrasts):
         raise BadInput(f"A contrast is asked for twice ({', '.join(request.contrasts)}); name each once.")
@@ -298,7 +299,7 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
     if request.contrast is not None and request.contrast not in bundle.contrasts:
         raise BadInput(
             f"Bundle {bundle.name} does not know contrast {request.contrast!r}; it knows: "
-            f"{', '.join(bundle.contrasts)}."
+            f"{', '.join(bundle.contrasts)}." + suggestion(request.contrast, bundle.contrasts)
         )
     if not request.wanted:
         raise BadInput("Nothing is asked to be otherwise; say what, e.g. age=80.")
@@ -341,6 +342,7 @@ def _check_values(kind: str, values: dict[str, float], known: dict[str, Conditio
         if name not in known:
             raise BadInput(
                 f"Bundle {bundle} does not know the {kind} {name!r}; it knows: {', '.join(known) or 'none'}."
+                + suggestion(name, known)
             )
         condition = known[name]
         if not condition.minimum <= value <= condition.maximum:

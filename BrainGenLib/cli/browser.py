@@ -16,11 +16,11 @@ def app(
     host: Annotated[
         str, typer.Option(help="Address to listen on; the page needs the token in the URL that is printed.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the worker; all if not given.")] = None,
     server: Server = None,
 ) -> None:
-    """Serve the panel as a web page, with Slicer's views; needs `pip install braingen[app]`."""
+    """Serve the panel as a web page, with Slicer's views; needs `pip install 'braingen\\[app]'`."""
     with guarded(as_json=False):
         if find_spec("trame_slicer") is None:
             raise BadInput("The browser app needs trame-slicer; install it with `pip install 'braingen[app]'`.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from BrainGenLib import bundles, participants, requests
-from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values, remark
+from BrainGenLib.cli.console import Device, Json, Server, contrast_of, guarded, named_numbers, remark
 from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
 
@@ -64,9 +64,9 @@ def counterfactual(
             "device": device,
             "seed": secrets.randbelow(2**32) if seed is None else seed,
             "scan": name_of(inputs, scan),
-            "contrast": contrast,
+            "contrast": None if contrast is None else contrast_of(contrast),
             "known": known_of(scan, bundle, known, server, as_json),
-            "wanted": named_values(wanted, "--set"),
+            "wanted": named_numbers(wanted, "--set"),
             "drift": drift_of(drift or "0"),
             "drift_step": drift_step,
             "strength": strength,
@@ -87,7 +87,7 @@ def known_of(scan: Path, bundle: str, known: list[str], server: str | None, as_j
     Raises:
         BadInput: one of them is not understood, or there is no such bundle.
     """
-    by_hand = named_values(known, "--known")
+    by_hand = named_numbers(known, "--known")
     # A server gets of a person what the command line gives.
     if server is not None:
         return dict(by_hand)

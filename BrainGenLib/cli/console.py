@@ -44,6 +44,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps; `braingen inf
 
 # People read progress on stderr, so that stdout holds nothing but results.
 _screen = Console(stderr=True)
+_SEXES = {"f": 0.0, "female": 0.0, "m": 1.0, "male": 1.0}
+_CONTRASTS = {
+    **{alias: "T1w" for alias in ("t1", "t1w", "mprage")},
+    **{alias: "T1ce" for alias in ("t1ce", "t1gd", "t1c", "t1+c")},
+    **{alias: "T2w" for alias in ("t2", "t2w")},
+    **{alias: "PDw" for alias in ("pd", "pdw")},
+    **{alias: "FLAIR" for alias in ("flair", "t2-flair", "t2flair")},
+}
 _CANCELLED = Failure(code="cancelled", message="Cancelled.")
 
 
@@ -242,3 +250,34 @@ def named_values(items: list[str], what: str) -> dict[str, str]:
             raise BadInput(f"{what} {item!r} is not understood: write NAME=VALUE, each name once.")
         values[name] = value
     return values
+
+
+def named_numbers(items: list[str], what: str) -> dict[str, float]:
+    """``["wmh=0.05", "sex=female"]`` to ``{"wmh": 0.05, "sex": 0.0}``.
+
+    Raises:
+        BadInput: as :func:`named_values`, or a value is no number.
+    """
+    return {name: _number(name, value, what) for name, value in named_values(items, what).items()}
+
+
+def _number(name: str, text: str, what: str) -> float:
+    if name == "sex" and text.lower() in _SEXES:
+        return _SEXES[text.lower()]
+    if text.startswith("+"):
+        raise BadInput(f"{what} {name}={text} is not understood: give the value itself, not by how much it changes.")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadInput(
+            f"{what} {name}={text} is not understood: {text!r} is not a number. Write it with a point and without a "
+            f"unit, e.g. {name}=0.3."
+        )
+    return value
+
+
+def contrast_of(text: str) -> str:
+    """The suffix of BIDS for a contrast, which people write in other ways too."""
+    return _CONTRASTS.get(text.lower(), text)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from BrainGenLib import __version__, public_bundles
 from BrainGenLib import bundles as library
-from BrainGenLib.cli.console import Json, emit, guarded
+from BrainGenLib.cli.console import Json, emit, guarded, plain
 from BrainGenLib.errors import BadInput
 
 app = typer.Typer(help="List the installed models, or install a public one.", invoke_without_command=True)
@@ -41,15 +42,23 @@ def bundles(context: typer.Context, as_json: Json = False) -> None:
             data = bundle.metadata
             if as_json:
                 emit(data.model_dump() | {"folder": str(bundle.folder), "sha256": bundle.sha256}, "", as_json)
-            conditions = ", ".join(f"{item.name} ({item.minimum:g}–{item.maximum:g})" for item in data.conditions)
+            conditions = ", ".join(map(_range, data.conditions))
             megabytes = sum(bundle.weights(name).stat().st_size for name in data.networks) / 1e6
             lists = ", ".join(data.verbs), ", ".join(data.contrasts), conditions
-            table.add_row(data.name, data.version, *lists, f"{megabytes:.1f}")
+            # Bundles come from elsewhere too.
+            table.add_row(*(escape(plain(text)) for text in (data.name, data.version, *lists)), f"{megabytes:.1f}")
         if not as_json:
             Console().print(table)
             for entry in public_bundles.available().values():
                 if entry.name not in installed:
                     print(f"braingen bundles install {entry.name}: {entry.metadata.title}, {entry.megabytes:.0f} MB")
+
+
+def _range(condition: library.Condition) -> str:
+    unit = condition.short_unit
+    if condition.millilitres:
+        unit = f"load, 1 is {condition.millilitres:g} mL"
+    return f"{condition.name} ({condition.minimum:g}–{condition.maximum:g}{' ' * bool(unit)}{unit})"
 
 
 @app.command()
@@ -139,12 +148,12 @@ def info(
             if name == "devices":
                 for device in value:
                     free = f"{device['title']}, {device['free']:.1f} of {device['total']:.1f} GB free"
-                    table.add_row(f"device {device['name']}", free)
+                    table.add_row(f"device {device['name']}", escape(free))
             elif name == "bundles":
                 for bundle, folder in value.items():
-                    table.add_row(f"bundle {bundle}", folder)
+                    table.add_row(escape(plain(f"bundle {bundle}")), escape(plain(folder)))
             else:
-                table.add_row(name, value)
+                table.add_row(name, escape(value))
         Console().print(table)
 
 

@@ -17,7 +17,7 @@ def scene(
     screenshot: Annotated[Path | None, typer.Option(help="Picture of the scene to write (.png).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a case as a scene that 3D Slicer opens, and a picture of it; needs `pip install braingen[scene]`."""
+    """Write a case as a scene that 3D Slicer opens, and a picture of it; needs `pip install 'braingen\\[scene]'`."""
     with guarded(as_json):
         from BrainGenLib.export.bids import check_space, read_case
 

@@ -10,7 +10,7 @@ import typer
 
 from BrainGenLib import requests
 from BrainGenLib.cli.changing import DriftUnits, Known, LesionsAt, LesionsBy, Wanted, drift_of, known_of
-from BrainGenLib.cli.console import Device, Json, Server, guarded, named_values
+from BrainGenLib.cli.console import Device, Json, Server, contrast_of, guarded, named_numbers
 from BrainGenLib.cli.synthesis import (
     Anatomy,
     Lobe,
@@ -65,6 +65,7 @@ def sweep(
 ) -> None:
     """Make a series of cases over drift, strength, guidance, age, a load …: a film, as sessions of one subject."""
     with guarded(as_json):
+        contrast = [contrast_of(one) for one in contrast]
         inputs = named(scan=scan, style=style, segmentation=segmentation)
         name, values = _series(over)
         for_scans = {
@@ -102,7 +103,7 @@ def sweep(
                 "scan": name_of(inputs, scan),
                 "contrast": next(iter(contrast), None),
                 "known": known_of(scan, bundle or _DEFAULT, known, server, as_json),
-                "wanted": named_values(wanted, "--set"),
+                "wanted": named_numbers(wanted, "--set"),
                 "segmentation": name_of(inputs, segmentation),
                 "drift_step": drift_step,
                 "strength": strength,
@@ -127,6 +128,8 @@ def _series(text: str) -> tuple[str, list[float]]:
     """``age=20:80:7`` or ``age=20,50,80`` to a name and values."""
     name, _, series = text.partition("=")
     try:
+        if series.startswith("+"):
+            raise ValueError("values are absolute")
         if ":" in series:
             start, stop, count = series.split(":")
             return name, spaced(float(start), float(stop), int(count))

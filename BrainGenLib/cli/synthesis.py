@@ -9,8 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from BrainGenLib import capabilities, requests
-from BrainGenLib.cli.console import Device, Json, Runner, Server, emit, guarded, named_values
+from BrainGenLib import bundles, capabilities, requests
+from BrainGenLib.cli.console import (
+    Device,
+    Json,
+    Runner,
+    Server,
+    contrast_of,
+    emit,
+    guarded,
+    named_numbers,
+    named_values,
+)
 from BrainGenLib.errors import BadInput
 
 
@@ -19,20 +29,43 @@ def several(name: str, text: str) -> typer.models.OptionInfo:
     return typer.Option(name, help=f"{text} (again for more).", default_factory=list, show_default=False)
 
 
+def _bundles(incomplete: str) -> list[str]:
+    return [name for name in bundles.available() if name.startswith(incomplete)]
+
+
+def _contrasts(incomplete: str) -> list[str]:
+    known = {contrast for bundle in bundles.available().values() for contrast in bundle.metadata.contrasts}
+    return sorted(name for name in known if name.startswith(incomplete))
+
+
 Out = Annotated[Path, typer.Option(help="BIDS derivative dataset; new subjects are added to an existing one.")]
 Contrasts = Annotated[
     list[str],
     typer.Option(
-        "--contrast", help="T1w, FLAIR, … (again for more).", default_factory=lambda: ["T1w"], show_default="T1w"
+        "--contrast",
+        help="T1w, FLAIR, … (again for more).",
+        default_factory=lambda: ["T1w"],
+        show_default="T1w",
+        autocompletion=_contrasts,
     ),
 ]
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
-Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.")]
-Pathology = Annotated[list[str], several("--pathology", "NAME=LOAD, e.g. wmh=0.05")]
+Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.", autocompletion=_bundles)]
+Pathology = Annotated[
+    list[str],
+    several(
+        "--pathology",
+        "NAME=LOAD from 0 (none) to 1 (as much as the training data know; `braingen bundles` says how many mL), "
+        "e.g. wmh=0.3",
+    ),
+]
 Side = Annotated[list[str], several("--side", "NAME=left or NAME=right, where a pathology lies")]
 Lobe = Annotated[list[str], several("--lobe", "NAME=LOBE, e.g. wmh=frontal")]
-Anatomy = Annotated[list[str], several("--anatomy", "NAME=VALUE, e.g. ventricles=1.5")]
+Anatomy = Annotated[
+    list[str],
+    several("--anatomy", "NAME=VALUE in the unit of `braingen bundles`, mostly mL or years, e.g. ventricles=30"),
+]
 _GUIDANCE = requests.Generate.model_fields["guidance"].default
 
 
@@ -71,7 +104,7 @@ def generate(
             "verb": "generate",
             "bundle": bundle,
             "device": device,
-            "contrasts": contrast,
+            "contrasts": [contrast_of(one) for one in contrast],
             **brain(pathology, side, lobe, anatomy),
             "style": name_of(inputs, style),
             "guidance": guidance,
@@ -105,7 +138,7 @@ def render(
                 "seed": secrets.randbelow(2**32) if seed is None else seed,
                 "segmentation": name_of(inputs, segmentation),
                 "style": name_of(inputs, style),
-                "contrasts": contrast,
+                "contrasts": [contrast_of(one) for one in contrast],
             }
         )
         to_dataset([request], inputs, out, server, as_json)
@@ -186,16 +219,21 @@ def brain(pathology: list[str], side: list[str], lobe: list[str], anatomy: list[
     """The fields of a request that say what brain is wanted."""
     sides, lobes = named_values(side, "--side"), named_values(lobe, "--lobe")
     return {
-        "pathologies": named_values(pathology, "--pathology"),
+        "pathologies": named_numbers(pathology, "--pathology"),
         "locations": {name: {"side": sides.get(name), "lobe": lobes.get(name)} for name in {**sides, **lobes}},
-        "anatomy": named_values(anatomy, "--anatomy"),
+        "anatomy": named_numbers(anatomy, "--anatomy"),
     }
 
 
 def check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:
     """Say at once what is wrong, before a worker has loaded anything."""
-    if missing := [str(path) for path in inputs.values() if not path.is_file()]:
-        raise BadInput(f"There is no file {missing[0]}.")
+    for path in inputs.values():
+        if path.is_dir():
+            raise BadInput(
+                f"{path} is a folder; give a scan as one file. Convert DICOM first, e.g. dcm2niix -z y -o OUT {path}"
+            )
+        if not path.is_file():
+            raise BadInput(f"There is no file {path}.")
     # A server checks the request itself; it is asked for what it has only once, when it gets the job.
     if server is None:
         requests.check(request, capabilities.asked_of(request))

@@ -69,7 +69,7 @@ def _train(recipe: Recipe) -> Callable[..., None]:
         cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
         run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists; best named after the recipe.")],
         minutes: Minutes = None,
-        steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
+        steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
         device: Device = "auto",
     ) -> None:
         with guarded(as_json=False):
@@ -79,8 +79,20 @@ def _train(recipe: Recipe) -> Callable[..., None]:
     return command
 
 
+_TRAINS = {
+    Recipe.SEGMENTER: "The segmenter of scans of any contrast (bundle segmenter).",
+    Recipe.LABEL_AUTOENCODER: "The autoencoder of label maps; first of brainspade3d.",
+    Recipe.LABEL_DIFFUSION: "The diffusion of label maps, in the autoencoder's latent space (brainspade3d).",
+    Recipe.FOLDS: "What sets the cortex's folds, from 2 to 1 mm (brainspade3d).",
+    Recipe.SOFT_TISSUE: "Shares of tissues within voxels (brainspade3d).",
+    Recipe.RENDERER: "The renderer of label maps in a style, with its style encoder (brainspade3d).",
+    Recipe.IMAGE_AUTOENCODER: "The autoencoder of images; first of brain-ldm.",
+    Recipe.IMAGE_BROAD: "The diffusion of images of every contrast, from which image-diffusion begins.",
+    Recipe.IMAGE_DIFFUSION: "The diffusion of images from age, sex, volumes and loads (brain-ldm).",
+    Recipe.AGE_JUDGE: "The regression of age that judges changed scans (brain-ldm).",
+}
 for _recipe in Recipe:
-    app.command(_recipe.value, help=f"Train the {_recipe.value.replace('-', ' ')}.")(_train(_recipe))
+    app.command(_recipe.value, help=_TRAINS[_recipe])(_train(_recipe))
 
 
 @app.command()
@@ -100,7 +112,7 @@ def finetune(
         Path | None, typer.Option(help="Where the bundle goes.", show_default="~/.braingen/bundles")
     ] = None,
     minutes: Minutes = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the run. [default: the recipe's]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
     device: Device = "auto",
 ) -> None:
     """Fine-tune an image model on a few scans of your own, with or without Latent Drifting, to a new bundle."""

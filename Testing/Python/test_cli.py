@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from BrainGenLib import spaces
+from BrainGenLib import __version__, spaces
 from BrainGenLib.cli import app, console
+from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Failure, WorkerProcess
 
 MAIN = [sys.executable, "-c", "from BrainGenLib.cli import app; app()"]
@@ -156,9 +158,18 @@ def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):
     ("arguments", "says"),
     [
         (["--contrast", "CT"], "it knows: T1w, FLAIR, T1ce"),
+        (["--contrast", "FLAIRE"], "Did you mean FLAIR?"),
+        (["--pathology", "whm=0.1"], "Did you mean wmh?"),
+        (
+            ["--pathology", "wmh=0,3"],
+            "'0,3' is not a number. Write it with a point and without a unit, e.g. wmh=0.3.",
+        ),
+        (["--pathology", "wmh=14mL"], "'14mL' is not a number"),
+        (["--pathology", "wmh=nan"], "'nan' is not a number"),
+        (["--anatomy", "ventricles=+30"], "give the value itself, not by how much it changes"),
         (["--pathology", "plague=1"], "it knows: wmh, ms, tumour, oedema, enhancing, stroke"),
         (["--pathology", "wmh=7"], "outside the range"),
-        (["--pathology", "wmh=much"], "valid number"),
+        (["--pathology", "wmh=much"], "is not a number"),
         (["--pathology", "wmh"], "write NAME=VALUE"),
         (["--pathology", "wmh=0.1", "--pathology", "wmh=0.2"], "each name once"),
         (["--lobe", "wmh=frontal"], "no load"),
@@ -308,3 +319,81 @@ def test_a_scene_is_written_once(braingen, tmp_path, segmentation):
     assert code == 2
     assert "exists already" in stderr
     assert braingen("scene", tmp_path, "--out", tmp_path / "other.mrb")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["segment", "render", "counterfactual"])
+def test_a_folder_is_no_scan_and_is_told_how_to_become_one(braingen, tmp_path, command):
+    (tmp_path / "dicom").mkdir()
+    arguments = ["--set", "age=70"] if command == "counterfactual" else []
+    code, _, stderr = braingen(command, tmp_path / "dicom", "--out", tmp_path / "out", *arguments)
+    assert code == 2
+    assert "is a folder" in stderr
+    assert "Convert DICOM first" in stderr
+
+
+def test_a_change_by_so_much_is_not_taken_for_the_value(braingen, tmp_path):
+    (tmp_path / "scan.nii").touch()
+    for arguments in (["--set", "age=+30"], ["--known", "age=+45", "--set", "age=75"]):
+        code, _, stderr = braingen("counterfactual", tmp_path / "scan.nii", "--out", tmp_path / "out", *arguments)
+        assert code == 2
+        assert "give the value itself" in stderr
+    code, _, stderr = braingen(
+        "sweep", "--over", "age=+10:+30:3", "--scan", tmp_path / "scan.nii", "--out", tmp_path / "out"
+    )
+    assert code == 2
+    assert "--over 'age=+10:+30:3' is not understood" in stderr
+
+
+def test_contrasts_and_sexes_may_be_called_as_people_do():
+    names = ["T1", "t1w", "t1Gd", "T2", "flair", "pd", "T1w", "CT"]
+    assert [console.contrast_of(name) for name in names] == ["T1w", "T1w", "T1ce", "T2w", "FLAIR", "PDw", "T1w", "CT"]
+    assert console.named_numbers(["sex=Female", "age=61.5"], "--known") == {"sex": 0.0, "age": 61.5}
+    with pytest.raises(BadInput, match="is not a number"):
+        console.named_numbers(["age=Female"], "--known")
+
+
+def test_help_shows_what_is_typed(braingen, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, stdout, _ = braingen("--help")
+    assert code == 0
+    assert "torch" not in stdout
+    assert "Exit codes: 0 done" in stdout
+    for command in (word for word in ("generate", "render", "segment", "counterfactual", "sweep", "replay", "scene")):
+        assert f"braingen {command} " in braingen(command, "--help")[1].partition("Examples:")[2]
+    assert "braingen[app]" in braingen("app", "--help")[1]
+    assert "braingen[scene]" in braingen("scene", "--help")[1]
+    assert "the recipe's" in braingen("train", "segmenter", "--help")[1]
+    assert braingen("--version")[1] == f"braingen {__version__}\n"
+
+
+def test_a_port_that_is_none_is_refused(braingen):
+    for command in ("app", "serve"):
+        code, _, stderr = braingen(command, "--port", 80000)
+        assert code == 2
+        assert "65535" in stderr
+
+
+def test_bundles_say_what_a_load_is(braingen, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    assert "wmh (0–1 load, 1 is 50 mL)" in braingen("bundles")[1]
+
+
+EXAMPLES = [
+    line
+    for command in app.registered_commands
+    for line in (command.epilog or "").split("\n\n")[1:]
+    if line.split()[1] in ("generate", "render", "segment", "counterfactual", "sweep")
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_of_the_help_are_accepted_with_the_shipped_models(tmp_path, monkeypatch, example):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "WorkerProcess", StubWorker)
+    StubWorker.failure = Failure(code="cancelled", message="It would run.")
+    arguments = shlex.split(example)[1:]
+    for name in arguments:
+        if name.endswith(".nii.gz"):
+            (tmp_path / name).touch()
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, " ".join(result.stderr.split())) == (3, "Error: It would run.")
