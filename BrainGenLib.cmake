@@ -23,6 +23,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/logic/sweep.py
   BrainGenLib/browser/logic/transfers.py
   BrainGenLib/browser/logic/views.py
+  BrainGenLib/browser/shelf.py
   BrainGenLib/browser/stage.py
   BrainGenLib/browser/state.py
   BrainGenLib/browser/surfaces.py
@@ -141,6 +142,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/scene/cases.py
   BrainGenLib/scene/changes.py
   BrainGenLib/scene/columns.py
+  BrainGenLib/scene/editing.py
   BrainGenLib/scene/erasing.py
   BrainGenLib/scene/export.py
   BrainGenLib/scene/inputs.py

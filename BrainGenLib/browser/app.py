@@ -20,6 +20,7 @@ from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.segment import SegmentLogic
 from BrainGenLib.browser.logic.transfers import TransfersLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
+from BrainGenLib.browser.shelf import Shelf
 from BrainGenLib.browser.stage import Stage
 from BrainGenLib.browser.ui.page import MODULE, PageUI
 from BrainGenLib.errors import BadInput
@@ -36,6 +37,7 @@ class BrowserApp(TrameApp):
     Args:
         server: of trame, or its name.
         session: where requests run.
+        shelf: where results are kept.
         address: of the server that the session's worker speaks with; empty if it computes itself.
         token: for that server.
 
@@ -44,7 +46,7 @@ class BrowserApp(TrameApp):
         ConnectionError: the server cannot be asked, or says no.
     """
 
-    def __init__(self, server: Any, session: Session, address: str = "", token: str = "") -> None:
+    def __init__(self, server: Any, session: Session, shelf: Shelf, address: str = "", token: str = "") -> None:
         import trame_slicer.module
 
         super().__init__(server)
@@ -57,13 +59,13 @@ class BrowserApp(TrameApp):
         self.engine = EngineLogic(self.server, address, token)
         self.views = ViewsLogic(self.server, stage)
         self.film = FilmLogic(self.server, stage, self.views)
-        self.run = RunLogic(self.server, self.scene, self.views, session)
+        self.results = ResultsLogic(self.server, self.scene, shelf, self.views)
+        self.run = RunLogic(self.server, self.scene, self.views, self.results, session)
         self.generate = GenerateLogic(self.server, self.scene, self.engine, self.run)
         self.render = RenderLogic(self.server, self.scene, self.engine, self.run, self.views)
         self.segment = SegmentLogic(self.server, self.scene, self.engine, self.run)
         self.counterfactual = CounterfactualLogic(self.server, self.scene, self.engine, self.run)
-        self.results = ResultsLogic(self.server, self.scene, self.run, self.views)
-        self.transfers = TransfersLogic(self.server, self.scene, self.views)
+        self.transfers = TransfersLogic(self.server, self.scene, self.views, self.results)
         self.page = PageUI(self.server, stage)
         self._connect()
 
@@ -86,13 +88,20 @@ class BrowserApp(TrameApp):
 
         def ready(**_: Any) -> None:
             print(f"BrainGen runs at {_address(host, self.server.port, token)}", flush=True)
-            self._devices = asyncio.get_running_loop().create_task(self.engine.find_devices())
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(self.engine.find_devices()), loop.create_task(self.results.restore())]
 
         self.server.controller.on_server_bind.add(bind)
         self.server.controller.on_server_ready.add(ready)
         try:
             self.server.start(
-                port=port, host=host, open_browser=False, show_connection_info=False, disable_logging=True
+                port=port,
+                host=host,
+                open_browser=False,
+                show_connection_info=False,
+                disable_logging=True,
+                # It would end some minutes after the last tab was closed.
+                timeout=0,
             )
         except OSError as error:
             raise BadInput(f"Cannot listen on {host}, port {port}; choose others with --host and --port.") from error
@@ -114,6 +123,10 @@ class BrowserApp(TrameApp):
         page.results.contrast_clicked.connect(self.results.show)
         page.results.compare_clicked.connect(self.results.compare)
         page.results.delete_clicked.connect(self.results.delete)
+        page.results.hide_clicked.connect(self.views.clear)
+        page.results.answer_clicked.connect(self.transfers.answer)
+        page.results.drop_clicked.connect(self.transfers.drop)
+        self.render.on_copy = self.results.refresh
 
 
 def _address(host: str, port: int, token: str) -> str:

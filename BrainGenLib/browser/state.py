@@ -50,12 +50,13 @@ class SegmentRow:
 
 @dataclass
 class CaseRow:
-    """A case of the scene."""
+    """A case of the scene. ``exported`` says whether a dataset can hold it."""
 
     name: str
     summary: str
     contrasts: list[str]
     synthetic: bool
+    exported: bool
     chosen: bool = False
 
 
@@ -204,11 +205,22 @@ class FilmState:
 
 @dataclass
 class ResultsState:
+    """``kept`` is the folder that the cases are kept in."""
+
+    kept: str = ""
     cases: list[CaseRow] = field(default_factory=list)
 
 
 @dataclass
 class UploadState:
+    """``asking`` names a segmentation that the user has to say something of before it is added: which ``lesion`` it
+    is, where it is a ``mask`` of one, and the scan that it is ``of``."""
+
+    asking: str = ""
+    mask: bool = False
+    lesions: list[Choice] = field(default_factory=list)
+    lesion: str = ""
+    of: str = ""
     busy: bool = False
     message: str = ""
     failure: str = ""
@@ -216,8 +228,10 @@ class UploadState:
 
 @dataclass
 class ViewsState:
-    """``marks`` says for each view what stands in its picture, for readers that cannot see it."""
+    """``marks`` says for each view what stands in its picture, for readers that cannot see it; ``shown`` names the
+    cases of which the views show anything."""
 
     layout: str = ""
     outlines: bool = True
+    shown: list[str] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import struct
+import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,89 +18,157 @@ from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
-from BrainGenLib.reading.volume import MIN_SLICES, Volume
+from BrainGenLib.reading.volume import MIN_SLICES, read_volume
+from BrainGenLib.service import volumes
 
 MAX_BYTES = 1_000_000_000
+"""Of all files together, of what archives hold, and of all volumes in memory."""
 _MAX_FILES = 10_000
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mgh", ".mgz")
+_MAX_NAME = 100
+_VOLUMES = (*volumes.ENDINGS, ".mgh", ".mgz")
 _SEGMENTATION = "segmentation"
 KINDS = ("scan", _SEGMENTATION)
 
 
 @dataclass
 class Received:
-    """A volume for the scene; ``labels`` says that its values are those of the label table."""
+    """A volume for the scene.
+
+    Attributes:
+        name: of the user's file.
+        data: (i, j, k) grey values; of a segmentation, values of the label table; of a mask, True or False.
+        affine: 4×4 voxel to world, RAS+ mm.
+        labels: whether it is a segmentation.
+        mask: whether it is one of a lesion whose kind the file does not say.
+    """
 
     name: str
     data: np.ndarray
     affine: np.ndarray
     labels: bool
+    mask: bool = False
+
+
+def plain_name(name: str) -> str:
+    """The last part of a name that a browser or an archive gave, as any file system takes it."""
+    name = Path(name.replace("\\", "/")).name.replace("\0", "")[-_MAX_NAME:]
+    return name if name.strip(". ") else "file"
 
 
 def receive(folder: Path, kind: str) -> list[Received]:
-    """Read what lies in a folder; it takes seconds, so call it in a thread.
+    """Read what lies in a folder and those below; it takes seconds, so call it in a thread.
 
     Args:
         folder: of the files; may be written to.
         kind: one of :data:`KINDS`.
 
     Raises:
-        BadInput: a file cannot be used, or an archive is too large when unpacked.
+        BadInput: a file cannot be used, or they are too large when unpacked.
     """
-    for archive in [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"]:
-        _unpack(archive, folder)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    volumes = [path for path in files if path.name.lower().endswith(_VOLUMES)]
-    if not volumes and kind == "scan":
-        volumes = _series(folder)
-    if not volumes:
+    for archive in [path for path in _files(folder) if path.suffix.lower() == ".zip"]:
+        _unpack(archive, folder, MAX_BYTES - sum(path.stat().st_size for path in _files(folder)))
+    files = _files(folder)
+    found = [path for path in files if path.name.lower().endswith(_VOLUMES)]
+    if not found and kind == "scan":
+        found = _series(files, folder)
+    if not found:
         raise BadInput(
             "None of the files can be used; choose a NIfTI or NRRD volume, or all files of a DICOM series (or a zip "
             "archive of them)."
         )
-    return [_read(path, kind) for path in volumes]
+    received: list[Received] = []
+    for path in found:
+        _check(path)
+        received.append(_read(path, kind))
+        if sum(item.data.nbytes for item in received) > MAX_BYTES:
+            raise BadInput(f"The volumes take more than {MAX_BYTES / 1e9:g} GB in memory together; send fewer.")
+    return received
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check(path: Path) -> None:
+    """Let a file pass that fits into memory and names no other; the reader checks the rest."""
+    if path.name.lower().endswith(volumes.ENDINGS):
+        volumes.check(path)
+        return
+    try:
+        with (gzip.open if path.name.lower().endswith(".mgz") else open)(path, "rb") as file:
+            sizes = struct.unpack(">4i", file.read(20)[4:])
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise BadInput(f"{path.name} cannot be read: it is no MGH volume, or damaged.") from error
+    if min(sizes) < 1 or prod(sizes) * 4 > volumes.MAX_BYTES:
+        raise BadInput(f"{path.name} is larger than the {volumes.MAX_BYTES / 2**20:.0f} MB that a volume may take.")
 
 
 def _read(path: Path, kind: str) -> Received:
     name = path.name.split(".")[0]
-    if kind == _SEGMENTATION:
-        classes: Volume = read_segmentation(path)
-        return Received(name, anatomy.to_values(classes.data), classes.affine, True)
-    scan = read_scan(path)
-    return Received(name, scan.data, scan.affine, False)
+    if kind != _SEGMENTATION:
+        scan = read_scan(path)
+        return Received(name, scan.data, scan.affine, False)
+    try:
+        classes = read_segmentation(path)
+    except BadInput:
+        volume = read_volume(path)
+        values = np.unique(volume.data)
+        # One value beside the background is a mask; the user says of what.
+        if len(values) != 2 or values[0] != 0:
+            raise
+        return Received(name, volume.data != 0, volume.affine, True, mask=True)
+    return Received(name, anatomy.to_values(classes.data), classes.affine, True)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """All files of an archive side by side, so that no name in it leads out of the folder."""
+def _unpack(archive: Path, folder: Path, most: int) -> None:
+    """The files of an archive in folders of their own, so that no name in it leads out or meets another.
+
+    Args:
+        archive: which goes.
+        folder: to put those in.
+        most: bytes that the files may have together.
+    """
+    too_large = f"{archive.name} holds more than {_MAX_FILES} files or {MAX_BYTES / 1e9:g} GB; send one series."
+    folder = Path(tempfile.mkdtemp(dir=folder))
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if not member.is_dir()]
-            if len(members) > _MAX_FILES or sum(member.file_size for member in members) > MAX_BYTES:
-                raise BadInput(
-                    f"{archive.name} holds more than {_MAX_FILES} files or {MAX_BYTES / 1e9:g} GB; send one series."
-                )
+            if len(members) > _MAX_FILES or sum(member.file_size for member in members) > most:
+                raise BadInput(too_large)
             for number, member in enumerate(members):
-                (folder / f"{number:05d}-{Path(member.filename).name}").write_bytes(opened.read(member))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+                place = folder / f"{number:05d}"
+                place.mkdir()
+                # No more than its entry says, so no more than all of them say.
+                with opened.open(member) as packed, (place / plain_name(member.filename)).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise BadInput(f"{archive.name} is no readable zip archive ({error}).") from error
     archive.unlink()
 
 
-def _series(folder: Path) -> list[Path]:
+def _series(files: list[Path], folder: Path) -> list[Path]:
     """Every DICOM series of several slices as a file that the library's readers check."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    slices, made = (Path(tempfile.mkdtemp(dir=folder)) for _ in range(2))
+    for number, path in enumerate(files):
+        path.rename(slices / f"{number:05d}")
     written = []
-    for number, series in enumerate(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)) or ()):
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series)
+    for number, series in enumerate(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(slices)) or ()):
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(slices), series)
         if len(names) < MIN_SLICES:
             continue
         try:
+            first = sitk.ImageFileReader()
+            first.SetFileName(names[0])
+            first.ReadImageInformation()
+            if prod(first.GetSize()) * len(names) * 4 > volumes.MAX_BYTES:
+                raise BadInput(f"The DICOM series {series} is larger than a volume may be; send one of a head.")
             image = sitk.ReadImage(names)
         except RuntimeError as error:
             raise BadInput(f"The DICOM series {series} cannot be read: {error}") from error
-        path = folder / f"series-{number + 1}.nrrd"
+        path = made / f"series-{number + 1}.nrrd"
         sitk.WriteImage(image, str(path))
         written.append(path)
     return written

@@ -12,10 +12,12 @@ from BrainGenLib.scene import judgements, sequences
 from BrainGenLib.scene.maps import add_map
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.tables import add_table
-from BrainGenLib.scene.volumes import add_volume
+from BrainGenLib.scene.volumes import add_volume, is_left_handed
 
 MARK = "SYNTHETIC"
 SYNTHETIC, CASE, CONTRAST, MAP = "BrainGen.synthetic", "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
+TURNED = "BrainGen.turned"
+"""Attribute of the nodes of a left-handed grid, whose last axis is turned round in the scene."""
 
 _OWNERS = {
     "vtkMRMLScalarVolumeNode": "Volumes",
@@ -118,6 +120,8 @@ def _describe(node: Any, case: Case, name: str) -> None:
     node.SetAttribute(CASE, name)
     if case.synthetic:
         node.SetAttribute(SYNTHETIC, MARK)
+    if is_left_handed((case.frames[0].case if case.frames else case).affine):
+        node.SetAttribute(TURNED, "yes")
     judgements.note(node, case)
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
     # A sweep says the other two in the request that its frames come from.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from BrainGenLib import provenance, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, SYNTHETIC, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, SYNTHETIC, TURNED, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
-from BrainGenLib.scene.volumes import world_affine
+from BrainGenLib.scene.volumes import turned, world_affine
 
 _FILM = ("vtkMRMLSequenceBrowserNode", "vtkMRMLSequenceNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
 
@@ -24,6 +24,16 @@ def case_names(scene: Any) -> list[str]:
     """Names of the cases in a scene, in the order of their nodes."""
     names = (node.GetAttribute(CASE) for node in _nodes(scene))
     return list(dict.fromkeys(name for name in names if name))
+
+
+def free_name(scene: Any, wanted: str, taken: Iterable[str] = ()) -> str:
+    """A name that no case of a scene has, and none of those ``taken``: the wanted one, or that with a number."""
+    taken, number = {*case_names(scene), *taken}, 1
+    name = wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
 
 
 def nodes_of(scene: Any, name: str) -> CaseNodes:
@@ -102,11 +112,12 @@ def _release(node: Any) -> None:
 
 
 def case_of(scene: Any, name: str) -> Case:
-    """A case as it stands in the scene, with what was edited, e.g. to export it.
+    """A case as it stands in the scene, in the axis order that it came in, e.g. to export it.
 
     Raises:
         KeyError: the scene holds no such case.
-        BadInput: a segment is no structure or lesion of the label table, or neither volume nor segmentation is left.
+        BadInput: a segment is no structure or lesion of the label table, neither volume nor segmentation is left, or
+            the labels were edited, so that the images no longer show them.
     """
     *_, case = reading(scene, name)
     for one in (case, *(frame.case for frame in case.frames)):
@@ -126,14 +137,17 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
     case = Case(
         {},
         None,
-        np.eye(4) if reference is None else world_affine(reference),
+        np.eye(4),
         provenance=json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {},
         synthetic=nodes.present[0].GetAttribute(SYNTHETIC) == MARK,
     )
     browser = next((node for node in nodes.film if node.IsA("vtkMRMLSequenceBrowserNode")), None)
     if browser is None:
         case.measurements = judgements.noted(nodes.present)
-        yield from _filling(case, nodes.volumes, nodes.maps, nodes.segmentation)
+        for _ in _filling(case, nodes.volumes, nodes.maps, nodes.segmentation):
+            yield case
+        _check_labels(case, name)
+        yield case
         return
     parts = nodes_by_frame(browser)
     for number, (value, found) in enumerate(parts.items(), 1):
@@ -148,21 +162,42 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         segmentation = next((node for node in found if node.IsA("vtkMRMLSegmentationNode")), None)
         for _ in _filling(one.case, volumes, maps, segmentation):
             yield case
+        case.affine = one.case.affine
+        _check_labels(one.case, name)
+        yield case
 
 
 def _filling(case: Case, volumes: dict[str, Any], maps: dict[str, Any], segmentation: Any | None) -> Iterator[Case]:
     """Put the arrays of nodes into a case, pausing after each."""
     import slicer
 
+    def own(array: np.ndarray, affine: np.ndarray, node: Any) -> np.ndarray:
+        """The array in the axis order that the case came in, with its affine put into the case."""
+        array, case.affine = turned(array, affine) if node.GetAttribute(TURNED) else (array, affine)
+        return array
+
     for contrast, node in volumes.items():
-        case.images[contrast] = np.asarray(slicer.util.arrayFromVolume(node).T, np.float32)
+        array = np.asarray(slicer.util.arrayFromVolume(node).T, np.float32)
+        case.images[contrast] = own(array, world_affine(node), node)
         yield case
     for kind, node in maps.items():
-        case.maps[kind] = np.array(slicer.util.arrayFromVolume(node).T, np.float32)
+        case.maps[kind] = own(np.array(slicer.util.arrayFromVolume(node).T, np.float32), world_affine(node), node)
         yield case
     if segmentation is not None:
-        case.labels, case.affine = label_map_of(segmentation, next(iter(volumes.values()), None))
+        case.labels = own(*label_map_of(segmentation, next(iter(volumes.values()), None)), segmentation)
         yield case
+
+
+def _check_labels(case: Case, name: str) -> None:
+    """Refuse a case whose images were made of other labels."""
+    made = case.provenance.get("arrays", {}).get("labels")
+    if not case.images or case.labels is None or made is None:
+        return
+    if provenance.hashes(Case({}, case.labels, case.affine))["labels"] != made:
+        raise BadInput(
+            f"The labels of {name} were edited, so its images no longer show them. Render the segmentation and use "
+            "the new case, or undo the edit."
+        )
 
 
 def _nodes(scene: Any) -> list[Any]:

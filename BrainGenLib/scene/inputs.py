@@ -9,12 +9,13 @@ import nibabel as nib
 import numpy as np
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.scene.case_to_scene import TURNED
 from BrainGenLib.scene.segmentation import label_map_of
-from BrainGenLib.scene.volumes import world_affine
+from BrainGenLib.scene.volumes import turned, world_affine
 
 
 def write_volume(node: Any, path: Path) -> None:
-    """A scalar volume node as a ``.nii`` file.
+    """A scalar volume node as a ``.nii`` file, in the axis order that the case had which it came with.
 
     Raises:
         BadInput: the volume is empty, or lies under a transform that is not linear.
@@ -23,7 +24,10 @@ def write_volume(node: Any, path: Path) -> None:
 
     if node.GetImageData() is None or not node.GetImageData().GetNumberOfPoints():
         raise BadInput(f"{node.GetName()!r} holds no image; choose another volume.")
-    _write(slicer.util.arrayFromVolume(node).T, world_affine(node), path)
+    volume, affine = slicer.util.arrayFromVolume(node).T, world_affine(node)
+    if node.GetAttribute(TURNED):
+        volume, affine = turned(volume, affine)
+    _write(volume, affine, path)
 
 
 def write_segmentation(node: Any, path: Path) -> None:

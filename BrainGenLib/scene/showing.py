@@ -42,16 +42,13 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
         fit(scene, nodes, views, point)
 
 
-def hide(scene: Any, nodes: CaseNodes) -> None:
-    """Take a case out of all views; it stays in the scene."""
-    gone = [node.GetID() for node in (*nodes.volumes.values(), *nodes.maps.values())]
-    if nodes.segmentation is not None:
-        nodes.segmentation.GetDisplayNode().SetVisibility(False)
-        if (image := image_of(nodes)) is not None:
-            gone.append(image.GetID())
+def clear(scene: Any) -> None:
+    """Take all volumes and segmentations out of the views; they stay in the scene."""
+    for segmentation in nodes_of_class(scene, "vtkMRMLSegmentationNode"):
+        if segmentation.GetDisplayNode() is not None:
+            segmentation.GetDisplayNode().SetVisibility(False)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
-        if composite.GetBackgroundVolumeID() in gone:
-            layers(composite, None)
+        layers(composite, None)
 
 
 def image_of(nodes: CaseNodes, contrast: str | None = None) -> Any | None:

@@ -64,11 +64,20 @@ def right_handed(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np
         BadInput: the affine is sheared.
     """
     affine = _orthonormal(affine)
-    if np.linalg.det(affine) < 0:
-        volume = np.flip(volume, 2)
-        affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
-        affine[:3, 2] *= -1
-    return volume, affine
+    return turned(volume, affine) if is_left_handed(affine) else (volume, affine)
+
+
+def is_left_handed(affine: np.ndarray) -> bool:
+    """Whether the axes of a grid form a left hand, which nodes cannot hold."""
+    return bool(np.linalg.det(affine[:3, :3]) < 0)
+
+
+def turned(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume with its last axis turned round, where it was in the world; twice, it is as before."""
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (volume.shape[2] - 1)
+    affine[:3, 2] *= -1
+    return np.flip(volume, 2), affine
 
 
 def _window(volume: np.ndarray) -> tuple[float, float]:

@@ -23,10 +23,11 @@ def serving_app(bundles, log_path):
     """Process and address of it on a free port, with the bundles of a folder."""
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"BRAINGEN_BUNDLES": str(bundles), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    kept = log_path.with_name("kept")
     with log_path.open("w") as log:
         process = subprocess.Popen(
             # An address that others could reach: all that follows goes through the token.
-            [sys.executable, "-c", _PROGRAM, "app", "--host", "0.0.0.0", "--port", "0", "--threads", "1"],
+            [sys.executable, "-c", _PROGRAM, "app", "--host=0.0.0.0", "--port=0", "--threads=1", f"--results={kept}"],
             stdout=subprocess.PIPE,
             stderr=log,
             env=environment,

@@ -7,6 +7,7 @@ from trame.app import get_server
 from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.app import BrowserApp
+from BrainGenLib.browser.shelf import Shelf
 from BrainGenLib.browser.state import (
     CounterfactualState,
     EngineState,
@@ -16,6 +17,7 @@ from BrainGenLib.browser.state import (
     RunState,
     SceneState,
     SegmentState,
+    UploadState,
     ViewsState,
 )
 from BrainGenLib.scene.cases import case_of
@@ -25,9 +27,10 @@ PATIENCE = 120.0
 
 
 class Front:
-    """The app with a loop of its own, and its typed states."""
+    """The app with a loop of its own, a folder that keeps its results, and its typed states."""
 
-    def __init__(self, name):
+    def __init__(self, name, folder):
+        self.folder = folder
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.session = Session()
@@ -40,10 +43,11 @@ class Front:
         self.results, self.run, self.scene, self.views = (
             TypedState(state, kind).data for kind in (ResultsState, RunState, SceneState, ViewsState)
         )
+        self.upload = TypedState(state, UploadState).data
         state.ready()
 
     async def _build(self, name):
-        return BrowserApp(get_server(name, client_type="vue3"), self.session)
+        return BrowserApp(get_server(name, client_type="vue3"), self.session, Shelf(self.folder))
 
     def do(self, action):
         """Call an action, as a click would, and let the state settle."""

@@ -11,7 +11,7 @@ from BrainGenLib.scene.annotations import Annotation, Shown, shown_in
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.screenshot import render_window
-from BrainGenLib.scene.showing import compare, hide, show
+from BrainGenLib.scene.showing import clear, compare, show
 from BrainGenLib.scene.volumes import add_volume
 
 SHAPE, AFFINE = (24, 28, 20), np.diag([2.0, 2.0, 2.0, 1.0])
@@ -114,7 +114,7 @@ def test_labels_lie_over_their_own_image_or_stand_alone(stage, slices):
     show(stage.scene, made)
     show(stage.scene, preview)
     assert shown_in(slices["Red"]) == Shown("preview labels", True)
-    hide(stage.scene, preview)
+    clear(stage.scene)
     assert shown_in(slices["Red"]) == Shown("", False)
 
 

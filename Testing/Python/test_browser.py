@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,27 +12,29 @@ from serving import serving
 from trame.app import get_server
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import bundles
+from BrainGenLib import anatomy, bundles, provenance
 from BrainGenLib.browser.archives import write_bids_zip, write_mrb
 from BrainGenLib.browser.conditions import generate_request
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.views import PREVIEW
+from BrainGenLib.browser.shelf import Shelf
 from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
 from BrainGenLib.browser.state import (
     GenerateState,
 )
+from BrainGenLib.browser.uploading import Received
 from BrainGenLib.errors import BadInput
-from BrainGenLib.scene.cases import case_names, nodes_of
+from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 
 LESION = "wmh"
 
 
 @pytest.fixture(scope="module")
-def front(tiny_folder):
+def front(tiny_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        front = Front("test-browser")
+        front = Front("test-browser", tmp_path_factory.mktemp("kept"))
         yield front
         front.session.close()
 
@@ -141,14 +144,20 @@ def test_a_generated_case_stands_in_scene_views_and_list_and_its_preview_is_gone
     front.until(lambda: (made := cortex.GetRepresentation("Closed surface")) and made.GetNumberOfPoints())
 
 
-def test_an_erased_segment_gives_way_to_its_surroundings_and_comes_back_as_it_was(front, generated):
+def test_a_segment_is_erased_from_a_copy_and_comes_back_as_it_was(front, generated):
     front.do(lambda: None)
-    before = front.case(generated).labels
+    original = front.case(generated)
+    before, copied = original.labels, f"{generated} edited"
     front.render.segmentation = nodes_of(front.app.scene, generated).segmentation.GetID()
     front.do(lambda: None)
     lesion = next(row for row in front.render.segments if "hyperintensity" in row.name)
     front.do(lambda: front.app.render.erase(lesion.id))
-    after = front.case(generated).labels
+    # The case with its images stays as it was made, and may be exported.
+    assert np.array_equal(front.case(generated).labels, before)
+    after = front.case(copied).labels
+    assert front.render.segmentation == nodes_of(front.app.scene, copied).segmentation.GetID()
+    assert front.views.marks["Red"] == f"{generated} T1w + {copied} labels SYNTHETIC"
+    assert {row.name: row.exported for row in front.results.cases}[copied] is False
     assert lesion.id not in [row.id for row in front.render.segments]
     assert [row.id for row in front.render.erased] == [lesion.id]
     assert not (after == 77).any()
@@ -161,14 +170,78 @@ def test_an_erased_segment_gives_way_to_its_surroundings_and_comes_back_as_it_wa
     front.finish()
     assert not front.run.failure
     rendered = front.case(front.results.cases[-1].name)
-    original = front.case(generated).images["T1w"]
-    assert np.abs(rendered.images["T1w"] - original)[before == 77].mean() > 0.001
+    assert np.abs(rendered.images["T1w"] - original.images["T1w"])[before == 77].mean() > 0.001
 
-    front.render.segmentation = nodes_of(front.app.scene, generated).segmentation.GetID()
+    front.render.segmentation = nodes_of(front.app.scene, copied).segmentation.GetID()
     front.do(lambda: None)
     front.do(lambda: front.app.render.restore(lesion.id))
     assert front.render.erased == []
-    assert np.array_equal(front.case(generated).labels, before)
+    assert np.array_equal(front.case(copied).labels, before)
+
+
+def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_their_scan(front, generated):
+    shape = front.case(generated).labels.shape
+    mask = np.zeros(shape, bool)
+    mask[60:70, 60:70, 60:70] = True
+    affine = front.case(generated).affine
+    scan = Received("patient26", np.ones(shape, np.float32), affine, False)
+    front.do(lambda: front.app.transfers._add(scan, ""))
+    row = next(row for row in front.results.cases if row.name == "patient26")
+    assert (row.summary, row.synthetic, row.exported) == ("your file", False, False)
+    assert front.views.marks["Red"] == "patient26"
+    assert front.views.shown == ["patient26"]
+    volume = nodes_of(front.app.scene, "patient26").volumes["scan"].GetID()
+    assert (front.segment.scan, front.counterfactual.scan) == (volume, volume)
+
+    front.app.transfers._waiting.append(Received("lesions", mask, affine, True, mask=True))
+    front.do(front.app.transfers._ask)
+    assert (front.upload.asking, front.upload.mask) == ("lesions", True)
+    assert {choice.value for choice in front.upload.lesions} == set(anatomy.lesions())
+    front.upload.lesion, front.upload.of = "ms", volume
+    front.do(front.app.transfers.answer)
+    assert front.upload.asking == ""
+    assert np.array_equal(front.case("lesions").labels, np.where(mask, anatomy.lesions()["ms"].value, 0))
+    assert front.views.marks["Red"] == "patient26 + lesions labels"
+    # Shown for itself, another case has nothing of it.
+    front.do(lambda: front.app.results.show(generated))
+    assert front.views.marks["Red"] == f"{generated} T1w SYNTHETIC"
+    assert front.views.shown == [generated]
+    front.do(lambda: front.app.results.show("lesions"))
+    assert front.views.marks["Red"] == "patient26 + lesions labels"
+    front.do(front.app.views.clear)
+    assert set(front.views.marks.values()) == {""}
+    delete(front, "patient26")
+    front.do(lambda: front.app.results.show("lesions"))
+    assert front.views.marks["Red"] == "lesions labels"
+    delete(front, "lesions")
+    assert "lesions" not in [row.name for row in front.results.cases]
+    front.do(lambda: front.app.results.show(generated))
+
+
+def delete(front, *names):
+    rows = front.results.cases
+    for row in rows:
+        row.chosen = row.name in names
+    front.results.cases = rows
+    front.do(front.app.results.delete)
+
+
+def test_another_session_has_the_results_of_this_one(front, generated):
+    """Whatever ended this one."""
+    before = front.case(generated)
+    remove_case(front.app.scene, generated)
+    kept = [path.name for path in front.folder.iterdir() if path.name.isdigit()]
+    front.app.results._shelf._lock.release()
+    front.app.results._shelf = Shelf(front.folder)
+    assert len(front.app.results._shelf.names) == len(kept)
+    scene = case_names(front.app.scene)
+    for name in scene:
+        remove_case(front.app.scene, name)
+    front.do(front.app.results.restore)
+    assert {generated, *(row.name for row in front.results.cases)} == set(front.app.results._shelf.names)
+    again = front.case(generated)
+    assert provenance.hashes(again) == provenance.hashes(before)
+    assert again.provenance == before.provenance
 
 
 def test_a_scan_of_the_scene_is_segmented_and_nothing_in_it_is_synthetic(front, generated):
@@ -179,6 +252,8 @@ def test_a_scan_of_the_scene_is_segmented_and_nothing_in_it_is_synthetic(front, 
     row = front.results.cases[-1]
     assert row.name.startswith("segment")
     assert not row.synthetic
+    assert row.summary == f"labels of {generated} T1w"
+    assert front.views.marks["Red"] == f"{generated} T1w + {row.name} labels SYNTHETIC"
 
 
 def test_cancel_ends_the_run_and_the_button_is_itself_again(front):
@@ -248,6 +323,15 @@ def test_a_downloaded_case_is_a_dataset_that_nibabel_reads_and_a_scene(front, ge
         assert any(name.endswith(".mrml") for name in archive.namelist())
 
 
+def test_the_server_lives_until_it_is_stopped(front, monkeypatch):
+    """By default it would end five minutes after the last tab was closed."""
+    asked, session = {}, SimpleNamespace(close=lambda: asked.update(closed=True))
+    monkeypatch.setattr(front.app.server, "start", lambda **options: asked.update(options))
+    monkeypatch.setattr(front.app, "session", session)
+    front.app.serve("127.0.0.1", 0, "token")
+    assert (asked["timeout"], asked["closed"]) == (0, True)
+
+
 def test_deleted_cases_leave_scene_lists_and_captions(front):
     rows = front.results.cases
     for row in rows:
@@ -258,3 +342,4 @@ def test_deleted_cases_leave_scene_lists_and_captions(front):
     assert [name for name in case_names(front.app.scene) if name != PREVIEW] == []
     assert front.scene.volumes == []
     assert front.render.segments == []
+    assert [path for path in front.folder.iterdir() if path.name.isdigit()] == []

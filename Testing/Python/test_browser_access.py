@@ -13,8 +13,9 @@ from aiohttp.test_utils import TestServer
 
 from BrainGenLib.browser import uploading
 from BrainGenLib.browser.access import COOKIE, cookie_of, guard, new_token
-from BrainGenLib.browser.uploading import receive
+from BrainGenLib.browser.uploading import plain_name, receive
 from BrainGenLib.errors import BadInput
+from BrainGenLib.service import volumes
 
 TOKEN = "the-token"
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -128,7 +129,7 @@ def test_a_segmentation_is_received_with_its_values(tmp_path):
     assert np.array_equal(found.data, labels)
 
 
-def dicom(folder, slices=6):
+def dicom(folder, slices=6, series="1.2.3.4"):
     """A series of MR slices."""
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -136,8 +137,8 @@ def dicom(folder, slices=6):
     for number in range(slices):
         image = sitk.GetImageFromArray(volume[:, :, number].T[None])
         image.SetSpacing([2.0, 2.0, 3.0])
-        tags = {"0008|0060": "MR", "0020|000e": "1.2.3.4", "0020|000d": "1.2.3", "0020|0013": str(number)}
-        tags |= {"0008|0018": f"1.2.3.4.{number + 1}", "0020|0032": f"0\\0\\{3 * number}"}
+        tags = {"0008|0060": "MR", "0020|000e": series, "0020|000d": "1.2.3", "0020|0013": str(number)}
+        tags |= {"0008|0018": f"{series}.{number + 1}", "0020|0032": f"0\\0\\{3 * number}"}
         tags |= {"0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "3"}
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
@@ -176,3 +177,68 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path, monkeypatch):
         archive.writestr("a.nii", b"0" * 100)
     with pytest.raises(BadInput, match="send one series"):
         receive(tmp_path, "scan")
+
+
+def test_equal_names_in_two_archives_do_not_meet(tmp_path):
+    """One series was taken with 8 of its 20 slices beside another one of 12."""
+    for number, slices in enumerate((6, 9)):
+        files = tmp_path / f"files-{number}"
+        files.mkdir()
+        dicom(files, slices, series=f"1.2.3.{number + 4}")
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for number in range(2):
+        with zipfile.ZipFile(folder / f"{number}.zip", "w") as archive:
+            for path in (tmp_path / f"files-{number}").iterdir():
+                archive.write(path, path.name)
+    assert sorted(found.data.shape[2] for found in receive(folder, "scan")) == [6, 9]
+
+
+@pytest.mark.parametrize("name", [".", "./", "..", "", "/", "a/..", "\\", "n" * 300 + ".nii", "a\0b"])
+def test_any_name_of_a_file_becomes_one_in_the_folder(tmp_path, name):
+    path = tmp_path / plain_name(name)
+    path.write_bytes(b"")
+    assert path.parent == tmp_path
+    assert path.name.endswith(".nii") == name.endswith(".nii")
+
+
+def test_no_file_names_another_and_none_fills_the_memory(tmp_path, monkeypatch):
+    (tmp_path / "a.nrrd").write_text("NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\ndata file: b.raw\n\n")
+    with pytest.raises(BadInput, match=r"a\.nrrd"):
+        receive(tmp_path, "scan")
+    (tmp_path / "a.nrrd").unlink()
+    for name in "ab":
+        nib.save(nib.Nifti1Image(scan(), AFFINE), tmp_path / f"{name}.nii.gz")
+    monkeypatch.setattr(uploading, "MAX_BYTES", 4000)
+    with pytest.raises(BadInput, match="in memory together"):
+        receive(tmp_path, "scan")
+    monkeypatch.setattr(volumes, "MAX_BYTES", 1000)
+    with pytest.raises(BadInput, match=r"a\.nii\.gz is larger"):
+        receive(tmp_path, "scan")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    nib.save(nib.MGHImage(scan(), AFFINE), tmp_path / "c.mgz")
+    with pytest.raises(BadInput, match=r"c\.mgz is larger"):
+        receive(tmp_path, "scan")
+
+
+def test_archives_share_one_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploading, "MAX_BYTES", 3000)
+    for name in "ab":
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("slice", b"0" * 2000)
+    with pytest.raises(BadInput, match=r"b\.zip holds more"):
+        receive(tmp_path, "scan")
+
+
+def test_a_mask_is_received_as_one_whose_lesion_has_to_be_asked_for(tmp_path):
+    data = np.zeros((8, 9, 10), np.uint8)
+    data[2:5] = 1
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
+    (found,) = receive(tmp_path, "segmentation")
+    assert (found.name, found.labels, found.mask) == ("lesions", True, True)
+    assert np.array_equal(found.data, data == 1)
+    data[5:] = 250
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
+    with pytest.raises(BadInput, match=r"lesions\.nii\.gz"):
+        receive(tmp_path, "segmentation")

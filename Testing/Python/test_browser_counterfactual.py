@@ -39,11 +39,11 @@ def folder(tiny_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def front(folder):
+def front(folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        front = Front("test-browser-counterfactual")
+        front = Front("test-browser-counterfactual", tmp_path_factory.mktemp("kept"))
         yield front
         front.session.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import signal
 import zipfile
 
@@ -14,8 +15,8 @@ from app_process import serving_app
 from chromium import PATIENCE, chromium
 from phantoms import phantom_image
 
-from BrainGenLib import spaces
-from BrainGenLib.browser.access import COOKIE
+from BrainGenLib.browser.access import cookie_of
+from BrainGenLib.spaces import GRID_2MM as GRID
 
 LESION = "wmh"
 
@@ -81,12 +82,30 @@ async def captions(page):
     return await page.evaluate(_CAPTIONS)
 
 
+async def send(page, path, kind):
+    """Upload a file."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    await page.evaluate(
+        f"(async () => {{ const bytes = Uint8Array.from(atob('{content}'), c => c.charCodeAt(0));"
+        f"const form = new FormData(); form.append('file', new Blob([bytes]), '{path.name}');"
+        f"await fetch('upload?kind={kind}', {{method: 'POST', body: form}}); }})()"
+    )
+
+
+async def choose(page, selector, title):
+    """Choose an entry of a list."""
+    await page.evaluate(
+        f"(e => {{ e.value = [...e.options].find(o => o.innerText === '{title}').value;"
+        f" e.dispatchEvent(new Event('change')) }})(document.querySelector('{selector}'))"
+    )
+
+
 async def done(page):
     """Wait for the run to end."""
     await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
 
 
-async def walk(address, scan):
+async def walk(address, folder):
     """What a user does; the names in the comments are those of the panel."""
     async with chromium() as page:
         await page.go(address)
@@ -110,15 +129,23 @@ async def walk(address, scan):
         await settled(page, lambda seen: np.ptp(seen["3D"].astype(int), (0, 1)).max() > 120)
 
         # A scan says its own name alone; a click on a contrast changes picture and words, without a touch of a view.
-        await page.evaluate(
-            f"(async () => {{ const bytes = Uint8Array.from(atob('{scan}'), c => c.charCodeAt(0));"
-            "const form = new FormData(); form.append('file', new Blob([bytes]), 'patient26_T2.nii.gz');"
-            "await fetch('upload?kind=scan', {method: 'POST', body: form}); })()"
-        )
+        await send(page, folder / "patient26_T2.nii.gz", "scan")
         await page.until(f"{_CAPTIONS}[0] === 'patient26_T2'")
         assert await captions(page) == ["patient26_T2", "", "patient26_T2", "patient26_T2"]
         await settled(page, lambda seen: bright(seen["Axial"]) > 0.1 and coloured(seen["Axial"]) < 0.001)
         assert not any(map(marked, (await views(page, _BELOW_BAR)).values()))
+
+        # A mask is asked which lesion it is, and of which scan.
+        await send(page, folder / "lesions.nii.gz", "segmentation")
+        await page.until("!!document.querySelector('#braingen-which-lesion')")
+        assert await page.evaluate("document.querySelector('#braingen-answer').disabled")
+        await choose(page, "#braingen-which-lesion", "multiple sclerosis lesion")
+        await choose(page, "#braingen-which-scan", "patient26_T2")
+        await page.click("#braingen-answer")
+        await page.until(f"{_CAPTIONS}[0] === 'patient26_T2 + lesions labels'")
+        await page.click("[title='Hide lesions']")
+        await page.until(f"{_CAPTIONS}.every(text => text === '')")
+
         await page.click("[title='Show FLAIR']")
         await page.until(f"{_CAPTIONS}[0] === 'generate-01 FLAIR SYNTHETIC'")
         await settled(page, lambda seen: coloured(seen["Axial"]) > 0.002)
@@ -157,7 +184,7 @@ async def walk(address, scan):
         await page.evaluate(
             f"(async () => {{ {form} await fetch('upload?kind=scan', {{method: 'POST', body: form}}) }})()"
         )
-        await page.until("document.body.innerText.includes('a.nii cannot be read')")
+        await page.until("document.body.innerText.includes('a.nii is not a NIfTI file')")
 
         # Cancel.
         await page.click("#braingen-generate")
@@ -177,7 +204,7 @@ async def downloads(server, token):
         async with stranger.post(f"{server}/upload", data=b"") as answer:
             assert answer.status == 403
     parts = {}
-    async with aiohttp.ClientSession(cookies={COOKIE: token}) as visitor:
+    async with aiohttp.ClientSession(cookies={cookie_of(server.removeprefix("http://")): token}) as visitor:
         for name in ("generate-01", "render-01"):
             async with visitor.get(f"{server}/download?format=bids&case={name}") as answer:
                 assert answer.status == 200
@@ -196,16 +223,23 @@ def images(data, folder):
 
 def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path, phantom_classes):
     process, address = server
-    nib.save(nib.Nifti1Image(phantom_image(phantom_classes), spaces.GRID_2MM.affine), tmp_path / "scan.nii.gz")
-    parts = asyncio.run(walk(address, base64.b64encode((tmp_path / "scan.nii.gz").read_bytes()).decode()))
+    nib.save(nib.Nifti1Image(phantom_image(phantom_classes), GRID.affine), tmp_path / "patient26_T2.nii.gz")
+    nib.save(
+        nib.Nifti1Image((phantom_classes == phantom_classes.max()).astype(np.uint8), GRID.affine),
+        tmp_path / "lesions.nii.gz",
+    )
+    parts = asyncio.run(walk(address, tmp_path))
     generated = images(parts["generate-01"], tmp_path / "generated")
     rendered = images(parts["render-01"], tmp_path / "rendered")
     assert set(generated) == {"T1w", "FLAIR", "dseg"}
-    # It was erased in the segmentation of the first case; the second was made from what was left.
-    assert not (generated["dseg"] == 77).any()
+    # It was erased from a copy of the first case's labels; the second was made from what was left.
+    assert (generated["dseg"] == 77).any()
     assert not (rendered["dseg"] == 77).any()
     assert np.abs(generated["T1w"] - rendered["T1w"]).max() > 0.01
 
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=PATIENCE)
     assert "torch imported: False" in rest
+    assert "Traceback" not in (tmp_path / "app.log").read_text()
+    kept = [json.loads(path.read_text())["name"] for path in sorted((tmp_path / "kept").glob("*/about.json"))]
+    assert kept == ["generate-01", "patient26_T2", "lesions", "render-01"]

@@ -33,10 +33,10 @@ def brain(lesion):
 
 
 @pytest.fixture(scope="module")
-def front(tiny_folder):
+def front(tiny_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
-        front = Front("test-browser-surfaces")
+        front = Front("test-browser-surfaces", tmp_path_factory.mktemp("kept"))
         yield front
         front.session.close()
 

@@ -19,11 +19,11 @@ from BrainGenLib.scene.volumes import add_volume
 
 
 @pytest.fixture(scope="module")
-def front(tiny_folder):
+def front(tiny_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        front = Front("test-browser-sweep")
+        front = Front("test-browser-sweep", tmp_path_factory.mktemp("kept"))
         front.engine.bundle = "brain-ldm"
         front.do(lambda: None)
         yield front

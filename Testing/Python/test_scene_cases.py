@@ -15,6 +15,8 @@ from BrainGenLib.reading.segmentations import read_segmentation
 from BrainGenLib.scene import cases, changes, columns, judgements
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
+from BrainGenLib.scene.editing import copy_to_edit, is_copy
+from BrainGenLib.scene.erasing import erase_segment, restore_segment
 from BrainGenLib.scene.inputs import write_segmentation, write_volume
 from BrainGenLib.scene.showing import ROWS, compare, most_to_see, show
 
@@ -109,17 +111,44 @@ def test_a_segmentation_is_emptied_before_the_application_takes_out_its_segments
     assert not any(held[0])
 
 
-def test_a_case_comes_back_as_it_was_edited(stage, two):
-    original = case_with(anatomy.lesions()["wmh"].value)
-    assert np.array_equal(cases.case_of(stage.scene, "wmh").labels, original.labels)
-    two[0].segmentation.GetSegmentation().RemoveSegment(
-        two[0].segmentation.GetSegmentation().GetSegmentIdBySegmentName("white matter hyperintensity")
-    )
-    edited = cases.case_of(stage.scene, "wmh")
-    assert set(np.unique(edited.labels)) == {0, 2}
-    assert np.array_equal(edited.images["FLAIR"], original.images["FLAIR"])
-    assert edited.synthetic
-    assert edited.provenance == original.provenance
+def erased(nodes):
+    """The lesion taken out, as in Segment Editor."""
+    segmentation = nodes.segmentation.GetSegmentation()
+    return erase_segment(nodes.segmentation, segmentation.GetSegmentIdBySegmentName("white matter hyperintensity"))
+
+
+def test_old_images_never_come_with_labels_that_were_edited(stage):
+    case = case_with(anatomy.lesions()["wmh"].value)
+    case.provenance["arrays"] = provenance.hashes(case)
+    nodes = add_case(stage.scene, case, "wmh")
+    assert np.array_equal(cases.case_of(stage.scene, "wmh").labels, case.labels)
+    undo = erased(nodes)
+    with pytest.raises(BadInput, match=r"labels of wmh were edited.*Render"):
+        cases.case_of(stage.scene, "wmh")
+    restore_segment(nodes.segmentation, undo)
+    back = cases.case_of(stage.scene, "wmh")
+    assert provenance.hashes(back) == case.provenance["arrays"]
+    assert back.synthetic
+    assert back.provenance == case.provenance
+
+
+def test_a_copy_is_edited_and_the_case_stays_as_it_was(stage, views):
+    case = case_with(anatomy.lesions()["wmh"].value)
+    case.affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+    case.provenance["arrays"] = provenance.hashes(case)
+    nodes = add_case(stage.scene, case, "wmh")
+    copy = copy_to_edit(stage.scene, nodes.segmentation)
+    assert (is_copy(nodes.segmentation), is_copy(copy.segmentation)) == (False, True)
+    assert cases.case_names(stage.scene) == ["wmh", "wmh edited"]
+    erased(copy)
+    assert provenance.hashes(cases.case_of(stage.scene, "wmh")) == case.provenance["arrays"]
+    edited = cases.case_of(stage.scene, "wmh edited")
+    assert set(np.unique(edited.labels)) == {2}
+    assert np.allclose(edited.affine, case.affine)
+    assert (edited.images, edited.synthetic, edited.provenance["edited"]) == ({}, True, ["labels"])
+    show(stage.scene, copy)
+    assert views["Red"].GetSliceCompositeNode().GetBackgroundVolumeID() == nodes.volumes["T1w"].GetID()
+    assert copy_to_edit(stage.scene, nodes.segmentation).segmentation.GetAttribute("BrainGen.case") == "wmh edited-2"
 
 
 def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
@@ -147,11 +176,14 @@ def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_case_of_any_orientation_comes_back_unedited(stage, columns, sign):
     case = case_with(anatomy.lesions()["wmh"].value)
+    case.labels[3, 4, 5] = 0
+    case.images["T1w"][1, 2, 3] = case.images["FLAIR"][1, 2, 3] = 0.25
     case.affine = np.diag([sign * 2.0, 2.0, 2.0, 1.0])[:, [*columns, 3]]
     case.provenance = {"request": {"seed": 1}, "arrays": provenance.hashes(case)}
     add_case(stage.scene, case, "turned")
     back = cases.case_of(stage.scene, "turned")
     assert provenance.hashes(back) == case.provenance["arrays"]
+    assert np.allclose(back.affine, case.affine)
     back.images["T1w"][8, 8, 8] += 1
     assert provenance.hashes(back)["T1w"] != case.provenance["arrays"]["T1w"]
 
@@ -292,6 +324,23 @@ def test_a_volume_becomes_a_file_where_the_scene_shows_it(stage, two, tmp_path):
     scan = read_scan(tmp_path / "scan.nii")
     assert np.array_equal(scan.data, case_with(anatomy.lesions()["wmh"].value).images["T1w"])
     assert np.allclose(scan.affine, matrix @ np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_a_left_handed_scan_is_given_to_a_job_as_it_came(stage, tmp_path):
+    """So that what the job makes of it lies on the grid of the user's file, axis by axis."""
+    image = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+    nodes = add_case(stage.scene, Case({"scan": image}, None, affine, synthetic=False), "las")
+    write_volume(nodes.volumes["scan"], tmp_path / "scan.nii")
+    written = nib.load(tmp_path / "scan.nii")
+    assert np.array_equal(np.asarray(written.dataobj), image)
+    assert np.allclose(written.affine, affine)
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[2:5, 3:9, 4:6] = 77
+    add_case(stage.scene, Case({}, labels, affine, synthetic=False), "found")
+    back = cases.case_of(stage.scene, "found")
+    assert np.array_equal(back.labels, labels)
+    assert np.allclose(back.affine, affine)
 
 
 def test_an_empty_volume_is_refused(stage, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from trame_server.utils.typed_state import TypedState
@@ -14,6 +15,7 @@ from BrainGenLib.browser.logic.views import ViewsLogic
 from BrainGenLib.browser.state import EngineState, GenerateState, RenderState, SceneState, SegmentRow
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Render
+from BrainGenLib.scene.editing import copy_to_edit, is_copy
 from BrainGenLib.scene.erasing import Erased, erase_segment, restore_segment
 
 SECTION = "render"
@@ -25,6 +27,7 @@ class RenderLogic:
         self._typed: TypedState[RenderState] = TypedState(server.state, RenderState)
         self._generate: TypedState[GenerateState] = TypedState(server.state, GenerateState)
         self._erased: dict[str, list[Erased]] = {}
+        self.on_copy: Callable[[], None] = lambda: None
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
         nodes.bind_changes({nodes.name.segmentations: self._keep_choice})
         self._typed.bind_changes({self._typed.name.segmentation: lambda *_: self._list()})
@@ -55,11 +58,23 @@ class RenderLogic:
                 self._run.refuse(error)
 
     def erase(self, segment_id: str) -> None:
-        """Take a segment out; what surrounds it grows over it."""
+        """Take a segment out of a copy, which is chosen then; what surrounds it grows over it."""
         node = self._node()
-        if node is not None and node.GetSegmentation().GetSegment(segment_id) is not None:
-            self._erased.setdefault(node.GetID(), []).append(erase_segment(node, segment_id))
-            self._edited(node)
+        if node is None or node.GetSegmentation().GetSegment(segment_id) is None:
+            return
+        if not is_copy(node):
+            try:
+                copy = copy_to_edit(self._scene, node)
+            except BadInput as error:
+                self._run.refuse(error)
+                return
+            node = copy.segmentation
+            assert node is not None
+            self._views.show(copy)
+            self._typed.data.segmentation = node.GetID()
+            self.on_copy()
+        self._erased.setdefault(node.GetID(), []).append(erase_segment(node, segment_id))
+        self._edited(node)
 
     def restore(self, segment_id: str) -> None:
         """Put a segment back."""

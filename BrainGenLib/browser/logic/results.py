@@ -1,27 +1,74 @@
-"""Results: the cases of the scene, shown, compared and deleted."""
+"""Results: the cases of the scene and the files of the user, shown, compared and deleted; kept on disk."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from typing import Any
 
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
-from BrainGenLib.browser.state import CaseRow, ResultsState
+from BrainGenLib.browser.shelf import Shelf
+from BrainGenLib.browser.state import CaseRow, ResultsState, RunState
+from BrainGenLib.case import Case
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import MARK, SYNTHETIC, CaseNodes
-from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
-from BrainGenLib.scene.changes import before
-from BrainGenLib.scene.showing import bounds_of
+from BrainGenLib.scene.case_to_scene import CASE, MARK, SYNTHETIC, CaseNodes, adding
+from BrainGenLib.scene.cases import case_names, free_name, nodes_of, remove_case
+from BrainGenLib.scene.changes import before, remember
+from BrainGenLib.scene.showing import bounds_of, image_of, nodes_of_class
 
 
 class ResultsLogic:
-    def __init__(self, server: Any, scene: Any, run: RunLogic, views: ViewsLogic) -> None:
-        self._scene, self._views = scene, views
+    def __init__(self, server: Any, scene: Any, shelf: Shelf, views: ViewsLogic) -> None:
+        self._server, self._scene, self._shelf, self._views = server, scene, shelf, views
         self._typed: TypedState[ResultsState] = TypedState(server.state, ResultsState)
-        run.on_case = self._arrived
+        self._run: TypedState[RunState] = TypedState(server.state, RunState)
+        self._typed.data.kept = str(shelf.folder)
+
+    @property
+    def rows(self) -> list[CaseRow]:
+        """Of the cases."""
+        return self._typed.data.cases
+
+    async def restore(self) -> None:
+        """Put what was kept on disk into the scene; the page answers in between."""
+        for name in self._shelf.names:
+            try:
+                case, of = await asyncio.to_thread(self._shelf.load, name)
+                await self._place(name, case, of)
+            # Whatever became of its files: the others are to come back.
+            except Exception as error:
+                logging.getLogger(__name__).warning("%s is not shown again: %s", name, error)
+                self._run.data.failure = f"{name} of an earlier session cannot be read any more: {error}"
+            self.refresh()
+            self._views.refresh()
+
+    async def add(self, wanted: str, case: Case, of: str = "") -> CaseNodes:
+        """Put a file of the user into the scene, and keep it; its nodes have the name of the file.
+
+        Args:
+            wanted: its name, unless there is one of that name.
+            case: an image or labels.
+            of: name of the volume that labels are of, or nothing.
+        """
+        name = self.free_name(wanted)
+        nodes = await self._place(name, case, of)
+        await self.keep(name, case, of)
+        return nodes
+
+    async def keep(self, name: str, case: Case, of: str = "") -> None:
+        """Write a case of the scene to disk and list it; where that fails, the page says so."""
+        try:
+            await asyncio.to_thread(self._shelf.keep, name, case, of)
+        except OSError as error:
+            self._run.data.failure = f"{name} is not kept on disk ({error.strerror}): download it before you leave."
+        self.refresh()
+
+    def free_name(self, wanted: str) -> str:
+        """A name that no case has, in the scene or still on its way there."""
+        return free_name(self._scene, wanted, self._shelf.names)
 
     async def show(self, name: str, contrast: str | None = None) -> None:
         """Show a case: all of it, a changed scan beside what it was; or in a contrast, where the slices stand."""
@@ -37,26 +84,39 @@ class ResultsLogic:
         await self._views.compare(first, second)
 
     def delete(self) -> None:
-        """Take the chosen cases out of the scene."""
+        """Take the chosen cases out of the scene, and off the disk."""
         for name in self._chosen():
             remove_case(self._scene, name)
-        self._list({})
+            self._shelf.remove(name)
+        self.refresh()
         self._views.refresh()
 
-    def _chosen(self) -> list[str]:
-        return [row.name for row in self._typed.data.cases if row.chosen]
-
-    def _arrived(self, name: str) -> None:
-        self._list({row.name: row.chosen for row in self._typed.data.cases})
-
-    def _list(self, chosen: dict[str, bool]) -> None:
+    def refresh(self) -> None:
+        """Bring the rows up to date with the scene."""
+        chosen = self._chosen()
         names = [name for name in case_names(self._scene) if name != PREVIEW]
-        self._typed.data.cases = [_row(name, nodes_of(self._scene, name), chosen.get(name, False)) for name in names]
+        self._typed.data.cases = [_row(name, nodes_of(self._scene, name), name in chosen) for name in names]
+
+    def _chosen(self) -> list[str]:
+        return [row.name for row in self.rows if row.chosen]
+
+    async def _place(self, name: str, case: Case, of: str) -> CaseNodes:
+        for nodes in adding(self._scene, case, name):  # noqa: B007
+            await asyncio.sleep(0)
+        if not case.provenance:
+            for volume in nodes.volumes.values():
+                volume.SetName(name)
+        volumes = nodes_of_class(self._scene, "vtkMRMLScalarVolumeNode")
+        scan = next((one for one in volumes if of and one.GetName() == of), None)
+        if scan is not None:
+            remember(nodes, scan)
+        return nodes
 
 
 def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
     """A case with the gist of its request."""
-    request = json.loads(nodes.provenance.GetText()).get("request", {}) if nodes.provenance is not None else {}
+    made = json.loads(nodes.provenance.GetText()) if nodes.provenance is not None else {}
+    request = made.get("request", {})
     of = request.get("of", request)
     parts = [f"{pathology} {load:.2f}" for pathology, load in of.get("pathologies", {}).items()]
     parts += [f"{condition} {value:g}" for condition, value in of.get("wanted", {}).items()]
@@ -64,7 +124,16 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
         parts.insert(0, f"{request['over']} {request['values'][0]:.4g} to {request['values'][-1]:.4g}")
     if of.get("verb") == "generate":
         parts.append(f"seed {of['seed']}")
+    image = None if nodes.volumes else image_of(nodes)
+    if image is not None and image.GetAttribute(CASE) != name:
+        parts.append(f"labels of {image.GetName().removesuffix(f' {MARK}')}")
     if verdict := judgements.said(nodes):
         parts.append(verdict)
+    uploaded = not made
+    if uploaded:
+        parts.insert(0, "your file")
     synthetic = nodes.present[0].GetAttribute(SYNTHETIC) == MARK
-    return CaseRow(name, " · ".join(parts), list(nodes.volumes), synthetic, chosen)
+    contrasts = [] if uploaded else list(nodes.volumes)
+    # Labels that a model made, or that were edited, have no images of their own to stand beside in a dataset.
+    exported = not uploaded and (bool(nodes.volumes) or not synthetic) and "edited" not in made
+    return CaseRow(name, " · ".join(parts), contrasts, synthetic, exported, chosen)

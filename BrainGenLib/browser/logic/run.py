@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trame_server.utils.typed_state import TypedState
 
+from BrainGenLib.browser.logic.results import ResultsLogic
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
 from BrainGenLib.browser.state import RunState
 from BrainGenLib.case import Case
@@ -32,18 +33,19 @@ class RunLogic:
         server: of trame.
         scene: vtkMRMLScene.
         views: shows what arrives.
+        results: keeps it.
         session: where the requests run.
     """
 
-    def __init__(self, server: Any, scene: Any, views: ViewsLogic, session: Session) -> None:
-        self._server, self._scene, self._views, self._session = server, scene, views, session
+    def __init__(self, server: Any, scene: Any, views: ViewsLogic, results: ResultsLogic, session: Session) -> None:
+        self._server, self._scene, self._views, self._results = server, scene, views, results
+        self._session = session
         self._typed: TypedState[RunState] = TypedState(server.state, RunState)
         self._task: asyncio.Task | None = None
         self._runs = 0
         self._began = 0.0
         self._placed = False
         self._of = ""
-        self.on_case: Callable[[str], None] = lambda name: None
 
     def start(self, section: str, requests: Sequence[Request], inputs: Mapping[str, Path], of: str = "") -> None:
         """Run requests; they take the place of a draft, but of nothing else that runs.
@@ -106,11 +108,13 @@ class RunLogic:
             await self._place(update.preview, PREVIEW, run)
         if update.result is not None:
             name = PREVIEW if draft else self._free_name(update.request.verb)
-            await self._place(update.result, name, run)
-            if name != PREVIEW:
+            case = await self._place(update.result, name, run)
+            if name != PREVIEW and case is not None:
                 remove_case(self._scene, PREVIEW)
                 self._views.refresh()
-                self.on_case(name)
+                self._results.refresh()
+                scan = self._scene.GetNodeByID(self._of) if self._of else None
+                await self._results.keep(name, case, scan.GetName() if scan is not None else "")
 
     def _drop_preview(self) -> None:
         """What will not be finished goes; the newest case takes its place in the views."""
@@ -119,11 +123,11 @@ class RunLogic:
         if names := case_names(self._scene):
             self._views.show(nodes_of(self._scene, names[-1]))
 
-    async def _place(self, folder: Path, name: str, run: int) -> None:
-        """Read a case and put it into the scene; the page answers in between."""
+    async def _place(self, folder: Path, name: str, run: int) -> Case | None:
+        """Read a case and put it into the scene, unless a newer run has begun; the page answers in between."""
         case = await asyncio.to_thread(Case.load, folder)
         if run != self._runs:
-            return
+            return None
         remove_case(self._scene, name)
         for added in adding(self._scene, case, name):
             nodes = added
@@ -138,6 +142,7 @@ class RunLogic:
             await self._views.show_change(nodes, point)
         else:
             self._views.show(nodes, point)
+        return case
 
     def _tell(self, update: Update) -> None:
         data = self._typed.data
@@ -159,7 +164,7 @@ class RunLogic:
             data.ended = f"Done in {time.monotonic() - self._began:.1f} s."
 
     def _free_name(self, verb: str) -> str:
-        taken, number = set(case_names(self._scene)), 1
-        while f"{verb}-{number:02d}" in taken:
+        number = 1
+        while (name := f"{verb}-{number:02d}") != self._results.free_name(name):
             number += 1
-        return f"{verb}-{number:02d}"
+        return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,32 @@ import numpy as np
 from aiohttp import BodyPartReader, web
 from trame_server.utils.typed_state import TypedState
 
+from BrainGenLib import anatomy
 from BrainGenLib.browser.archives import write_bids_zip, write_mrb
+from BrainGenLib.browser.logic.results import ResultsLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
-from BrainGenLib.browser.state import RunState, UploadState
-from BrainGenLib.browser.uploading import KINDS, MAX_BYTES, Received, receive
+from BrainGenLib.browser.state import Choice, CounterfactualState, RunState, SceneState, SegmentState, UploadState
+from BrainGenLib.browser.uploading import KINDS, MAX_BYTES, Received, plain_name, receive
+from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
-from BrainGenLib.scene.case_to_scene import CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE
 from BrainGenLib.scene.cases import case_of
-from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.showing import bounds_of
-from BrainGenLib.scene.volumes import add_volume
 
 _CHUNK = 1 << 20
 _TOO_LARGE = f"The files are larger than {MAX_BYTES / 1e9:g} GB together; send fewer."
 
 
 class TransfersLogic:
-    def __init__(self, server: Any, scene: Any, views: ViewsLogic) -> None:
-        self._server, self._scene, self._views = server, scene, views
+    def __init__(self, server: Any, scene: Any, views: ViewsLogic, results: ResultsLogic) -> None:
+        self._server, self._scene, self._views, self._results = server, scene, views, results
         self._typed: TypedState[UploadState] = TypedState(server.state, UploadState)
         self._run: TypedState[RunState] = TypedState(server.state, RunState)
+        self._nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
+        self._choices = [TypedState(server.state, kind).data for kind in (SegmentState, CounterfactualState)]
+        # Segmentations that wait for what the user says of them.
+        self._waiting: deque[Received] = deque()
+        self._typed.data.lesions = [Choice(label.name, name) for name, label in anatomy.lesions().items()]
 
     def routes(self) -> list[web.RouteDef]:
         """For aiohttp."""
@@ -39,61 +46,117 @@ class TransfersLogic:
     async def upload(self, request: web.Request) -> web.Response:
         """Put sent files into the scene; answers with what became of them as JSON."""
         kind = request.query.get("kind", KINDS[0])
-        self._typed.set_dataclass(UploadState(busy=True))
-        self._server.state.flush()
+        self._tell(busy=True)
         try:
             if kind not in KINDS:
                 raise BadInput(f"kind must be one of {', '.join(KINDS)}.")
             with tempfile.TemporaryDirectory(prefix="braingen-upload-") as folder:
                 await _save(request, Path(folder))
                 received = await asyncio.to_thread(receive, Path(folder), kind)
-            names = [self._add(item) for item in received]
-            self._typed.set_dataclass(UploadState(message=f"Added {', '.join(names)}."))
-            return web.json_response({"added": names})
+            added = []
+            for item in received:
+                # Nobody knows of which scan labels are; without a scan there is nothing to choose from.
+                if item.mask or (item.labels and self._nodes.data.volumes):
+                    self._waiting.append(item)
+                else:
+                    added.append(await self._add(item, ""))
+            self._ask()
+            self._tell(message=f"Added {', '.join(added)}." if added else "")
+            return web.json_response({"added": added, "asked": [item.name for item in self._waiting]})
         except BadInput as error:
-            self._typed.set_dataclass(UploadState(failure=str(error)))
+            self._tell(failure=str(error))
             return web.json_response({"error": str(error)}, status=400)
-        finally:
-            self._typed.data.busy = False
-            self._server.state.flush()
+
+    async def answer(self) -> None:
+        """Add the segmentation that was asked about, as what the user says that it is."""
+        data, item = self._typed.data, self._waiting.popleft()
+        if item.mask:
+            value = anatomy.lesions()[data.lesion].value
+            item = Received(item.name, np.where(item.data, value, 0).astype(np.uint16), item.affine, True)
+        scan = self._scene.GetNodeByID(data.of or "")
+        data.asking = ""
+        name = await self._add(item, scan.GetName() if scan is not None else "")
+        self._ask()
+        self._tell(message=f"Added {name}.")
+
+    def drop(self) -> None:
+        """Forget the segmentation that was asked about."""
+        self._waiting.popleft()
+        self._ask()
+        self._server.state.flush()
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """The named cases as ``format=bids`` (zip archive) or ``format=mrb`` (one case)."""
         names = request.query.getall("case", [])
-        try:
-            cases = {name: case_of(self._scene, name) for name in names}
-        except KeyError as error:
-            raise web.HTTPNotFound(text=f"The scene holds no case {error}.\n") from error
-        if not cases:
-            raise web.HTTPBadRequest(text="Name a case.\n")
         with tempfile.TemporaryDirectory(prefix="braingen-download-") as folder:
             try:
+                cases = {name: case_of(self._scene, name) for name in names}
+                if not cases:
+                    raise web.HTTPBadRequest(text="Name a case.\n")
                 if request.query.get("format") == "mrb":
                     name, case = next(iter(cases.items()))
                     path = Path(folder) / f"{name}.mrb"
                     await write_mrb(case, name, path)
                 else:
                     path = Path(folder) / "braingen-bids.zip"
+                    self._check_exported(names)
                     await asyncio.to_thread(write_bids_zip, cases, path)
+            except KeyError as error:
+                raise web.HTTPNotFound(text=f"The scene holds no case {error}.\n") from error
             except BadInput as error:
                 self._run.data.failure = str(error)
                 self._server.state.flush()
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
-            disposition = {"Content-Disposition": f'attachment; filename="{path.name}"'}
-            response = web.FileResponse(path, headers=disposition)
-            # The folder goes when this returns, so the file has to be sent before.
-            await response.prepare(request)
-            return response
+            return await _send(request, path)
 
-    def _add(self, item: Received) -> str:
-        if item.labels:
-            node = add_segmentation(self._scene, item.data, item.affine, item.name, None)
-            nodes = CaseNodes({}, node, None, None, 0)
-        else:
-            node = add_volume(self._scene, item.data, item.affine, item.name)
-            nodes = CaseNodes({"scan": node}, None, None, None, 0)
+    def _check_exported(self, names: list[str]) -> None:
+        """Refuse what no dataset can hold."""
+        for row in self._results.rows:
+            if row.name in names and not row.exported:
+                raise BadInput(
+                    f"{row.name} holds no image that a model made for its labels, so it is no case of a dataset. "
+                    "Render it first, or download it as .mrb."
+                )
+
+    def _ask(self) -> None:
+        """Ask about the next segmentation that waits."""
+        data = self._typed.data
+        item = self._waiting[0] if self._waiting else None
+        data.asking, data.lesion, data.of = item.name if item else "", "", ""
+        data.mask = item is not None and item.mask
+
+    def _tell(self, busy: bool = False, message: str = "", failure: str = "") -> None:
+        data = self._typed.data
+        data.busy, data.message, data.failure = busy, message, failure
+        self._server.state.flush()
+
+    async def _add(self, item: Received, of: str) -> str:
+        """Put a file into the scene and show it; returns its name there."""
+        images, labels = ({}, item.data) if item.labels else ({"scan": item.data}, None)
+        nodes = await self._results.add(item.name, Case(images, labels, item.affine, synthetic=False), of)
         self._views.show(nodes, np.asarray(bounds_of(nodes).mean(1)))
-        return node.GetName()
+        for scan in nodes.volumes.values():
+            # What was brought is what is to be worked on.
+            for choice in self._choices:
+                choice.scan = scan.GetID()
+        self._server.state.flush()
+        return nodes.present[0].GetAttribute(CASE)
+
+
+async def _send(request: web.Request, path: Path) -> web.StreamResponse:
+    """Send a file whole: its folder goes afterwards, and aiohttp would open that of a FileResponse once more."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{path.name}"',
+        "Content-Length": str(path.stat().st_size),
+    }
+    response = web.StreamResponse(headers=headers)
+    response.content_type = "application/octet-stream"
+    await response.prepare(request)
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            await response.write(chunk)
+    await response.write_eof()
+    return response
 
 
 async def _save(request: web.Request, folder: Path) -> None:
@@ -112,11 +175,10 @@ async def _save(request: web.Request, folder: Path) -> None:
     while (part := await parts.next()) is not None:
         if not isinstance(part, BodyPartReader) or not part.filename:
             continue
-        path = folder / Path(part.filename.replace("\\", "/")).name
         number += 1
-        if path.exists():
-            path = path.with_name(f"{number:05d}-{path.name}")
-        with path.open("wb") as file:
+        place = folder / f"{number:05d}"
+        place.mkdir()
+        with (place / plain_name(part.filename)).open("wb") as file:
             while chunk := await part.read_chunk(_CHUNK):
                 size += len(chunk)
                 if size > MAX_BYTES:

@@ -16,7 +16,7 @@ from BrainGenLib.scene.annotations import shown_in
 from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
 from BrainGenLib.scene.changes import show_change
 from BrainGenLib.scene.segmentation import look_inside
-from BrainGenLib.scene.showing import compare, show
+from BrainGenLib.scene.showing import clear, compare, show
 
 # A new arrangement reaches the browser, which answers with the sizes of its views.
 _RESIZE_SECONDS = 3.0
@@ -52,6 +52,12 @@ class ViewsLogic:
                 self._look_at(nodes.segmentation)
             self.draw_surfaces(nodes.segmentation)
         self._outline()
+        self.refresh()
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.stop_surfaces()
+        clear(self._stage.scene)
         self.refresh()
 
     async def compare(self, first: CaseNodes, second: CaseNodes) -> None:
@@ -110,7 +116,13 @@ class ViewsLogic:
             for view in views.get_slice_views()
             for layer in (view.get_background_volume_id(), view.get_foreground_volume_id())
         )
-        self.on_shown([node for node in layers if node is not None])
+        volumes = [node for node in layers if node is not None]
+        segmentations = [
+            node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()
+        ]
+        cases = dict.fromkeys(node.GetAttribute(CASE) for node in (*volumes, *segmentations))
+        self._views.data.shown = [name for name in cases if name]
+        self.on_shown(volumes)
         self._server.state.flush()
 
     def _outline(self) -> None:

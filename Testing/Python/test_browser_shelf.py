@@ -1,0 +1,68 @@
+"""Where the page keeps its results."""
+
+import stat
+
+import numpy as np
+import pytest
+
+from BrainGenLib.browser.shelf import Shelf
+from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
+
+
+def case(value):
+    return Case({"T1w": np.full((4, 5, 6), value, np.float32)}, None, np.eye(4), provenance={"value": value})
+
+
+def test_cases_come_back_in_their_order_and_only_their_owner_reads_them(tmp_path):
+    folder = tmp_path / "kept"
+    shelf = Shelf(folder)
+    for number in range(12):
+        shelf.keep(f"case {number}", case(number), of="a scan")
+    shelf.remove("case 3")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    shelf._lock.release()
+    again = Shelf(folder)
+    assert again.names == [f"case {number}" for number in range(12) if number != 3]
+    found, of = again.load("case 11")
+    assert (found.images["T1w"][0, 0, 0], found.provenance, of) == (11, {"value": 11}, "a scan")
+    again.keep("one more", case(0))
+    assert len(list(folder.glob("0*"))) == 12
+
+
+def test_two_apps_do_not_share_a_folder(tmp_path):
+    first = Shelf(tmp_path)
+    with pytest.raises(BadInput, match="give this one another with --results"):
+        Shelf(tmp_path)
+    first._lock.release()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be kept"):
+        Shelf(tmp_path / "file")
+
+
+def test_what_was_being_written_or_belongs_to_nobody_is_no_case(tmp_path):
+    shelf = Shelf(tmp_path)
+    shelf.keep("whole", case(1))
+    shelf._lock.release()
+    (tmp_path / "000002.part" / "case").mkdir(parents=True)
+    (tmp_path / "000003").mkdir()
+    (tmp_path / "000004").mkdir()
+    (tmp_path / "000004" / "about.json").write_text("{")
+    again = Shelf(tmp_path)
+    assert again.names == ["whole"]
+    assert not (tmp_path / "000002.part").exists()
+    again.keep("next", case(2))
+    assert again.load("next")[0].provenance == {"value": 2}
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Case, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        shelf.keep("lost", case(1))
+    assert shelf.names == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
