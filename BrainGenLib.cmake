@@ -128,10 +128,13 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/public_bundles.py
   BrainGenLib/reading/__init__.py
   BrainGenLib/reading/content.py
+  BrainGenLib/reading/conventions.py
+  BrainGenLib/reading/masks.py
   BrainGenLib/reading/nifti.py
   BrainGenLib/reading/nrrd.py
   BrainGenLib/reading/scans.py
   BrainGenLib/reading/segmentations.py
+  BrainGenLib/reading/slicer_segmentations.py
   BrainGenLib/reading/volume.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
@@ -223,6 +226,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/verbs/drawing.py
   BrainGenLib/verbs/generate.py
   BrainGenLib/verbs/lesion_drawing.py
+  BrainGenLib/verbs/painted.py
   BrainGenLib/verbs/render.py
   BrainGenLib/verbs/segment.py
   BrainGenLib/verbs/sweep.py

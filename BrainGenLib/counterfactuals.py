@@ -5,7 +5,7 @@ Where nothing changes the scan stays what it is, voxel by voxel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,6 +190,37 @@ def lesions_reached(before: np.ndarray, after: np.ndarray, asked_ml: Mapping[str
         for name, change in asked_ml.items()
         if abs(change) >= LEAST_ML
     }
+
+
+def removal_remarks(
+    less: Iterable[str], had: Mapping[str, float], wanted: Mapping[str, float], *, given: bool
+) -> list[str]:
+    """Sentences on lesions that were to become fewer: what there was, and what stays.
+
+    Args:
+        less: pathologies that were to become fewer.
+        had: mL of each before.
+        wanted: what was asked for; lesions that it does not name stay.
+        given: whether a segmentation was given; else the segmenter found them.
+    """
+    remarks = []
+    who = "The segmentation has" if given else "The segmenter found"
+    for name in less:
+        label = anatomy.lesions()[name].name
+        if had[name] < LEAST_ML:
+            remarks.append(f"Nothing was to be taken away: {who[0].lower()}{who[1:]} no {label}.")
+        elif not given:
+            remarks.append(
+                f"{who} {had[name]:.2g} mL of {label}; it misses small and faint lesions, and these are still "
+                "there. A segmentation of the lesions is surer."
+            )
+        for other in lesions.SCATTERED:
+            if name in lesions.SCATTERED and other != name and other not in wanted and had[other] >= LEAST_ML:
+                remarks.append(
+                    f"{had[other]:.2g} mL of {anatomy.lesions()[other].name} stay, which look the same; for them ask "
+                    f"for {other}."
+                )
+    return remarks
 
 
 def similarity(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:

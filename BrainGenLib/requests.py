@@ -17,6 +17,8 @@ Side = Literal["left", "right"]
 Lobe = Literal["frontal", "parietal", "temporal", "occipital", "central", "cerebellum", "brainstem"]
 SIDES: tuple[str, ...] = get_args(Side)
 LOBES: tuple[str, ...] = get_args(Lobe)
+Lesion = Literal["wmh", "ms", "tumour", "oedema", "enhancing", "stroke"]
+"""Of masks; the pathologies of the label table."""
 
 
 class Location(BaseModel):
@@ -61,11 +63,15 @@ class Generate(_Request):
 
 
 class Render(_Request):
-    """Images of a given segmentation; ``segmentation`` and ``style`` are file names (in ``inputs`` within a job)."""
+    """Images of a given segmentation; ``segmentation`` and ``style`` are file names (in ``inputs`` within a job).
+
+    ``lesion_as`` says which lesion a mask shows that does not say so itself.
+    """
 
     verb: Literal["render"] = "render"
     bundle: str = "brainspade3d"
     segmentation: str
+    lesion_as: Lesion | None = None
     contrasts: list[str] = Field(default=["T1w"], min_length=1)
     style: str | None = None
 
@@ -88,7 +94,8 @@ class Counterfactual(_Request):
     noise that the scan is inverted to: 1 leaves nothing of it but its noise, from which its anatomy comes back, and
     less keeps most of what there is. Ventricles of another size are made by moving tissue, the less the smaller
     ``strength`` is. ``variants`` of other noise tell how certain the change is. ``segmentation`` says where the
-    scan's lesions are, if somebody painted them. ``lesions`` are drawn by labels, as below, or left to the diffusion.
+    scan's lesions are, if they were painted, and ``lesion_as`` which ones, if it is a mask that does not say so.
+    ``lesions`` are drawn by labels, as below, or left to the diffusion.
 
     A bundle without ``family`` (brainspade3d) changes lesions and ventricles alone, exactly, in the scan's label map:
     lesions are drawn by its renderer in the scan's own style, for ventricles tissue moves. Of the above it uses the
@@ -109,6 +116,7 @@ class Counterfactual(_Request):
     variants: int = Field(default=1, ge=1, le=16)
     lesions: Literal["labels", "diffusion"] = "labels"
     segmentation: str | None = None
+    lesion_as: Lesion | None = None
 
 
 class Sweep(BaseModel):
@@ -301,6 +309,8 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
             f"Bundle {bundle.name} does not know contrast {request.contrast!r}; it knows: "
             f"{', '.join(bundle.contrasts)}." + suggestion(request.contrast, bundle.contrasts)
         )
+    if request.lesion_as is not None and request.segmentation is None:
+        raise BadInput("A lesion is named, but no mask of it is given; give the segmentation too.")
     if not request.wanted:
         raise BadInput("Nothing is asked to be otherwise; say what, e.g. age=80.")
     known = {condition.name: condition for condition in bundle.conditions}

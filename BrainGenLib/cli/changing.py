@@ -11,7 +11,7 @@ import typer
 
 from BrainGenLib import bundles, participants, requests
 from BrainGenLib.cli.console import Device, Json, Server, contrast_of, guarded, named_numbers, remark
-from BrainGenLib.cli.synthesis import Bundle, Out, Seed, check, name_of, named, several, to_dataset
+from BrainGenLib.cli.synthesis import Bundle, LesionAs, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
 
 Wanted = Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")]
@@ -19,7 +19,7 @@ Known = Annotated[
     list[str],
     several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60; age and sex of a BIDS tree are read"),
 ]
-LesionsAt = Annotated[Path | None, typer.Option(help="Where the scan's lesions are (labels of BrainGen).")]
+LesionsAt = Annotated[Path | None, typer.Option(help="Where the scan's lesions are: label map or mask.")]
 DriftUnits = Annotated[
     str | None, typer.Option(help="auto, or standard deviations of the latent's means between subjects.")
 ]
@@ -48,6 +48,7 @@ def counterfactual(
     steps: Annotated[int, typer.Option(help="Of the sampler, 2 to 1000.")] = _DEFAULTS["steps"],
     variants: Annotated[int, typer.Option(help="Of the noise, for the uncertainty, 1 to 16.")] = 1,
     segmentation: LesionsAt = None,
+    lesion_as: LesionAs = None,
     lesions: LesionsBy = None,
     seed: Seed = None,
     bundle: Bundle = _DEFAULTS["bundle"],
@@ -75,6 +76,7 @@ def counterfactual(
             "variants": variants,
             "lesions": lesions or _DEFAULTS["lesions"],
             "segmentation": name_of(inputs, segmentation),
+            "lesion_as": lesion_as,
         }
         parsed = requests.parse(request)
         check(parsed, inputs, server)

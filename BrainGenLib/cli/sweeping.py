@@ -13,6 +13,7 @@ from BrainGenLib.cli.changing import DriftUnits, Known, LesionsAt, LesionsBy, Wa
 from BrainGenLib.cli.console import Device, Json, Server, contrast_of, guarded, named_numbers
 from BrainGenLib.cli.synthesis import (
     Anatomy,
+    LesionAs,
     Lobe,
     Out,
     Pathology,
@@ -48,6 +49,7 @@ def sweep(
     contrast: Annotated[list[str], several("--contrast", "T1w, FLAIR, …; of a scan it is recognised")],
     style: Style = None,
     segmentation: LesionsAt = None,
+    lesion_as: LesionAs = None,
     lesions: LesionsBy = None,
     drift: DriftUnits = None,
     drift_step: Annotated[str | None, typer.Option(help="As of counterfactual.")] = None,
@@ -72,6 +74,7 @@ def sweep(
             "--set": wanted,
             "--known": known,
             "--segmentation": segmentation,
+            "--lesion-as": lesion_as,
             "--lesions": lesions,
             "--drift-step": drift_step,
             "--strength": strength,
@@ -105,6 +108,7 @@ def sweep(
                 "known": known_of(scan, bundle or _DEFAULT, known, server, as_json),
                 "wanted": named_numbers(wanted, "--set"),
                 "segmentation": name_of(inputs, segmentation),
+                "lesion_as": lesion_as,
                 "drift_step": drift_step,
                 "strength": strength,
                 "variants": variants,

@@ -49,6 +49,14 @@ Contrasts = Annotated[
         autocompletion=_contrasts,
     ),
 ]
+LesionAs = Annotated[
+    str | None,
+    typer.Option(
+        help="Lesion that a mask shows (0 and one value, or probabilities): wmh, ms, tumour (also with the values of "
+        "BraTS), oedema, enhancing, stroke.",
+        show_default="as its labels say",
+    ),
+]
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
 Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.", autocompletion=_bundles)]
@@ -117,9 +125,12 @@ def generate(
 
 def render(
     *,
-    segmentation: Annotated[Path, typer.Argument(help="Label map with the values of `braingen info --labels`.")],
+    segmentation: Annotated[
+        Path, typer.Argument(help="Label map of BrainGen, FreeSurfer, SynthSeg or SAMSEG, or a .seg.nrrd of Slicer.")
+    ],
     out: Out,
     contrast: Contrasts,
+    lesion_as: LesionAs = None,
     style: Style = None,
     seed: Seed = None,
     bundle: Bundle = "brainspade3d",
@@ -137,6 +148,7 @@ def render(
                 "device": device,
                 "seed": secrets.randbelow(2**32) if seed is None else seed,
                 "segmentation": name_of(inputs, segmentation),
+                "lesion_as": lesion_as,
                 "style": name_of(inputs, style),
                 "contrasts": [contrast_of(one) for one in contrast],
             }

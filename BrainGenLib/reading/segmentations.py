@@ -1,32 +1,100 @@
-"""Segmentations from files."""
+"""Segmentations from files: what their labels are, by names and conventions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
-from BrainGenLib.reading.volume import Volume, read_volume
+from BrainGenLib.reading import conventions, masks, nrrd, slicer_segmentations
+from BrainGenLib.reading.volume import Volume, check_geometry, read_volume
+
+WHOLE = 0.01
+"""Values as near to whole numbers as this are whole: float files hold 2.9999 for 3."""
+SMALL = 8
+"""Numbers up to this are those of any numbering; of FreeSurfer they would be white matter, cortex, ventricles and
+cerebellum, without anything else."""
 
 
-def read_segmentation(path: Path) -> Volume:
+def read_segmentation(path: Path, lesion: str | None = None) -> Volume:
     """A segmentation as class indices (uint8) of :mod:`BrainGenLib.anatomy`.
 
+    Labels are those of the project, of FreeSurfer, SAMSEG or SynthSeg; in a file of Slicer the header says what they
+    are. Skin, skull and all that is no brain become 0.
+
+    Args:
+        lesion: which pathology (``wmh``, ``ms``, …) a mask shows, or a tumour map with the values of BraTS
+            (``tumour``); None for a file that says so itself.
+
     Raises:
-        BadInput: as :func:`~BrainGenLib.reading.scans.read_scan`, or a value is no whole number or not in the label
-            table.
+        BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`, nothing is labelled, or what the labels mean is
+            not known.
     """
+    if lesion is not None and lesion not in anatomy.lesions():
+        raise BadInput(f"There is no lesion {lesion!r}; those that can be named are {_names()}.")
+    if path.name.lower().endswith((".nrrd", ".nhdr")) and path.is_file():
+        found = nrrd.read(path)
+        if slicer_segmentations.is_segmentation(found):
+            classes = slicer_segmentations.classes_of(path.name, found, lesion)
+            return _labelled(path.name, check_geometry(path.name, classes, found.affine))
+    if lesion is not None:
+        return _labelled(path.name, masks.read_lesion(path, lesion))
     volume = read_volume(path)
-    if not np.all(np.isfinite(volume.data)) or np.any(volume.data != np.round(volume.data)):
-        raise BadInput(f"{path.name} is not a segmentation: it holds values that are not whole numbers.")
+    return _labelled(path.name, Volume(_classes(path.name, volume.data), volume.affine))
+
+
+def _labelled(name: str, volume: Volume) -> Volume:
     if not volume.data.any():
-        raise BadInput(f"{path.name} is empty: no voxel is labelled. Choose another segmentation.")
+        raise BadInput(f"{name} is empty: no voxel is labelled. Choose another segmentation.")
+    return volume
+
+
+def _classes(name: str, data: np.ndarray) -> np.ndarray:
+    values = _whole_numbers(name, data)
+    present = [int(value) for value in np.unique(values) if value]
+    lesions = [label.value for label in anatomy.lesions().values()]
+    if not present:
+        raise BadInput(f"{name} is empty: no voxel is labelled. Choose another segmentation.")
+    if len(present) == 1 and present[0] not in lesions:
+        raise BadInput(
+            f"{name} is a mask (0 and {present[0]}), and does not say of what; say which lesion it is "
+            f"(--lesion-as, or in the panel): {_names()}."
+        )
     try:
-        return Volume(anatomy.to_classes(volume.data), volume.affine)
+        classes = conventions.structures(values)
     except BadInput as error:
-        raise BadInput(f"{path.name}: {error}") from error
+        raise BadInput(f"{name}: {error}") from error
+    if max(present) <= SMALL:
+        raise BadInput(
+            f"{name} has the labels {', '.join(map(str, present))}, which mean another thing in every tool. Relabel "
+            "it to the values of the label table; of a tumour map of BraTS say that it is a tumour (--lesion-as)."
+        )
+    classes[classes >= conventions.FIRST_EXTRA] = 0
+    if conventions.one_sided(classes) and len(present) > SMALL:
+        raise BadInput(
+            f"{name} has labels of the left side alone, as maps have that merge both sides; give one that tells "
+            "left from right."
+        )
+    return classes
+
+
+def _whole_numbers(name: str, data: np.ndarray) -> np.ndarray:
+    if data.dtype.kind in "iu":
+        return data.astype(np.int64)
+    values = np.rint(data)
+    if not np.all(np.isfinite(data)) or np.any(np.abs(data - values) > WHOLE):
+        raise BadInput(
+            f"{name} is not a segmentation: it holds values that are not whole numbers. Of a map of the probability "
+            f"of a lesion say which one it is (--lesion-as): {_names()}."
+        )
+    return values.astype(np.int64)
+
+
+def _names() -> str:
+    return ", ".join(f"{name} ({label.name})" for name, label in anatomy.lesions().items())
 
 
 def without_holes(classes: np.ndarray) -> np.ndarray:
@@ -34,9 +102,6 @@ def without_holes(classes: np.ndarray) -> np.ndarray:
 
     Where somebody erased a lesion there is nothing; rendered as such it would be air in the middle of a brain.
     """
-    # Not at file scope: only rendering needs it.
-    from scipy import ndimage
-
     labelled = classes > 0
     holes = ndimage.binary_fill_holes(labelled) & ~labelled
     if not holes.any():

@@ -53,11 +53,10 @@ def read_volume(path: Path) -> Volume:
         raise BadInput(
             f"{path.name} cannot be read as NIfTI, NRRD or MGH: it is of another kind or damaged ({error})."
         ) from error
-    _check_geometry(path.name, data.shape, affine)
-    return Volume(data, affine)
+    return check_geometry(path.name, data, affine)
 
 
-def _reader(name: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
+def _reader(name: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray | None]]:
     if name.endswith((".nrrd", ".nhdr")):
         return _read_nrrd
     return _read_nifti if name.endswith((".nii", ".nii.gz")) else _read_other
@@ -101,21 +100,28 @@ def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
         )
 
 
-def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     read = nrrd.read(path)
     if read.data.ndim != 3:
         raise BadInput(f"{path.name} is not one 3D volume of grey values; extract one and try again.")
-    if read.affine is None:
-        raise BadInput(
-            f"{path.name} does not say how it lies in space (space, space directions and space origin), so left and "
-            "right are unknown; save it again from a program that knows."
-        )
     return read.data, read.affine
 
 
-def _check_geometry(name: str, shape: tuple[int, ...], affine: np.ndarray) -> None:
-    if min(shape) < MIN_SLICES:
-        raise BadInput(f"{name} has {'×'.join(map(str, shape))} voxels: BrainGen needs a volume of several slices.")
+def check_geometry(name: str, data: np.ndarray, affine: np.ndarray | None) -> Volume:
+    """A volume of the file ``name``, if its place in space is known and plausible (None: the file does not say).
+
+    Raises:
+        BadInput: it is not.
+    """
+    if affine is None:
+        raise BadInput(
+            f"{name} does not say how it lies in space, so left and right are unknown; save it again from a program "
+            "that knows, or convert it from DICOM again."
+        )
+    if min(data.shape) < MIN_SLICES:
+        raise BadInput(
+            f"{name} has {'×'.join(map(str, data.shape))} voxels: BrainGen needs a volume of several slices."
+        )
     if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise BadInput(f"{name} has an affine that maps no volume to space; convert it from DICOM again.")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -129,3 +135,4 @@ def _check_geometry(name: str, shape: tuple[int, ...], affine: np.ndarray) -> No
         raise BadInput(
             f"{name} has a sheared grid (its axes are not at right angles); resample it to a regular grid."
         )
+    return Volume(data, affine)

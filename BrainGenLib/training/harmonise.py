@@ -1,8 +1,6 @@
-"""Label maps of many conventions to the one of :mod:`BrainGenLib.anatomy`, with one meaning of CSF.
+"""Label maps as :mod:`BrainGenLib.reading.conventions` has them, with sides put right and one meaning of CSF.
 
-Understood: the project's own values, FreeSurfer's aseg and aparc+aseg, SynthSeg's generation labels (whole head) and
-FreeSurfer maps with both sides merged into the left values. Extra-cerebral tissue becomes class 64 + its position in
-:data:`EXTRA_CEREBRAL`.
+FreeSurfer maps with both sides merged into the left values are divided.
 
 CSF (24) means the same in every case of the cache: what is neither tissue nor ventricle inside the *brain hull*, the
 morphological closing of the tissue by 10 mm plus a rim of 2 mm, as far as the scan shows anything there.
@@ -10,28 +8,15 @@ morphological closing of the tissue by 10 mm plus a rim of 2 mm, as far as the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy
+from BrainGenLib.reading.conventions import CSF, EXTRA_CEREBRAL, FIRST_EXTRA, fill_nearest, one_sided, structures
 from BrainGenLib.spaces import Grid
 
-EXTRA_CEREBRAL = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, 165, 258, 259)
-FIRST_EXTRA = 64
-CSF = 24
+__all__ = ["EXTRA_CEREBRAL", "FIRST_EXTRA", "one_sided", "structures"]
 
-# Values that are another value of the table under a second name: lesion and white-matter hypointensity; chambers
-# and choroid plexus of the lateral ventricles.
-SYNONYMS = {25: 77, 57: 77, 78: 77, 79: 77, 136: 4, 31: 4, 163: 43, 63: 43, 137: 5, 164: 44}
-# Values that become the nearest of some others (None: of all structures): chiasm, callosum, then vessels, fifth
-# ventricle and what FreeSurfer leaves undetermined.
-NEAREST: dict[int, tuple[int, ...] | None] = {
-    85: (28, 60),
-    **dict.fromkeys(range(251, 256), (2, 41)),
-    **dict.fromkeys((29, 30, 61, 62, 72, 80, 81, 82, 192), None),
-}
 # Tumour maps of the BraTS convention, to conditions.
 BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
 
@@ -39,67 +24,6 @@ CLOSING_MM = 10.0
 # Beyond this distance from the template's midplane no structure of the other side lies.
 CROSSING_MM = 8.0
 RIM_MM = 2.0
-
-
-def structures(values: np.ndarray) -> np.ndarray:
-    """On-disk values of any understood convention to class indices, extra-cerebral tissue from 64 on (uint8).
-
-    Raises:
-        ValueError: a value is in none of the conventions.
-    """
-    values = np.asarray(values)
-    if values.dtype.kind == "f":
-        values = np.rint(values)
-    values = values.astype(np.int32)
-    present = np.unique(values)
-    lookup = {int(value): int(value) for value in present}
-    for value in lookup:
-        if 1000 <= value < 1036 or 2000 <= value < 2036:
-            lookup[value] = 3 if value < 2000 else 42
-        elif 3000 <= value < 3036 or 4000 <= value < 4036 or value in (5001, 5002):
-            lookup[value] = 2 if value < 4000 or value == 5001 else 41
-        else:
-            lookup[value] = SYNONYMS.get(value, value)
-    table = np.array([lookup[int(value)] for value in present], np.int32)
-    odd = [v for v in lookup if v in EXTRA_CEREBRAL or v in NEAREST]
-    table[np.isin(present, odd)] = 0
-    positions = np.searchsorted(present, values)
-    classes = anatomy.to_classes(table).astype(np.uint8)[positions]
-    for value in odd:
-        here = values == value
-        if value in EXTRA_CEREBRAL:
-            classes[here] = FIRST_EXTRA + EXTRA_CEREBRAL.index(value)
-        else:
-            targets = NEAREST[value]
-            wanted = None if targets is None else [int(c) for c in anatomy.to_classes(np.array(targets))]
-            fill_nearest(classes, here, wanted)
-    return classes
-
-
-def fill_nearest(classes: np.ndarray, where: np.ndarray, wanted: Sequence[int] | None = None) -> None:
-    """Give the voxels ``where`` the class of the nearest ``wanted`` one (None: any structure), in place."""
-    if not where.any():
-        return
-    if wanted is None:
-        csf = int(anatomy.to_classes(np.array([CSF]))[0])
-        wanted = [c for c in anatomy.classes_of(kind="structure") if c != csf]
-    for box in ndimage.find_objects(ndimage.label(ndimage.binary_dilation(where, iterations=3))[0]):
-        for reach in (4, 40):
-            slices = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
-            sources = np.isin(classes[slices], wanted) & ~where[slices]
-            if sources.any():
-                nearest = ndimage.distance_transform_edt(~sources, return_distances=False, return_indices=True)
-                found = classes[slices][tuple(nearest)]
-                inside = where[slices]
-                classes[slices][inside] = found[inside]
-                break
-
-
-def one_sided(classes: np.ndarray) -> bool:
-    """Whether left and right are merged into the left classes."""
-    present = set(np.unique(classes).tolist())
-    sides = {label.side for label in anatomy.labels() if label.index in present}
-    return "left" in sides and "right" not in sides
 
 
 def sides_wrong(classes: np.ndarray, grid: Grid) -> bool:

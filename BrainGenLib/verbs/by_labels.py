@@ -36,7 +36,7 @@ def changes(
                 after,
                 None,
                 {"wanted": one.wanted},
-                {} if size is None else {"ventricles": _share(before, after, size)},
+                {} if size is None else _share(before, after, size),
                 {name: wanted - had[name] for name, wanted in brain.lesions.millilitres(loads).items()},
                 brain.warp,
             )
@@ -58,7 +58,9 @@ class _Sized:
         self.lesions = LesionDrawing(work, bundle, self.image, classes, contrast)
 
 
-def _share(before: np.ndarray, after: np.ndarray, wanted: float) -> float:
-    """How much of the asked change of the ventricles there is."""
+def _share(before: np.ndarray, after: np.ndarray, wanted: float) -> dict[str, float]:
+    """How much of the asked change of the ventricles there is; nothing where none to speak of was asked for."""
     had, has = (volume_conditions(classes, spaces.GRID_1MM.spacing)["ventricles"] for classes in (before, after))
-    return round((has - had) / (wanted - had), 4) if abs(wanted - had) > counterfactuals.LEAST_ML else 1.0
+    if abs(wanted - had) < counterfactuals.LEAST_ML:
+        return {}
+    return {"ventricles": round((has - had) / (wanted - had), 4)}

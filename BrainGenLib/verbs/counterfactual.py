@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from BrainGenLib.case import Case
 from BrainGenLib.counterfactuals import Aligned
 from BrainGenLib.methods import segmentation
 from BrainGenLib.methods.contrast import recognise
-from BrainGenLib.reading.segmentations import read_segmentation
 from BrainGenLib.reading.volume import Volume
 from BrainGenLib.requests import Counterfactual
 from BrainGenLib.verbs import by_diffusion, by_labels
+from BrainGenLib.verbs.painted import with_painted
 from BrainGenLib.verbs.work import Work
 
 
@@ -32,17 +33,42 @@ def changed(work: Work, asked: Sequence[Counterfactual]) -> list[Case]:
     given, found = work.segmented(request.scan, ruler, "changed")
     scan = Volume(*spaces.canonical(given.data, given.affine))
     aligned = Aligned.of(scan, found.template_to_scan, found.classes)
-    before, image = _with_painted(work, found), aligned.image()
+    before, image = found.classes, aligned.image()
+    if request.segmentation is not None:
+        before = with_painted(work.inputs / request.segmentation, request.lesion_as, found)
     contrast = request.contrast or recognise(image, found.classes, bundle.metadata.contrasts)
     route = by_diffusion if bundle.metadata.family else by_labels
     changes = route.changes(work, asked, bundle, image, before, contrast)
     cases = []
     segmenter = work.open(segmentation.Segmenter, ruler)
-    for number, change in enumerate(changes):
+    for number, (one, change) in enumerate(zip(asked, changes, strict=True)):
         if change.classes is None:
             work.report.step("segmentation of it", number, len(changes))
-        cases.append(_in_own_grid(given, aligned, found, before, segmenter, contrast, change))
+        case = _in_own_grid(given, aligned, found, before, segmenter, contrast, change)
+        _tell_lesions(case.measurements, one, change, found, before)
+        cases.append(case)
     return cases
+
+
+def _tell_lesions(
+    measurements: dict[str, Any],
+    request: Counterfactual,
+    change: counterfactuals.TemplateChange,
+    found: segmentation.Segmentation,
+    before: np.ndarray,
+) -> None:
+    """Add which lesions the scan has, by whom, and what of them was and was not taken away."""
+    given, had = request.segmentation is not None, lesions.volumes_ml(before)
+    measurements["lesions_found_ml"] = lesions.volumes_ml(found.classes)
+    if given:
+        measurements["lesions_given_ml"] = had
+    if request.lesions == "labels":
+        less = [name for name, more in change.asked_ml.items() if more < 0 or request.wanted[name] == 0]
+        measurements["remarks"] = counterfactuals.removal_remarks(less, had, request.wanted, given=given)
+        if not given:
+            # Of what the segmenter missed it knows nothing afterwards either.
+            for name in less:
+                measurements["reached"].pop(name, None)
 
 
 def _in_own_grid(
@@ -92,14 +118,3 @@ def _in_own_grid(
         "template_to_scan": found.template_to_scan.tolist(),
     }
     return case
-
-
-def _with_painted(work: Work, found: segmentation.Segmentation) -> np.ndarray:
-    """The scan's class map in template space, with what somebody labelled in it."""
-    if work.request.segmentation is None:
-        return found.classes
-    painted = read_segmentation(work.inputs / work.request.segmentation)
-    there = spaces.to_grid(
-        painted.data, painted.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan, order="label"
-    )
-    return np.where(there > 0, there, found.classes).astype(np.uint8)

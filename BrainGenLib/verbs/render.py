@@ -18,7 +18,7 @@ def render(work: Work) -> Case:
     request: Render = work.request
     bundle = work.bundle(request.bundle)
     requests.check(request, bundle.metadata)
-    given = read_segmentation(work.inputs / request.segmentation)
+    given = read_segmentation(work.inputs / request.segmentation, request.lesion_as)
     given.data = without_holes(given.data)
     renderer = work.open(brainspade.Renderer, bundle)
     style = style_of(work, renderer)

@@ -134,6 +134,17 @@ def test_what_a_scan_holds_is_remembered_for_its_voxels_and_place_alone(
     assert len(set(seen)) == 2
 
 
+def test_what_is_not_taken_away_is_said():
+    had = dict.fromkeys(anatomy.lesions(), 0.0) | {"wmh": 0.62}
+    (nothing, other) = counterfactuals.removal_remarks(["ms"], had, {"ms": 0}, given=False)
+    assert nothing == "Nothing was to be taken away: the segmenter found no multiple sclerosis lesion."
+    assert other.startswith("0.62 mL of white matter hyperintensity stay")
+    (misses,) = counterfactuals.removal_remarks(["wmh"], had, {"wmh": 0}, given=False)
+    assert "0.62 mL" in misses
+    assert "are still there" in misses
+    assert counterfactuals.removal_remarks(["wmh"], had, {"wmh": 0}, given=True) == []
+
+
 @pytest.mark.parametrize(
     ("factor", "offset", "outside"),
     [(0.003, -1.1, 0), (1, -1024, -1024), (1e-6, 0, -0.01)],

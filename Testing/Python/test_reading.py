@@ -179,8 +179,11 @@ def test_a_segmentation_becomes_classes(tmp_path):
     ("data", "says"),
     [
         (np.zeros(SHAPE, np.uint8), "no voxel is labelled"),
-        (np.full(SHAPE, 1234, np.int16), r"1234 are not in the label table.*braingen info --labels"),
-        (np.full(SHAPE, -2, np.int16), "-2"),
+        (
+            np.where(NOISE > 0.5, 1234, 41).astype(np.int16),
+            r"1234 are not in the label table.*info --labels",
+        ),
+        (np.where(NOISE > 0.5, -2, 41).astype(np.int16), "-2"),
         (NOISE, "not whole numbers"),
         (broken(np.nan), "not whole numbers"),
     ],

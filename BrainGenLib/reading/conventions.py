@@ -1,0 +1,97 @@
+"""Label maps of the conventions in use to the classes of :mod:`BrainGenLib.anatomy`.
+
+Understood: the project's own values, FreeSurfer's aseg, aparc+aseg, aparc.a2009s+aseg and wmparc, SAMSEG's, and
+SynthSeg's, those of its generator for whole heads among them. Extra-cerebral tissue becomes class 64 + its position
+in :data:`EXTRA_CEREBRAL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from BrainGenLib import anatomy
+from BrainGenLib.errors import BadInput
+
+EXTRA_CEREBRAL = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, 165, 258, 259)
+FIRST_EXTRA = 64
+CSF = 24
+
+# Values that are another value of the table under a second name: lesion (99 is SAMSEG's) and white-matter
+# hypointensity; chambers and choroid plexus of the lateral ventricles.
+SYNONYMS = {25: 77, 57: 77, 78: 77, 79: 77, 99: 77, 136: 4, 31: 4, 163: 43, 63: 43, 137: 5, 164: 44}
+# Parcels of cortex and of white matter, first and last value: of Desikan and Killiany, and of Destrieux.
+PARCELS = (
+    *((1000, 1035, 3), (2000, 2035, 42), (3000, 3035, 2), (4000, 4035, 41), (5001, 5001, 2), (5002, 5002, 41)),
+    *((11100, 11175, 3), (12100, 12175, 42), (13100, 13175, 2), (14100, 14175, 41)),
+)
+# Values that become the nearest of some others (None: of all structures): chiasm, callosum, then vessels, fifth
+# ventricle and what FreeSurfer leaves undetermined.
+NEAREST: dict[int, tuple[int, ...] | None] = {
+    85: (28, 60),
+    **dict.fromkeys(range(251, 256), (2, 41)),
+    **dict.fromkeys((29, 30, 61, 62, 72, 80, 81, 82, 192), None),
+}
+
+
+def structures(values: np.ndarray) -> np.ndarray:
+    """On-disk values of any understood convention to class indices, extra-cerebral tissue from 64 on (uint8).
+
+    Raises:
+        BadInput: a value is in none of the conventions.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = np.rint(values)
+    present = np.unique(values)
+    if abs(present).max() > np.iinfo(np.int32).max:
+        raise BadInput(f"Label values reach to {abs(present).max()}, which no convention has.")
+    values, present = values.astype(np.int32), present.astype(np.int32)
+    lookup = {int(value): int(value) for value in present}
+    for value in lookup:
+        lookup[value] = SYNONYMS.get(value, value)
+        for first, last, label in PARCELS:
+            if first <= value <= last:
+                lookup[value] = label
+    table = np.array([lookup[int(value)] for value in present], np.int32)
+    odd = [v for v in lookup if v in EXTRA_CEREBRAL or v in NEAREST]
+    table[np.isin(present, odd)] = 0
+    positions = np.searchsorted(present, values)
+    classes = anatomy.to_classes(table).astype(np.uint8)[positions]
+    for value in odd:
+        here = values == value
+        if value in EXTRA_CEREBRAL:
+            classes[here] = FIRST_EXTRA + EXTRA_CEREBRAL.index(value)
+        else:
+            targets = NEAREST[value]
+            wanted = None if targets is None else [int(c) for c in anatomy.to_classes(np.array(targets))]
+            fill_nearest(classes, here, wanted)
+    return classes
+
+
+def fill_nearest(classes: np.ndarray, where: np.ndarray, wanted: Sequence[int] | None = None) -> None:
+    """Give the voxels ``where`` the class of the nearest ``wanted`` one (None: any structure), in place."""
+    if not where.any():
+        return
+    if wanted is None:
+        csf = int(anatomy.to_classes(np.array([CSF]))[0])
+        wanted = [c for c in anatomy.classes_of(kind="structure") if c != csf]
+    for box in ndimage.find_objects(ndimage.label(ndimage.binary_dilation(where, iterations=3))[0]):
+        for reach in (4, 40):
+            slices = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+            sources = np.isin(classes[slices], wanted) & ~where[slices]
+            if sources.any():
+                nearest = ndimage.distance_transform_edt(~sources, return_distances=False, return_indices=True)
+                found = classes[slices][tuple(nearest)]
+                inside = where[slices]
+                classes[slices][inside] = found[inside]
+                break
+
+
+def one_sided(classes: np.ndarray) -> bool:
+    """Whether left and right are merged into the left classes."""
+    present = set(np.unique(classes).tolist())
+    sides = {label.side for label in anatomy.labels() if label.index in present}
+    return "left" in sides and "right" not in sides

@@ -1,0 +1,117 @@
+"""Masks from files: one function decides what belongs to a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from BrainGenLib import anatomy
+from BrainGenLib.errors import BadInput
+from BrainGenLib.reading.volume import Volume, read_volume
+
+BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
+"""Tumour maps of the BraTS convention, to conditions. From 2024 on 4 is the resection cavity."""
+CAVITY = 4
+WHOLE = 0.01
+"""Values as near to whole numbers as this are whole: float files hold 2.9999 for 3."""
+OVERSHOOT = 0.5
+"""Cubic interpolation of a mask makes values that are so far beyond it, in parts of its value."""
+FULL_VALUES = (1.0, 100.0, 255.0)
+"""What stands for wholly inside in masks with values between, e.g. probabilities, percent, bytes."""
+PLATEAU = 0.1
+"""Share of a resampled mask that has its full value; probabilities in percent or bytes may have less: refused."""
+
+
+def read_mask(path: Path) -> Volume:
+    """A mask as bool, true where it is set, or more probable than not.
+
+    Raises:
+        BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`, or the file holds other values than a mask has.
+    """
+    volume = read_volume(path)
+    return Volume(_inside(volume.data, path.name), volume.affine)
+
+
+def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume:
+    """A lesion mask as class indices (uint8) of :mod:`BrainGenLib.anatomy`, 0 outside.
+
+    Masks have one value, whatever it is, or probabilities, of which those above 0.5 count. Tumour maps (``condition``
+    is ``tumour``) have the values of BraTS, any subset of them, or are masks of the core.
+
+    Args:
+        cavities: whether 4 is a resection cavity, as in BraTS 2024.
+
+    Raises:
+        BadInput: as :func:`read_mask`, or a tumour map has values of no convention, or a resection cavity, for which
+            there is no class.
+    """
+    volume = read_volume(path)
+    lesions = anatomy.lesions()
+    whole = _whole_numbers(volume.data)
+    present = set(np.unique(whole).tolist()) - {0} if whole is not None else set()
+    if condition == "tumour" and whole is not None and present and (len(present) > 1 or present <= set(BRATS)):
+        if unknown := sorted(present - set(BRATS)):
+            raise BadInput(
+                f"{path.name} holds the value(s) {', '.join(map(str, unknown[:8]))}; tumour maps have 1 (core), "
+                "2 (oedema) and 3 or 4 (enhancing), or one value for the core: relabel it."
+            )
+        if {3, CAVITY} <= present or (cavities and CAVITY in present):
+            raise BadInput(
+                f"{path.name} holds a resection cavity (4 beside 3, as in BraTS 2024), for which BrainGen has no "
+                "class; leave the file out, or give the cavity another label of the table."
+            )
+        table = np.zeros(max(BRATS) + 1, np.uint8)
+        for value, name in BRATS.items():
+            table[value] = lesions[name].index
+        return Volume(table[whole], volume.affine)
+    inside = _inside(volume.data, path.name)
+    if inside.mean() > 0.5:
+        raise BadInput(
+            f"{path.name} is set in more than half of its voxels, as no lesion is: is it turned inside out?"
+        )
+    return Volume(np.where(inside, np.uint8(lesions[condition].index), np.uint8(0)), volume.affine)
+
+
+def holds_cavity(path: Path) -> bool:
+    """Whether a tumour map shows that its data set numbers as BraTS 2024: 3 and 4 in one map.
+
+    Raises:
+        BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`.
+    """
+    whole = _whole_numbers(read_volume(path).data)
+    return whole is not None and {3, CAVITY} <= set(np.unique(whole).tolist())
+
+
+def _whole_numbers(data: np.ndarray) -> np.ndarray | None:
+    """Values as int32 where all are whole numbers, to rounding; None if they are not."""
+    if data.dtype.kind in "iu":
+        return data.astype(np.int32)
+    # Outside of a brain many tools write NaN.
+    values = np.nan_to_num(data, posinf=np.inf, neginf=-np.inf)
+    rounded = np.rint(values)
+    return rounded.astype(np.int32) if np.all(np.abs(values - rounded) <= WHOLE) else None
+
+
+def _inside(data: np.ndarray, name: str) -> np.ndarray:
+    whole = _whole_numbers(data)
+    values = np.nan_to_num(data, posinf=np.inf, neginf=-np.inf) if whole is None else whole
+    present = np.unique(values[values != 0])
+    if len(present) <= 1:
+        return values != 0
+    low, high = float(present[0]), float(present[-1])
+    for full in FULL_VALUES:
+        soft = -OVERSHOOT * full <= low and high <= (1 + OVERSHOOT) * full
+        if full == 1:
+            soft = soft and whole is None
+        else:
+            # Fewer values are those of a label map, and a label map has its highest value hardly anywhere.
+            near = np.abs(values - full) <= 0.02 * full
+            soft = soft and len(present) > 8 and near.sum() > PLATEAU * np.count_nonzero(values > full / 2)
+        if soft:
+            return values > full / 2
+    listed = ", ".join(f"{value:g}" for value in present[:4]) + (", …" if len(present) > 4 else "")
+    raise BadInput(
+        f"{name} is no mask: beside 0 it holds {listed} up to {high:g}. A mask has one value, or probabilities from "
+        "0 to 1; set what belongs to it to 1, and all else to 0."
+    )
