@@ -42,12 +42,13 @@ def run(job: Job) -> None:
 
 def work(job: Job) -> None:
     request = job.request()
-    for step in range(STEPS):
+    steps = getattr(request, "steps", None) or STEPS
+    for step in range(steps):
         if job.cancel_requested:
             job.fail(Failure(code="cancelled", message="Cancelled."))
             return
-        job.append(Event(time=time.time(), stage="labels", step=step, of=STEPS, seconds_left=STEPS - step))
-        if step == 2:
+        job.append(Event(time=time.time(), stage="labels", step=step, of=steps, seconds_left=steps - step))
+        if step == steps // 2:
             cube(request.seed).save(job.folder / "previews" / "labels")
             job.append(Event(time=time.time(), stage="preview", preview="previews/labels"))
         time.sleep(STEP_SECONDS)

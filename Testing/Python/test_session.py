@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import quick_worker
 
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import State
+from BrainGenLib.jobs import State, WorkerProcess
 from BrainGenLib.requests import Generate, Render
 from BrainGenLib.session import Session
 
@@ -17,13 +19,11 @@ PATIENCE = 120.0
 
 
 @pytest.fixture(scope="module")
-def session(tiny_folder):
-    """One for all tests, as for all clicks of a user: it takes seconds to start a worker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        session = Session()
-        yield session
+def session():
+    """One for all tests, as for all clicks of a user, with a worker that needs no models."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(quick_worker.__file__).parent)}
+    session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
+    yield session
     session.close()
 
 
