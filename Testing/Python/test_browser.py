@@ -288,7 +288,7 @@ def test_a_moved_slider_makes_a_draft_and_a_later_move_supersedes_it(front):
     front.do(lambda: front.ask(LESION, 0.2))
     front.until(lambda: front.run.section == "generate")
     front.do(lambda: front.ask(LESION, 0.8))
-    shown = lambda: PREVIEW in case_names(front.app.scene) and front.case(PREVIEW).provenance["request"]  # noqa: E731
+    shown = lambda: PREVIEW in case_names(front.app.scene) and front.case(PREVIEW).provenance.get("request")  # noqa: E731
     front.until(lambda: shown() and shown()["pathologies"] == {LESION: 0.8} and not front.run.section)
     assert shown()["draft"]
     assert len(front.results.cases) == cases
