@@ -115,8 +115,13 @@ def _common_entry(one: Entry, other: Entry) -> Entry:
 
 
 def _without_comments(text: str) -> str:
-    """The text without comments and preprocessor lines: of an ``#if`` both branches stay."""
-    text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
+    """The text without comments, contents of strings and preprocessor lines: of an ``#if`` both branches stay."""
+    text = re.sub(
+        r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*',
+        lambda found: '""' if found[0].startswith('"') else " ",
+        text,
+        flags=re.DOTALL,
+    )
     return re.sub(r"^[ \t]*#(?:[^\n\\]|\\\n|\\.)*", " ", text, flags=re.MULTILINE)
 
 
@@ -267,7 +272,7 @@ def _type(parameter: str) -> str:
 
 
 def _qt_classes(bases: set[str]) -> dict[str, Entry]:
-    """The Qt classes of those names and their bases, whose public methods PythonQt's own wrappers offer as well."""
+    """The Qt classes of those names and their bases, whose public methods PythonQt's own wrappers offer too."""
     from PySide6 import QtCore, QtGui, QtWidgets
 
     found = {}
@@ -275,8 +280,10 @@ def _qt_classes(bases: set[str]) -> dict[str, Entry]:
         ends = [getattr(module, name) for module in (QtCore, QtGui, QtWidgets) if hasattr(module, name)]
         for kind in ends[0].__mro__ if ends else ():
             if kind.__module__.startswith("PySide6."):
-                names = sorted(name for name in vars(kind) if not name.startswith("_"))
-                found[kind.__name__] = {"base": kind.__base__.__name__, "methods": names}
+                names = {name for name in vars(kind) if not name.startswith("_")}
+                if meta := getattr(kind, "staticMetaObject", None):
+                    names |= {meta.property(n).name() for n in range(meta.propertyOffset(), meta.propertyCount())}
+                found[kind.__name__] = {"base": kind.__base__.__name__, "methods": sorted(names)}
     return dict(sorted(found.items()))
 
 

@@ -67,5 +67,10 @@ def offer(name: str) -> Offer | None:
         for field in fields(Offer)
         if field.name not in ("qt", "arguments")
     }
+    # A class may make writable what its base lets nobody write.
+    declared = {
+        name: name in entry.get("read_only", ()) for entry in own[::-1] for name in entry.get("properties", ())
+    }
+    parts["read_only"] = frozenset(name for name, fixed in declared.items() if fixed)
     names = frozenset(member for entry in qt for member in entry["methods"])
     return Offer(**parts, qt=names, arguments=own[0].get("new"))

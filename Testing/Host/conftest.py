@@ -10,6 +10,7 @@ import pytest
 from panels import MODULE
 from slicerhost import Host, start
 from slicerhost.modules import ScriptedModule
+from slicerhost.python_slicer import surroundings
 from slicerhost.versions import VERSIONS
 
 TINY = """
@@ -156,6 +157,13 @@ PANEL = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def python_slicer() -> Iterator[Path]:
+    """The program, which is ``sys.executable`` here; pipes are small."""
+    with surroundings() as program:
+        yield program
+
+
 @pytest.fixture
 def host() -> Iterator[Host]:
     running = start()
@@ -172,7 +180,7 @@ def version(request: pytest.FixtureRequest, host: Host) -> str:
 
 
 @pytest.fixture(scope="module")
-def module(tiny_folder: Path) -> Iterator[ScriptedModule]:
+def module(tiny_folder: Path, python_slicer: Path) -> Iterator[ScriptedModule]:
     """BrainGen with tiny bundles: one for all tests of a file, as for a day of work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))

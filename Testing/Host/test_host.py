@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 
@@ -254,14 +258,157 @@ def test_slice_views_show_what_they_are_told(slicer):
     assert layout.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
 
 
-def test_the_application_has_what_slicer_util_asks_for(slicer):
-    assert slicer.util.startupEnvironment()["PATH"] == os.environ["PATH"]
+def test_the_application_has_what_slicer_util_asks_for(slicer, python_slicer):
+    assert os.environ["PATH"] == f"{python_slicer.parent}{os.pathsep}{slicer.util.startupEnvironment()['PATH']}"
     assert Path(slicer.util.tempDirectory()).is_dir()
     slicer.app.settings().setValue("Tiny/live", True)
     assert slicer.util.settingsValue("Tiny/live", False, converter=slicer.util.toBool) is True
-    assert slicer.util.mainWindow().className() == "MainWindow"
+    assert slicer.util.mainWindow().className() == "qSlicerMainWindow"
     assert slicer.app.testingEnabled() is False
     assert slicer.modules.terminologies.logic().IsA("vtkSlicerTerminologiesModuleLogic")
+
+
+def test_an_application_offers_no_more_than_slicers(slicer):
+    with pytest.raises(AttributeError, match="qSlicerApplication has no attribute named 'mainWindow'"):
+        slicer.app.mainWindow()
+    with pytest.raises(AttributeError, match="qSlicerLayoutManager has no attribute named 'forget_layouts'"):
+        slicer.app.layoutManager().forget_layouts()
+
+
+def add_segmentation(slicer, count):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "labels")
+    image = slicer.util.addVolumeFromArray(np.arange(64, dtype=np.int16).reshape(4, 4, 4) % (count + 1))
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "map")
+    labels.CopyContent(image)
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, node)
+    for each in (image, labels):
+        slicer.mrmlScene.RemoveNode(each)
+    return node
+
+
+def hierarchy_of(slicer):
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+
+def test_nodes_and_segments_have_items_in_the_subject_hierarchy(slicer):
+    node = add_segmentation(slicer, 3)
+    hierarchy = hierarchy_of(slicer)
+    item = hierarchy.GetItemByDataNode(node)
+    assert hierarchy.IsItemVirtualBranchParent(item)
+    assert hierarchy.GetNumberOfItemChildren(item) == 3
+    node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetNthSegmentID(0))
+    assert hierarchy.GetNumberOfItemChildren(item) == 2
+    slicer.mrmlScene.RemoveNode(node)
+    assert hierarchy.GetNumberOfItems() == 0
+
+
+def test_removing_the_item_of_a_segmentation_removes_its_segments_one_by_one(host, slicer):
+    node = add_segmentation(slicer, 3)
+    hierarchy_of(slicer).RemoveItem(hierarchy_of(slicer).GetItemByDataNode(node), False, False)
+    assert node.GetSegmentation().GetNumberOfSegments() == 0
+    assert len(host.plugins.costly) == 3
+
+
+def test_that_costs_nothing_where_the_label_maps_are_gone(host, slicer):
+    node = add_segmentation(slicer, 3)
+    for index in range(3):
+        node.GetSegmentation().GetNthSegment(index).RemoveAllRepresentations()
+    slicer.mrmlScene.RemoveNode(node)
+    assert host.plugins.costly == []
+
+
+def test_closing_a_scene_removes_no_segment(host, slicer):
+    add_segmentation(slicer, 3)
+    slicer.mrmlScene.Clear(0)
+    assert host.plugins.costly == []
+    add_segmentation(slicer, 2)
+    assert hierarchy_of(slicer).GetNumberOfItems() == 3
+
+
+def test_a_scene_keeps_the_number_of_a_layout_and_not_its_description(host, slicer, tmp_path):
+    assert {*host.views_shown()} == {"Red", "Green", "Yellow", "1"}
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    described = '<layout><item><view class="vtkMRMLSliceNode" singletontag="Red"/></item></layout>'
+    node.AddLayoutDescription(7000, described)
+    node.SetViewArrangement(7000)
+    assert host.views_shown() == ["Red"]
+    slicer.util.saveScene(str(tmp_path / "scene.mrml"))
+    host.new_session()
+    slicer.util.loadScene(str(tmp_path / "scene.mrml"))
+    assert slicer.app.layoutManager().layout == 7000
+    assert host.views_shown() == []
+
+
+def test_a_terminology_is_there_when_it_is_loaded_and_not_in_the_next_session(host, slicer):
+    from BrainGenLib.scene import terminology
+
+    terminology.register(slicer.modules.terminologies.logic())
+    assert slicer.modules.terminologies.logic().IsTerminologyContextLoaded("BrainGen")
+    host.new_session()
+    assert not slicer.modules.terminologies.logic().IsTerminologyContextLoaded("BrainGen")
+
+
+def test_a_process_of_slicers_python_runs_behind_a_launcher(python_slicer):
+    assert sys.executable == shutil.which("PythonSlicer") == str(python_slicer)
+    run = subprocess.run([sys.executable, "-c", "print(input())"], input="in and out", capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "in and out\n")
+    assert subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode == 3
+    # Killed, and crashed.
+    for name in ("SIGKILL", "SIGSEGV"):
+        end = f"import os, signal; os.kill(os.getpid(), signal.{name})"
+        assert subprocess.run([sys.executable, "-c", end], stderr=subprocess.DEVNULL).returncode == 1
+
+
+def test_killing_the_launcher_leaves_python_running():
+    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    launcher = subprocess.Popen([sys.executable, "-c", sleeper], stdout=subprocess.PIPE, text=True)
+    python = psutil.Process(int(launcher.stdout.readline()))
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    assert python.is_running()
+    python.kill()
+
+
+def test_a_pipe_that_nobody_reads_is_soon_full():
+    command = [sys.executable, "-c", "print('x' * 5000)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as talker:
+        with pytest.raises(subprocess.TimeoutExpired):
+            talker.wait(1)
+        assert len(talker.stdout.read()) == 5001
+
+
+def test_the_module_that_slicer_starts_with_finds_no_python(host, tiny_file):
+    from PySide6.QtCore import QSettings
+
+    QSettings().setValue("Modules/AdditionalPaths", [str(tiny_file.parent)])
+    QSettings().setValue("Modules/HomeModule", "Tiny")
+    source = tiny_file.read_text("utf-8").replace('append("setup")', "append(__import__('sys').executable)")
+    tiny_file.write_text(source, "utf-8")
+    script = tiny_file.parent / "script" / "look.py"
+    script.parent.mkdir()
+    script.write_text("import slicer, sys\nassert slicer.modules.TinyWidget.calls[0] == ''\nassert sys.executable")
+    assert host.launch("--python-script", str(script)) == 0
+    assert host.errors == []
+
+
+def test_a_test_run_has_no_settings_and_is_told_where_modules_are(host, slicer, tiny_file, tmp_path):
+    from PySide6.QtCore import QSettings
+
+    QSettings().setValue("Modules/AdditionalPaths", [str(tiny_file.parent)])
+    script = tmp_path / "script" / "look.py"
+    script.parent.mkdir()
+    script.write_text("import slicer\nslicer.util.selectModule('Tiny')\nassert slicer.app.testingEnabled()")
+    assert host.launch("--testing", "--no-splash", "--python-script", str(script)) == 1
+    host.reset()
+    paths = ("--additional-module-paths", str(tiny_file.parent))
+    assert host.launch("--testing", "--no-splash", *paths, "--python-script", str(script)) == 0
+    script.write_text("import slicer, qt\nqt.QTimer.singleShot(0, lambda: 1 / 0)\nslicer.util.exit(0)")
+    assert host.launch("--testing", "--python-script", str(script)) == 1
+    host.reset()
+    script.write_text("import slicer\nslicer.util.exit(3)")
+    assert host.launch("--python-script", str(script)) == 3
+    assert not slicer.app.testingEnabled()
 
 
 def test_nothing_is_installed_but_what_was_wanted_is_kept(host, slicer, tmp_path):

@@ -10,18 +10,22 @@ from typing import Any, ClassVar
 import slicer
 from PySide6.QtCore import Property, QCoreApplication, QObject, QProcessEnvironment, QSettings, Qt, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QApplication, QMainWindow
+from PySide6.QtWidgets import QApplication, QMainWindow, QToolBar
 
-from slicerhost.io_manager import CoreIOManager
-from slicerhost.layout import LayoutManager
+from slicerhost.ctk_widgets import stored
+from slicerhost.io_manager import qSlicerIOManager
+from slicerhost.layout import qSlicerLayoutManager
 from slicerhost.pulse import pulse
+
+# Before Slicer's launcher changes it: there is no PythonSlicer on the path.
+_STARTED_WITH = QProcessEnvironment.systemEnvironment()
 
 
 def _constant(value: str) -> Property:
     return Property(str, lambda _self: value, constant=True)
 
 
-class ModuleManager(QObject):
+class qSlicerModuleManager(QObject):
     """The modules that were loaded, by name."""
 
     moduleAboutToBeUnloaded = Signal(str)
@@ -38,6 +42,12 @@ class ModuleManager(QObject):
         setattr(slicer.moduleNames, module.name, module.name)
         self.moduleLoaded.emit(module.name)
 
+    def remove(self, module: Any) -> None:
+        """Take a module that is gone out of the lists."""
+        if self._loaded.pop(module.name, None) is not None:
+            delattr(slicer.modules, module.name.lower())
+            delattr(slicer.moduleNames, module.name)
+
     def module(self, name: str) -> Any:
         return self._loaded.get(name)
 
@@ -45,7 +55,7 @@ class ModuleManager(QObject):
         return list(self._loaded)
 
 
-class ModuleSelector(QObject):
+class qSlicerModuleSelectorToolBar(QToolBar):
     """The main window's choice of module."""
 
     moduleSelected = Signal(str)
@@ -68,20 +78,35 @@ class ModuleSelector(QObject):
     selectedModule = Property(str, lambda self: self._selected)
 
 
-class MainWindow(QMainWindow):
+class qSlicerMainWindow(QMainWindow):
     """As much of the main window as ``slicer.util`` asks for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setObjectName("qSlicerMainWindow")
-        self._selector = ModuleSelector(self)
+        self._selector = qSlicerModuleSelectorToolBar(self)
 
-    def moduleSelector(self) -> ModuleSelector:
+    def moduleSelector(self) -> qSlicerModuleSelectorToolBar:
         return self._selector
 
 
-class Application(QObject):
-    """qSlicerApplication, without what needs a screen."""
+class qSlicerCommandOptions(QObject):
+    """What stood on the command line."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._runPythonAndExit = False
+
+    runPythonAndExit = stored(bool, "runPythonAndExit")
+
+
+class qSlicerApplication(QObject):
+    """The application, without what needs a screen.
+
+    Attributes:
+        testing: whether it was started with ``--testing``.
+        exit_status: what ``exit`` was called with since a script was started.
+    """
 
     startupCompleted = Signal()
     mrmlSceneChanged = Signal(object)
@@ -104,11 +129,13 @@ class Application(QObject):
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, self._temporary_path)
         QCoreApplication.setOrganizationName("slicerhost")
         QCoreApplication.setApplicationName("slicerhost")
-        self._startup_environment = QProcessEnvironment.systemEnvironment()
-        self._modules = ModuleManager(self)
-        self._io = CoreIOManager(self)
-        self._layout = LayoutManager(self, application_logic)
-        self._window = MainWindow()
+        self._modules = qSlicerModuleManager(self)
+        self._io = qSlicerIOManager(self)
+        self._layout = qSlicerLayoutManager(self, application_logic)
+        self._window = qSlicerMainWindow()
+        self._options = qSlicerCommandOptions(self)
+        self.testing = False
+        self.exit_status: int | None = None
 
     def _get_temporary_path(self) -> str:
         return self._temporary_path
@@ -125,26 +152,29 @@ class Application(QObject):
     def applicationLogic(self) -> Any:
         return self._application_logic
 
-    def moduleManager(self) -> ModuleManager:
+    def moduleManager(self) -> qSlicerModuleManager:
         return self._modules
 
-    def coreIOManager(self) -> CoreIOManager:
+    def coreIOManager(self) -> qSlicerIOManager:
         return self._io
 
     ioManager = coreIOManager
 
-    def layoutManager(self) -> LayoutManager:
+    def layoutManager(self) -> qSlicerLayoutManager:
         return self._layout
-
-    def mainWindow(self) -> MainWindow:
-        return self._window
 
     def topLevelWidgets(self) -> list[Any]:
         return QApplication.topLevelWidgets()
 
     def testingEnabled(self) -> bool:
-        """False: dialogs are asked and kept by the host, where Slicer under test would skip them."""
-        return False
+        """Whether dialogs are skipped; the host's own are answered by the test in any case."""
+        return self.testing
+
+    def commandOptions(self) -> qSlicerCommandOptions:
+        return self._options
+
+    def exit(self, status: int = 0) -> None:
+        self.exit_status = status
 
     def settings(self) -> QSettings:
         return QSettings()
@@ -152,7 +182,7 @@ class Application(QObject):
     userSettings = revisionUserSettings = settings
 
     def startupEnvironment(self) -> QProcessEnvironment:
-        return self._startup_environment
+        return _STARTED_WITH
 
     def translate(self, _context: str, text: str) -> str:
         return text

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import time
+import traceback
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import slicer
-from PySide6.QtCore import QEvent
+from PySide6.QtCore import QCoreApplication, QEvent, QSettings
 from PySide6.QtWidgets import QApplication
 
-from slicerhost import observed, qt_module, sample_data, versions
+from slicerhost import observed, python_slicer, qt_module, sample_data, versions
 from slicerhost.dialogs import dialogs
 from slicerhost.modules import ScriptedModule
-from slicerhost.namespace import fill
+from slicerhost.namespace import fill, renew_terminologies
+from slicerhost.observed import complain
 from slicerhost.pulse import pulse
 from slicerhost.references import keep_constants_alive
 from slicerhost.signals import disconnect
+from slicerhost.subject_hierarchy import SubjectHierarchyPlugins
 from slicerhost.wrapping import Wrapper
 
 # Between two looks at the event loop; short against the 100 ms that a GUI may take.
@@ -44,6 +49,7 @@ class Host:
         pip_requests: what modules wanted to install.
         sample_data: what modules registered as sample data.
         dialogs: what was asked, and what to answer.
+        plugins: those of the subject hierarchy.
     """
 
     def __init__(self, slicer_source: str | None) -> None:
@@ -58,6 +64,7 @@ class Host:
         self._application = fill(slicer_source, self._note_requirements)
         self._version = versions.default_version(slicer_source)
         versions.imitate(self._version)
+        self.plugins = SubjectHierarchyPlugins(slicer.mrmlScene)
 
     @property
     def longest_block_s(self) -> float:
@@ -92,6 +99,58 @@ class Host:
         """Say what Slicer says when all modules are loaded."""
         self._application.startupCompleted.emit()
 
+    def launch(self, *arguments: str) -> int:
+        """Start anew with a command line, run its script, and end.
+
+        Modules are those of ``--additional-module-paths`` and of the setting ``Modules/AdditionalPaths``; the first
+        of the setting ``Modules/HomeModule`` is open before Python is a program. ``--testing`` knows no settings.
+
+        Args:
+            arguments: those of Slicer; of what else it takes, nothing is done.
+
+        Returns:
+            The exit status: under ``--testing``, 1 after any error.
+        """
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--testing", action="store_true")
+        parser.add_argument("--additional-module-paths", nargs="*", default=[])
+        parser.add_argument("--python-script", type=Path)
+        given, _others = parser.parse_known_args(arguments)
+        name = QCoreApplication.applicationName()
+        self._application.testing = given.testing
+        if given.testing:
+            QCoreApplication.setApplicationName(f"{name}-tmp")
+            QSettings().clear()
+        loaded: list[ScriptedModule] = []
+        try:
+            return self._run(given, loaded)
+        finally:
+            for module in loaded:
+                self.close(module)
+            self._application.testing = False
+            QCoreApplication.setApplicationName(name)
+
+    def _run(self, given: argparse.Namespace, loaded: list[ScriptedModule]) -> int:
+        # A list of one comes back from the file as the one.
+        known = QSettings().value("Modules/AdditionalPaths") or []
+        for folder in [*given.additional_module_paths, *([known] if isinstance(known, str) else known)]:
+            loaded += [self.load_module(file) for file in sorted(Path(folder).glob("*.py"))]
+        home = [module for module in loaded if module.name == QSettings().value("Modules/HomeModule")]
+        with python_slicer.not_yet_known():
+            for module in home:
+                self.open(module)
+        self.startup_completed()
+        self._application.exit_status = None
+        if given.python_script is not None:
+            try:
+                code = compile(given.python_script.read_text("utf-8"), str(given.python_script), "exec")
+                exec(code, {"__name__": "__main__", "__file__": str(given.python_script)})
+            except Exception as error:
+                traceback.print_exc()
+                complain(f"{given.python_script.name}: {type(error).__name__}: {error}")
+        self.process_events()
+        return 1 if given.testing and self.errors else self._application.exit_status or 0
+
     def open(self, module: ScriptedModule) -> Any:
         """Show a module: its panel, set up and entered."""
         slicer.util.selectModule(module.name)
@@ -103,6 +162,7 @@ class Host:
         module.leave()
         self._application.moduleManager().moduleAboutToBeUnloaded.emit(module.name)
         module.delete()
+        self._application.moduleManager().remove(module)
         self.process_events()
 
     def process_events(self, seconds: float = 0.0) -> None:
@@ -134,6 +194,17 @@ class Host:
         if not frame.grab().save(str(path)):
             raise OSError(f"{path} cannot be written.")
 
+    def views_shown(self) -> list[str]:
+        """Names of the views that the layout puts on the screen: none if it is one that nobody has described."""
+        description = self._application.layoutManager().layoutLogic().GetLayoutNode().GetCurrentLayoutDescription()
+        return [view.get("singletontag") for view in ET.fromstring(description).iter("view")] if description else []
+
+    def new_session(self) -> None:
+        """Forget what only the application knows: descriptions of layouts, terminologies, settings."""
+        self._application.layoutManager().forget_layouts()
+        renew_terminologies(self._application)
+        QSettings().clear()
+
     def reset(self) -> None:
         """Empty the scene and forget what was kept, and who waits for the start."""
         disconnect(self._application, "startupCompleted()")
@@ -141,7 +212,8 @@ class Host:
             slicer.mrmlScene.RemoveNode(node)  # clearing keeps singletons
         slicer.mrmlScene.Clear(0)
         self.process_events()
-        for kept in (self.errors, self.missing, self.pip_requests, self.sample_data):
+        self.new_session()
+        for kept in (self.errors, self.missing, self.pip_requests, self.sample_data, self.plugins.costly):
             kept.clear()
         versions.imitate(self._version)
         dialogs.reset()

@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject
 _EXTENSIONS = (".nii.gz", ".seg.nrrd", ".nrrd", ".nii", ".mha", ".mhd", ".mrb", ".mrml")
 
 
-class CoreIOManager(QObject):
+class qSlicerIOManager(QObject):
     """Loads and saves volumes, label maps, segmentations, and scenes."""
 
     def fileType(self, path: str) -> str:

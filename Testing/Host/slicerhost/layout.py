@@ -11,12 +11,24 @@ from PySide6.QtWidgets import QWidget
 _SLICE_VIEWS = ("Red", "Green", "Yellow")
 
 
-class SliceWidget(QWidget):
+class qMRMLSliceView(QWidget):
+    """What draws a slice view."""
+
+
+class qMRMLSliceControllerWidget(QWidget):
+    """The bar above a slice view."""
+
+
+class qMRMLThreeDViewControllerWidget(QWidget):
+    """The bar above a 3D view."""
+
+
+class qMRMLSliceWidget(QWidget):
     """One slice view."""
 
     def __init__(self, logic: Any) -> None:
         super().__init__()
-        self._logic, self._view, self._controller = logic, QWidget(self), QWidget(self)
+        self._logic, self._view, self._controller = logic, qMRMLSliceView(self), qMRMLSliceControllerWidget(self)
 
     def sliceLogic(self) -> Any:
         return self._logic
@@ -27,17 +39,17 @@ class SliceWidget(QWidget):
     def mrmlSliceCompositeNode(self) -> Any:
         return self._logic.GetSliceCompositeNode()
 
-    def sliceView(self) -> QWidget:
+    def sliceView(self) -> qMRMLSliceView:
         return self._view
 
-    def sliceController(self) -> QWidget:
+    def sliceController(self) -> qMRMLSliceControllerWidget:
         return self._controller
 
     def fitSliceToBackground(self) -> None:
         self._logic.FitSliceToBackground()
 
 
-class ThreeDView(QWidget):
+class qMRMLThreeDView(QWidget):
     """What draws a 3D view."""
 
     def __init__(self, node: Any, parent: QWidget) -> None:
@@ -53,24 +65,24 @@ class ThreeDView(QWidget):
     resetCamera = forceRender = resetFocalPoint
 
 
-class ThreeDWidget(QWidget):
+class qMRMLThreeDWidget(QWidget):
     """One 3D view."""
 
     def __init__(self, node: Any) -> None:
         super().__init__()
-        self._view, self._controller = ThreeDView(node, self), QWidget(self)
+        self._view, self._controller = qMRMLThreeDView(node, self), qMRMLThreeDViewControllerWidget(self)
 
-    def threeDView(self) -> ThreeDView:
+    def threeDView(self) -> qMRMLThreeDView:
         return self._view
 
-    def threeDController(self) -> QWidget:
+    def threeDController(self) -> qMRMLThreeDViewControllerWidget:
         return self._controller
 
     def mrmlViewNode(self) -> Any:
         return self._view.mrmlViewNode()
 
 
-class LayoutManager(QObject):
+class qSlicerLayoutManager(QObject):
     """Three slice views and a 3D view, whatever the layout shows of them."""
 
     layoutChanged = Signal(int)
@@ -79,10 +91,7 @@ class LayoutManager(QObject):
         super().__init__(parent)
         scene = slicer.mrmlScene
         self._layout_logic = slicer.vtkMRMLLayoutLogic()
-        self._layout_logic.SetMRMLScene(scene)
-        node = self._layout_logic.GetLayoutNode()
-        # Makes the view nodes of all four.
-        node.SetViewArrangement(node.SlicerLayoutFourUpView)
+        self.forget_layouts()
         self._slices = {}
         for name in _SLICE_VIEWS:
             logic = slicer.vtkMRMLSliceLogic()
@@ -90,8 +99,8 @@ class LayoutManager(QObject):
             application_logic.GetSliceLogics().AddItem(logic)
             logic.SetMRMLScene(scene)
             logic.SetSliceNode(scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
-            self._slices[name] = SliceWidget(logic)
-        self._threed = ThreeDWidget(scene.GetSingletonNode("1", "vtkMRMLViewNode"))
+            self._slices[name] = qMRMLSliceWidget(logic)
+        self._threed = qMRMLThreeDWidget(scene.GetSingletonNode("1", "vtkMRMLViewNode"))
         self._logics = application_logic.GetSliceLogics()
 
     def _layout(self) -> int:
@@ -103,6 +112,16 @@ class LayoutManager(QObject):
 
     layout = Property(int, _layout, setLayout)
 
+    def forget_layouts(self) -> None:
+        """Have a new layout node, which knows Slicer's own layouts and shows the four views."""
+        if node := self._layout_logic.GetLayoutNode():
+            slicer.mrmlScene.RemoveNode(node)
+        self._layout_logic.SetMRMLScene(None)
+        self._layout_logic.SetMRMLScene(slicer.mrmlScene)
+        node = self._layout_logic.GetLayoutNode()
+        # Makes the view nodes of all four.
+        node.SetViewArrangement(node.SlicerLayoutFourUpView)
+
     def layoutLogic(self) -> Any:
         return self._layout_logic
 
@@ -112,10 +131,10 @@ class LayoutManager(QObject):
     def sliceViewNames(self) -> list[str]:
         return list(self._slices)
 
-    def sliceWidget(self, name: str) -> SliceWidget | None:
+    def sliceWidget(self, name: str) -> qMRMLSliceWidget | None:
         return self._slices.get(name)
 
-    def threeDWidget(self, index: int) -> ThreeDWidget | None:
+    def threeDWidget(self, index: int) -> qMRMLThreeDWidget | None:
         return self._threed if index == 0 else None
 
     def resetSliceViews(self) -> None:

@@ -14,7 +14,7 @@ from pythonqt_table import offer
 
 from BrainGenLib.scene.bootstrap import headless
 from slicerhost import standins
-from slicerhost.application import Application
+from slicerhost.application import qSlicerApplication
 from slicerhost.dialogs import dialogs
 from slicerhost.modules import CoreModule, ScriptedModule, SequencesModule
 from slicerhost.wrapping import mirror, wrap
@@ -24,12 +24,11 @@ _LOGICS = {
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "Sequences": "vtkSlicerSequencesLogic",
-    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
 }
 _FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper")
 
 
-def fill(source: str | None, pip_install: Callable[..., None]) -> Application:
+def fill(source: str | None, pip_install: Callable[..., None]) -> qSlicerApplication:
     """Complete ``slicer``: scene, application, widgets, and the Python files that the wheel lacks.
 
     Args:
@@ -43,7 +42,7 @@ def fill(source: str | None, pip_install: Callable[..., None]) -> Application:
         sys.modules[f"slicer.{name}"] = getattr(slicer, name)
     stage = headless()
     slicer.mrmlScene = stage.scene
-    application = Application(stage.application)
+    application = qSlicerApplication(stage.application)
     slicer.app = wrap(application)
     _add_core_modules(application)
 
@@ -66,14 +65,22 @@ def _widget_class(name: str) -> Any:
     raise AttributeError(f"module 'slicer' has no attribute '{name}'")
 
 
-def _add_core_modules(application: Application) -> None:
+def renew_terminologies(application: qSlicerApplication) -> None:
+    """A logic without the terminologies that were loaded into the last; there is no way to unload one."""
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    logic.SetMRMLApplicationLogic(application.applicationLogic())
+    # With a scene it would look for Slicer's own lists, which the wheel lacks.
+    application.applicationLogic().SetModuleLogic("Terminologies", logic)
+    application.moduleManager().add(CoreModule("Terminologies", logic))
+
+
+def _add_core_modules(application: qSlicerApplication) -> None:
     shared = application.applicationLogic()
     for name, kind in _LOGICS.items():
         logic = getattr(slicer, kind)()
         logic.SetMRMLApplicationLogic(shared)
-        # With a scene it would look for Slicer's own lists, which the wheel lacks.
-        if name != "Terminologies":
-            logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetMRMLScene(slicer.mrmlScene)
         shared.SetModuleLogic(name, logic)
         module = SequencesModule if name == "Sequences" else CoreModule
         application.moduleManager().add(module(name, logic))
+    renew_terminologies(application)
