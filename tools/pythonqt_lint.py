@@ -3,17 +3,22 @@
     python tools/pythonqt_lint.py BrainGen/*.py
 
 Prints one line ``file:line: rule: sentence`` for each finding and ends with status 1 if there is one. What a name
-holds is told from its assignments in the same file: ``qt.QTimer()``, ``ctk.ctkSliderWidget()``, and everything below
-``ui``, ``self.ui`` or ``self._ui`` is a widget.
+holds is known from its assignments: ``qt.QTimer()``, ``ctk.ctkSliderWidget()``; an attribute that has one class in
+all files, ``self.slider``, has it as ``row.slider`` too. Everything below ``ui``, ``self.ui`` or ``self._ui`` is a
+widget, of the class that a file of ``Resources/UI`` beside or above the module gives it. What classes of CTK and
+Slicer offer is read from pythonqt_table.json.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Set
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+
+from pythonqt_table import PREFIXES, offer
 
 # Q_PROPERTYs that hide the getter of the same name.
 PROPERTIES = frozenset(
@@ -75,6 +80,10 @@ ENUMS = frozenset(
     ]
 )
 MODULES = ("qt", "ctk")
+# Members that PythonQt adds to every object.
+ALWAYS_OFFERED = frozenset({"className", "delete", "help", "inherits", "name"})
+# What the application gives out.
+APPLICATION = {"slicer.app": "qSlicerApplication", "slicer.app.layoutManager()": "qSlicerLayoutManager"}
 # Every one that a panel of Slicer connects; a signature that is right and not here is to be added.
 SIGNALS = frozenset(
     [
@@ -150,16 +159,23 @@ class Finding:
         return f"{self.file}:{self.line}: {self.rule}: {self.sentence}"
 
 
-def check(source: str, file: str) -> list[Finding]:
-    """Everything in a source text that breaks a rule, in the order of lines."""
+def check(source: str, file: str, elsewhere: Mapping[str, str] | None = None) -> list[Finding]:
+    """Everything in a source text that breaks a rule, in the order of lines.
+
+    Args:
+        source: the text.
+        file: its name.
+        elsewhere: classes of attributes that other files and panels have, by name.
+    """
     tree = ast.parse(source, file)
-    widgets = _widgets(tree)
+    widgets = Widgets(tree, elsewhere or {})
     rules = {
         "property-call": _property_calls(tree, widgets),
+        "not-offered": _not_offered(tree, widgets),
         "keyword": _keywords(tree, widgets),
         "slot-default": _slot_defaults(tree),
         "file-scope-import": _file_scope_imports(tree, ALWAYS_THERE | _packages_beside(Path(file))),
-        "signature": _signatures(tree),
+        "signature": _signatures(tree, widgets),
         "f-string-in-translation": _translated_f_strings(tree),
         "instance-enum": _instance_enums(tree, widgets),
         "isinstance": _isinstances(tree),
@@ -168,18 +184,69 @@ def check(source: str, file: str) -> list[Finding]:
     return sorted(found, key=lambda finding: (finding.line, finding.rule))
 
 
+def check_files(files: Iterable[Path]) -> list[Finding]:
+    """The findings in files that belong together."""
+    sources = {file: file.read_text("utf-8") for file in files}
+    known: dict[str, set[str]] = {}
+    for file, source in sources.items():
+        for target, made in _assignments(ast.parse(source)):
+            if isinstance(target, ast.Attribute):
+                known.setdefault(target.attr, set()).add(made)
+        for panel in (path for folder in file.resolve().parents[:2] for path in folder.glob("Resources/UI/*.ui")):
+            for widget in ET.parse(panel).iter("widget"):
+                known.setdefault(widget.get("name", ""), set()).add(widget.get("class", ""))
+    elsewhere = {name: kinds.pop() for name, kinds in known.items() if len(kinds) == 1}
+    return [finding for file, source in sources.items() for finding in check(source, str(file), elsewhere)]
+
+
 Hits = Iterator[tuple[ast.AST, str]]
 
 
-def _widgets(tree: ast.AST) -> set[str]:
-    """Names and attributes that hold an object of Qt or CTK; not layouts, whose count() is no property."""
-    widgets = set()
+class Widgets:
+    """What a file holds of Qt, CTK and Slicer; not layouts, whose count() is no property."""
+
+    def __init__(self, tree: ast.AST, elsewhere: Mapping[str, str]) -> None:
+        self._here = {ast.unparse(target): made for target, made in _assignments(tree)}
+        self._elsewhere = elsewhere
+
+    def has(self, node: ast.AST) -> bool:
+        """Whether an expression is an object of Qt."""
+        made = isinstance(node, ast.Call) and _made(node)
+        kind = made or self._here.get(ast.unparse(node), "")
+        return _in_ui(node) or (bool(kind) and not kind.endswith("Layout"))
+
+    def kind(self, node: ast.AST) -> str:
+        """Its class, if that can be known; otherwise empty."""
+        text = ast.unparse(node)
+        if text in APPLICATION:
+            return APPLICATION[text]
+        if isinstance(node, ast.Call):
+            return _made(node)
+        if isinstance(node, ast.Attribute):
+            return self._here.get(text) or self._elsewhere.get(node.attr, "")
+        return self._here.get(text, "")
+
+
+def _in_ui(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] in ("ui", "_ui")
+
+
+def _assignments(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    """Targets that are given a new object of Qt, and its class; other values have none."""
     for node in ast.walk(tree):
-        made = getattr(getattr(node, "value", None), "func", None)
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and _is_qt(made) and not made.attr.endswith("Layout"):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            widgets.update(ast.unparse(target) for target in targets)
-    return widgets
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            made = _made(node.value) if isinstance(node.value, ast.Call) else ""
+            empty = isinstance(node.value, ast.Constant) and node.value.value is None
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if not empty and isinstance(target, (ast.Attribute, ast.Name)):
+                    yield target, made
+
+
+def _made(call: ast.Call) -> str:
+    """The class of Qt, CTK or Slicer that a call makes an object of; empty for other calls."""
+    text = ast.unparse(call.func)
+    module, _, name = text.rpartition(".")
+    return name if module in MODULES or (module == "slicer" and name.startswith(PREFIXES)) else ""
 
 
 def _is_qt(node: ast.AST | None) -> bool:
@@ -191,13 +258,6 @@ def _is_qt(node: ast.AST | None) -> bool:
     return False
 
 
-def _is_widget(node: ast.AST, widgets: set[str]) -> bool:
-    text = ast.unparse(node)
-    in_ui = isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] in ("ui", "_ui")
-    made = isinstance(node, ast.Call) and _is_qt(node.func)
-    return in_ui or made or text in widgets
-
-
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
@@ -206,16 +266,38 @@ def _methods(tree: ast.AST) -> Iterator[tuple[ast.Call, ast.Attribute]]:
     return ((call, call.func) for call in _calls(tree) if isinstance(call.func, ast.Attribute))
 
 
-def _property_calls(tree: ast.AST, widgets: set[str]) -> Hits:
+def _property_calls(tree: ast.AST, widgets: Widgets) -> Hits:
     for call, method in _methods(tree):
-        if method.attr in PROPERTIES and not call.args and _is_widget(method.value, widgets):
+        offered = offer(widgets.kind(method.value))
+        hidden = PROPERTIES if offered is None and widgets.has(method.value) else frozenset()
+        if offered is not None:
+            hidden = offered.properties | (PROPERTIES & offered.qt - offered.own)
+        if method.attr in hidden and not call.args:
             yield call, f"{ast.unparse(method)} is a property and cannot be called"
 
 
-def _keywords(tree: ast.AST, widgets: set[str]) -> Hits:
+def _not_offered(tree: ast.AST, widgets: Widgets) -> Hits:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _made(node).startswith(PREFIXES):
+            name = _made(node)
+            offered = offer(name)
+            if offered is None:
+                yield node, f"{name} is no class that every supported version of Slicer has"
+            elif offered.arguments is None or len(node.args) > offered.arguments:
+                yield node, f"{name} is made with {offered.arguments or 0} arguments at most: a parent, or none"
+        elif isinstance(node, ast.Attribute) and (offered := offer(kind := widgets.kind(node.value))):
+            if node.attr not in offered.own | offered.qt | ALWAYS_OFFERED:
+                yield node, f"{kind} has no attribute named {node.attr} in PythonQt"
+            elif not isinstance(node.ctx, ast.Load) and (
+                node.attr in offered.read_only or (node.attr in offered.own and node.attr not in offered.properties)
+            ):
+                yield node, f"{kind}.{node.attr} cannot be set"
+
+
+def _keywords(tree: ast.AST, widgets: Widgets) -> Hits:
     for call in _calls(tree):
-        of_widget = isinstance(call.func, ast.Attribute) and _is_widget(call.func.value, widgets)
-        if call.keywords and (_is_qt(call.func) or of_widget):
+        of_widget = isinstance(call.func, ast.Attribute) and widgets.has(call.func.value)
+        if call.keywords and (_is_qt(call.func) or _made(call) or of_widget):
             yield call, f"{ast.unparse(call.func)} takes no keyword arguments"
 
 
@@ -263,12 +345,18 @@ def _at_file_scope(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield from _at_file_scope(child)
 
 
-def _signatures(tree: ast.AST) -> Hits:
+def _signatures(tree: ast.AST, widgets: Widgets) -> Hits:
     for call, method in _methods(tree):
         if method.attr in ("connect", "disconnect") and call.args:
             first = call.args[0]
-            if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value not in SIGNALS:
+            if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
+                continue
+            offered = offer(widgets.kind(method.value))
+            name = first.value.partition("(")[0]
+            if first.value not in SIGNALS:
                 yield call, f"{first.value!r} is no known signature"
+            elif offered is not None and first.value not in offered.signals and name not in offered.qt - offered.own:
+                yield call, f"{widgets.kind(method.value)} has no signal {first.value}"
 
 
 def _translated_f_strings(tree: ast.AST) -> Hits:
@@ -279,9 +367,9 @@ def _translated_f_strings(tree: ast.AST) -> Hits:
                     yield call, "an f-string is never found among the translations; use _(…).format(…)"
 
 
-def _instance_enums(tree: ast.AST, widgets: set[str]) -> Hits:
+def _instance_enums(tree: ast.AST, widgets: Widgets) -> Hits:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in ENUMS and _is_widget(node.value, widgets):
+        if isinstance(node, ast.Attribute) and node.attr in ENUMS and widgets.has(node.value):
             yield node, f"{ast.unparse(node)} takes an enum value from an object; take it from the class"
 
 
@@ -295,7 +383,7 @@ def _isinstances(tree: ast.AST) -> Hits:
 
 def main(files: list[str]) -> int:
     """Print the findings of all files; 1 if there are any."""
-    findings = [finding for file in files for finding in check(Path(file).read_text("utf-8"), file)]
+    findings = check_files(map(Path, files))
     for finding in findings:
         print(finding)
     return 1 if findings else 0

@@ -18,11 +18,25 @@ PLANTED = {
         "x = self._ui.seedBox.value()",
         "timer = qt.QTimer()\nx = timer.interval()",
         "self.box = qt.QCheckBox()\nx = self.box.checked()",
+        "box = ctk.ctkSliderWidget()\nx = box.pageStep()",
+    ],
+    "not-offered": [
+        "slider = ctk.ctkSliderWidget()\nslider.setMinimum(0)",
+        "self.slider = ctk.ctkSliderWidget()\nself.slider.setRange(0, 1)",
+        "ctk.ctkCollapsibleButton().setCollapsed(True)",
+        "ctk.ctkCollapsibleButton('Section', parent)",
+        "slicer.qMRMLSuperSlider()",
+        "box = slicer.qMRMLNodeComboBox()\nx = box.nodeTypeLabels",
+        "box = ctk.ctkDoubleSpinBox()\nbox.cleanText = 'a'",
+        "box = ctk.ctkDoubleSpinBox()\nbox.stepUp = None",
+        "slicer.app.mainWindow()",
+        "slicer.app.layoutManager().setLayoutDescription('')",
     ],
     "keyword": [
         'qt.QPushButton("Go", parent=None)',
         "self.ui.list.addItem(text='a')",
         "ctk.ctkSliderWidget(parent=None)",
+        "slicer.qMRMLWidget(parent=None)",
     ],
     "slot-default": [
         "def onGo(seed=None): pass\nself.ui.go.connect('clicked(bool)', onGo)",
@@ -38,6 +52,8 @@ PLANTED = {
         "self.ui.go.connect('clicked(Bool)', f)",
         "self.ui.box.connect('textChanged(const QString&)', f)",
         "timer.disconnect('timeout', f)",
+        "box = ctk.ctkSliderWidget()\nbox.connect('valueChanged(int)', f)",
+        "box = ctk.ctkSliderWidget()\nbox.connect('clicked()', f)",
     ],
     "f-string-in-translation": ["_(f'{n} cases')", "translate('BrainGen', f'{n}')"],
     "instance-enum": ["self.p = qt.QProcess()\nx = self.p.state() == self.p.Running"],
@@ -47,7 +63,7 @@ PLANTED = {
 RIGHT = """
 import json, os.path
 import numpy as np
-import qt, slicer, vtk
+import ctk, qt, slicer, vtk
 from slicer.i18n import tr as _
 
 class Panel:
@@ -63,6 +79,12 @@ class Panel:
         layout = qt.QVBoxLayout()
         while layout.count():
             layout.takeAt(0)
+        self.slider = ctk.ctkSliderWidget()
+        self.slider.minimum, self.slider.enabled = 0, self.slider.value > 1
+        self.slider.setDecimals(2)
+        self.slider.connect("valueChanged(double)", self.onGo)
+        self.slider.setToolTip(self.slider.className())
+        slicer.app.layoutManager().sliceWidget("Red").show()
         running = self.process.state() == qt.QProcess.Running
         return slicer.util.loadVolume("a", properties={}), self.ui.list.item(0).text(), isinstance(names, list)
     def onTick(self): pass
@@ -80,6 +102,34 @@ def test_a_planted_violation_is_found_in_its_line(rule, source):
 
 def test_nothing_is_found_in_what_is_right():
     assert pythonqt_lint.check(RIGHT, "Panel.py") == []
+
+
+def test_classes_are_known_from_the_panel_and_from_other_files(tmp_path):
+    panel = tmp_path / "Resources" / "UI" / "Panel.ui"
+    panel.parent.mkdir(parents=True)
+    panel.write_text('<ui><widget class="ctkPathLineEdit" name="path"/><widget class="QLabel" name="label"/></ui>')
+    (tmp_path / "Lib").mkdir()
+    row, module = tmp_path / "Lib" / "row.py", tmp_path / "Panel.py"
+    row.write_text(
+        "class Row:\n"
+        " def __init__(self):\n"
+        "  self.slider = None\n"
+        "  self.slider = ctk.ctkSliderWidget()\n"
+        "  self.box = ctk.ctkSliderWidget()\n"
+        "class Other:\n"
+        " def __init__(self): self.box = Box()\n",
+        "utf-8",
+    )
+    module.write_text(
+        "def setup(self):\n"
+        " self.ui.path.setFilters(1)\n"
+        " self.ui.label.setAnything(1)\n"
+        " self.row.slider.setMaximum(1)\n"
+        " self.row.box.setMaximum(1)\n",
+        "utf-8",
+    )
+    found = [(finding.line, finding.rule) for finding in pythonqt_lint.check_files([row, module])]
+    assert found == [(2, "not-offered"), (4, "not-offered")]
 
 
 def test_every_known_signature_is_one_of_qt_or_of_a_stand_in(host):
@@ -110,5 +160,4 @@ def test_the_command_prints_findings_and_fails(tmp_path):
 
 
 def test_the_module_keeps_the_rules():
-    findings = [finding for file in MODULES for finding in pythonqt_lint.check(file.read_text("utf-8"), str(file))]
-    assert findings == []
+    assert pythonqt_lint.check_files(MODULES) == []
