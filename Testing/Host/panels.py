@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import slicer
 from phantoms import phantom_image
 
@@ -18,6 +19,13 @@ PATIENCE = 300.0
 def finish(host, panel):
     """Wait until nothing runs and the list of results is that of the scene."""
     host.wait_until(lambda: not panel.logic.running and not panel.resultsTimer.active, PATIENCE)
+
+
+def kill_python(worker):
+    """As the system does when memory is short: the process with the memory goes, not its launcher."""
+    launcher = psutil.Process(worker.pid)
+    for process in launcher.children() or [launcher]:
+        process.kill()
 
 
 def listed(panel):

@@ -1,13 +1,10 @@
 """The panel as a clinician meets it: the real .ui, clicked; a real worker on tiny bundles; the scene that results."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import MODULE, PATIENCE, finish, listed
+from panels import MODULE, PATIENCE, finish, kill_python, listed
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.export import bids
@@ -264,7 +261,7 @@ def test_leaving_the_panel_does_not_end_the_run(host, module, panel):
 def test_a_killed_worker_gives_a_sentence_and_the_next_click_works(host, panel):
     panel.ui.generateButton.click()
     under_way(host, panel)
-    os.kill(panel.logic._session._worker.pid, signal.SIGKILL)
+    kill_python(panel.logic._session._worker)
     finish(host, panel)
     assert "memory" in panel.ui.stateLabel.text
     assert "try again" in panel.ui.stateLabel.text

@@ -3,12 +3,11 @@
 import os
 import random
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 import slicer
-from panels import PATIENCE, finish
+from panels import PATIENCE, finish, kill_python
 from quick_worker import cube
 
 from BrainGenLib.jobs import WorkerProcess
@@ -45,7 +44,7 @@ def test_a_worker_killed_at_ten_random_moments_is_replaced_each_time(host, panel
         host.process_events(delay)
         worker = panel.logic._session._worker
         if worker.alive:
-            os.kill(worker.pid, signal.SIGKILL)
+            kill_python(worker)
         finish(host, panel)
         text = panel.ui.stateLabel.text
         assert "memory" in text or text == "Done.", f"round {round_}, after {delay:.2f} s: {text}"
