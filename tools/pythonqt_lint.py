@@ -116,6 +116,7 @@ SIGNALS = frozenset(
         "itemClicked(QListWidgetItem*)",
         "itemDoubleClicked(QListWidgetItem*)",
         "itemSelectionChanged()",
+        "layoutChanged(int)",
         "linkActivated(QString)",
         "moduleAboutToBeUnloaded(QString)",
         "mrmlSceneChanged(vtkMRMLScene*)",

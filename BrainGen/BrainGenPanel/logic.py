@@ -13,13 +13,15 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from BrainGenPanel import findLibrary
+from BrainGenPanel import findLibrary, view_marks
 from BrainGenPanel.engine import EngineSettings
 from BrainGenPanel.parameters import BrainGenParameterNode
 
 POLL_MS = 200
 # Between two nodes that are added or copied, the application draws and answers.
 BREATH_MS = 10
+# Until the views of another layout have their size.
+LAYOUT_MS = 100
 PREVIEW = "preview"
 # Cases are called after what made them.
 NAMES = {
@@ -69,6 +71,11 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._onTick)
+        self._refit = None
+        self._layoutTimer = qt.QTimer()
+        self._layoutTimer.setSingleShot(True)
+        self._layoutTimer.setInterval(LAYOUT_MS)
+        self._layoutTimer.connect("timeout()", self._onLaidOut)
 
     def getParameterNode(self):
         # One wrapper for each node: each that is made observes it, and makes every change slower.
@@ -169,7 +176,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         return self._run([asked], nodes, waitForCompletion)
 
     def importLibrary(self) -> None:
-        """Import what a run needs, which takes a moment, so that no run has to wait for it.
+        """Import what a run needs, which takes a moment, so that no run has to wait for it; and have views marked.
 
         Raises:
             ImportError: a package is missing.
@@ -178,6 +185,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
             importlib.import_module(f"BrainGenLib.{name}")
         for name in ("cases", "changes", "inputs"):
             importlib.import_module(f"BrainGenLib.scene.{name}")
+        view_marks.markViews()
 
     def newSeed(self) -> int:
         """A seed that nobody has chosen."""
@@ -252,7 +260,8 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         from BrainGenLib.scene import cases, changes, showing
 
         nodes = cases.nodes_of(slicer.mrmlScene, name)
-        changes.show_case(slicer.mrmlScene, nodes, point=showing.bounds_of(nodes).mean(1))
+        point = showing.bounds_of(nodes).mean(1)
+        self._show([name], lambda: changes.show_case(slicer.mrmlScene, nodes, point))
         self._offerFilm(nodes)
 
     def compare(self, first: str, second: str) -> None:
@@ -260,7 +269,8 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         from BrainGenLib.scene import cases, showing
 
         scene = slicer.mrmlScene
-        showing.compare(scene, cases.nodes_of(scene, first), cases.nodes_of(scene, second))
+        both = [cases.nodes_of(scene, name) for name in (first, second)]
+        self._show([first, second], lambda: showing.compare(scene, *both))
 
     def delete(self, names) -> None:
         """Take cases out of the scene."""
@@ -366,7 +376,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
             return
         if update.failure is not None:
             self._failure = update.failure
-            self._removeUnfinished()
+            self._dropPreview()
         folder = update.result or update.preview
         if folder is not None:
             self._adding, self._update = self._insert(folder, update), update
@@ -413,15 +423,13 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
             yield
-            if self._looked or len(nodes.present) == 1:
+            # What is of a scan is shown over it, when all of it is there.
+            if scan is None and (self._looked or len(nodes.present) == 1):
                 showing.show(slicer.mrmlScene, nodes, point)
                 yield
-        if scan is not None and nodes.volumes:
+        if scan is not None:
             changes.remember(nodes, scan)
-        elif scan is not None:
-            nodes.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(scan)
-            slicer.util.setSliceViewerLayers(background=scan)
-        changes.show_case(slicer.mrmlScene, nodes, point)
+        self._show([name], lambda: changes.show_case(slicer.mrmlScene, nodes, point))
         self._looked = True
         if final:
             self._offerFilm(nodes)
@@ -434,6 +442,36 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         sequences = getattr(slicer.modules, "sequences", None)
         if browser is not None and sequences is not None:
             sequences.showSequenceBrowser(browser)
+
+    def _show(self, names, act) -> None:
+        """Have cases shown; and once more, to be fitted to the views of another layout when these have their size."""
+        manager = slicer.app.layoutManager()
+        if manager is None:  # an application without windows
+            return
+        view_marks.markViews()
+        before = manager.layout
+        act()
+        if manager.layout != before or self._layoutTimer.active:
+            self._refit = names, act
+            self._layoutTimer.start()
+
+    def _onLaidOut(self) -> None:
+        from BrainGenLib.scene import cases
+
+        names, act = self._refit
+        self._refit = None
+        if set(names) <= set(cases.case_names(slicer.mrmlScene)):
+            act()
+
+    def _dropPreview(self) -> None:
+        """What will not be finished goes; the newest case takes its place in the views."""
+        from BrainGenLib.scene import cases
+
+        seen = PREVIEW in cases.case_names(slicer.mrmlScene)
+        self._removeUnfinished()
+        names = self.caseNames()
+        if seen and names:
+            self.show(names[-1])
 
     def _removeUnfinished(self) -> None:
         """The preview, and a case of which only some nodes have arrived."""

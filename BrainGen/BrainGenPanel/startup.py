@@ -15,6 +15,6 @@ def completed() -> None:
     from BrainGenLib.scene import columns, terminology
 
     terminology.register(slicer.modules.terminologies.logic())
-    layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if layout is not None:  # there is none without windows
-        columns.offer(layout)
+    manager = slicer.app.layoutManager()
+    if manager is not None:  # there is none without windows
+        columns.offer(manager.layoutLogic().GetLayoutNode())

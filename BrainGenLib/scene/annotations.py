@@ -51,12 +51,13 @@ class Annotation:
         window: vtkRenderWindow of the view, e.g. ``sliceWidget.sliceView().renderWindow()`` in Slicer.
         size: of the text, pixels.
         top: pixels between the upper edge of the picture and the text.
+        marked_only: leave pictures without a text that show nothing SYNTHETIC.
     """
 
-    def __init__(self, view: Any, window: Any, size: int = _SIZE, top: int = 4) -> None:
+    def __init__(self, view: Any, window: Any, size: int = _SIZE, top: int = 4, *, marked_only: bool = False) -> None:
         import vtk
 
-        self._view, self._size, self._top = view, size, top
+        self._view, self._size, self._top, self._marked_only = view, size, top, marked_only
         # Above all that views show, and out of the way of their interaction.
         self._renderer = vtk.vtkRenderer()
         self._renderer.SetLayer(window.GetNumberOfLayers())
@@ -74,6 +75,8 @@ class Annotation:
 
     def _update(self, window: Any, _event: str) -> None:
         shown = shown_in(self._view)
+        if self._marked_only and not shown.synthetic:
+            shown = Shown("", False)
         width, height = window.GetSize()
         for line, (actor, text) in enumerate(
             ((self._name, shown.name), (self._mark, MARK if shown.synthetic else ""))

@@ -29,6 +29,10 @@ def cube(seed: int) -> Case:
     return Case({"T1w": image}, labels, np.diag([8.0, 8.0, 8.0, 1.0]), provenance={"request": request})
 
 
+def case_of(request) -> Case:
+    return cube(request.seed)
+
+
 def run(job: Job) -> None:
     """As the real one: whatever happens to a job, the next one is done."""
     if job.state.finished:
@@ -49,10 +53,10 @@ def work(job: Job) -> None:
             return
         job.append(Event(time=time.time(), stage="labels", step=step, of=steps, seconds_left=steps - step))
         if step == steps // 2:
-            cube(request.seed).save(job.folder / "previews" / "labels")
+            cube(1).save(job.folder / "previews" / "labels")
             job.append(Event(time=time.time(), stage="preview", preview="previews/labels"))
         time.sleep(STEP_SECONDS)
-    cube(request.seed).save(job.folder / "result.part")
+    case_of(request).save(job.folder / "result.part")
     os.replace(job.folder / "result.part", job.folder / "result")
 
 
@@ -64,7 +68,12 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run jobs until standard input ends."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     for line in sys.stdin:
         run(Job(Path(line.rstrip("\n"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -75,6 +75,12 @@ class qSlicerIOManager(QObject):
         return bool(storage.WriteData(node))
 
     def _load_scene(self, path: str, properties: dict[str, Any]) -> bool:
+        if slicer.mrmlScene.GetDataIOManager() is None:
+            self._remote = slicer.vtkMRMLRemoteIOLogic()
+            self._remote.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+            self._remote.GetCacheManager().SetRemoteCacheDirectory(slicer.app.temporaryPath)
+            self._remote.SetMRMLScene(slicer.mrmlScene)
+            self._remote.AddDataIOToScene()
         if path.endswith(".mrb"):
             return bool(slicer.mrmlScene.ReadFromMRB(path, bool(properties.get("clear", True))))
         slicer.mrmlScene.SetURL(path)

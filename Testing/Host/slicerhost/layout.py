@@ -1,17 +1,32 @@
-"""The layout manager: the nodes and logics of the views, without anything drawn."""
+"""The layout manager: the nodes and logics of the views, without anything drawn on a screen."""
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import slicer
+import vtk
 from PySide6.QtCore import Property, QObject, Signal
 from PySide6.QtWidgets import QWidget
 
-_SLICE_VIEWS = ("Red", "Green", "Yellow")
+
+class _View(QWidget):
+    """What draws a view: its window is there, empty of what the view shows."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._window = vtk.vtkRenderWindow()
+        self._window.SetOffScreenRendering(True)
+        self._window.SetSize(200, 200)
+        # Where Slicer's own things are.
+        self._window.AddRenderer(vtk.vtkRenderer())
+
+    def renderWindow(self) -> Any:
+        return self._window
 
 
-class qMRMLSliceView(QWidget):
+class qMRMLSliceView(_View):
     """What draws a slice view."""
 
 
@@ -49,7 +64,7 @@ class qMRMLSliceWidget(QWidget):
         self._logic.FitSliceToBackground()
 
 
-class qMRMLThreeDView(QWidget):
+class qMRMLThreeDView(_View):
     """What draws a 3D view."""
 
     def __init__(self, node: Any, parent: QWidget) -> None:
@@ -83,32 +98,24 @@ class qMRMLThreeDWidget(QWidget):
 
 
 class qSlicerLayoutManager(QObject):
-    """Three slice views and a 3D view, whatever the layout shows of them."""
+    """A 3D view, and the slice views of the layouts that were shown."""
 
     layoutChanged = Signal(int)
 
     def __init__(self, parent: QObject, application_logic: Any) -> None:
         super().__init__(parent)
-        scene = slicer.mrmlScene
+        self._application_logic = application_logic
+        self._logics = application_logic.GetSliceLogics()
+        self._widgets: dict[str, qMRMLSliceWidget] = {}
         self._layout_logic = slicer.vtkMRMLLayoutLogic()
         self.forget_layouts()
-        self._slices = {}
-        for name in _SLICE_VIEWS:
-            logic = slicer.vtkMRMLSliceLogic()
-            logic.SetMRMLApplicationLogic(application_logic)
-            application_logic.GetSliceLogics().AddItem(logic)
-            logic.SetMRMLScene(scene)
-            logic.SetSliceNode(scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
-            self._slices[name] = qMRMLSliceWidget(logic)
-        self._threed = qMRMLThreeDWidget(scene.GetSingletonNode("1", "vtkMRMLViewNode"))
-        self._logics = application_logic.GetSliceLogics()
+        self._threed = qMRMLThreeDWidget(slicer.mrmlScene.GetSingletonNode("1", "vtkMRMLViewNode"))
 
     def _layout(self) -> int:
         return self._layout_logic.GetLayoutNode().GetViewArrangement()
 
     def setLayout(self, layout: int) -> None:
         self._layout_logic.GetLayoutNode().SetViewArrangement(int(layout))
-        self.layoutChanged.emit(int(layout))
 
     layout = Property(int, _layout, setLayout)
 
@@ -121,6 +128,31 @@ class qSlicerLayoutManager(QObject):
         node = self._layout_logic.GetLayoutNode()
         # Makes the view nodes of all four.
         node.SetViewArrangement(node.SlicerLayoutFourUpView)
+        self._slices: dict[str, qMRMLSliceWidget] = {}
+        self._shown = ""
+        self._lay_out()
+        node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._lay_out)
+
+    def _lay_out(self, *_args: Any) -> None:
+        """Have a widget for each slice view of the layout; those of other layouts stay."""
+        node = self._layout_logic.GetLayoutNode()
+        description = node.GetCurrentLayoutDescription() or ""
+        if description == self._shown:
+            return
+        self._shown = description
+        for view in ET.fromstring(description).iter("view") if description else ():
+            if view.get("class") == "vtkMRMLSliceNode":
+                name = view.get("singletontag")
+                self._slices[name] = self._widgets[name] = self._widgets.get(name) or self._slice_widget(name)
+        self.layoutChanged.emit(node.GetViewArrangement())
+
+    def _slice_widget(self, name: str) -> qMRMLSliceWidget:
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self._application_logic)
+        self._logics.AddItem(logic)
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSliceNode(slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode"))
+        return qMRMLSliceWidget(logic)
 
     def layoutLogic(self) -> Any:
         return self._layout_logic
