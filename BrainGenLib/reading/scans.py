@@ -59,9 +59,8 @@ def air(data: np.ndarray) -> float:
     return constant
 
 
-def above_air(data: np.ndarray) -> np.ndarray:
-    """A scan whose air is 0, float32: what is darker is air too, and the brightest
-    percentile is cut, because what is far beyond it would scale everything else.
+def without_air(data: np.ndarray) -> np.ndarray:
+    """A scan whose air is 0, float32: what is darker is air too.
 
     A constant background becomes 0 whatever its value is. Where all values are whole numbers some of them are equal
     to it by chance, and only what is connected with the volume's border is background.
@@ -77,6 +76,12 @@ def above_air(data: np.ndarray) -> np.ndarray:
             at_border[0] = False
             outside = at_border[pieces]
         scan[outside] = 0
+    return scan
+
+
+def above_air(data: np.ndarray) -> np.ndarray:
+    """As :func:`without_air`, with the brightest percentile cut: far outliers would scale everything else."""
+    scan = without_air(data)
     bright = scan[scan > 0]
     if bright.size:
         np.minimum(scan, np.percentile(bright[:: 7 if bright.size > 100_000 else 1], BRIGHTEST), out=scan)

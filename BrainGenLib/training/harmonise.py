@@ -17,9 +17,6 @@ from BrainGenLib.spaces import Grid
 
 __all__ = ["EXTRA_CEREBRAL", "FIRST_EXTRA", "one_sided", "structures"]
 
-# Tumour maps of the BraTS convention, to conditions.
-BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
-
 CLOSING_MM = 10.0
 # Beyond this distance from the template's midplane no structure of the other side lies.
 CROSSING_MM = 8.0

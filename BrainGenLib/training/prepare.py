@@ -1,9 +1,6 @@
 """``braingen prepare``: a BIDS tree to the training cache, subject by subject, resumable.
 
-Conventions (docs/data.md): raw scans ``anat/*_{T1w,T2w,FLAIR,PDw}.nii[.gz]``, contrast-enhanced T1w with the entity
-``ce-``; label maps ``*_desc-{anatomy,head}_dseg`` (or a ``_dseg`` without ``label-``), lesions
-``*_label-{wmh,ms,tumour,stroke}_{mask,dseg}``, brain masks ``*_desc-brain_mask``, all in ``derivatives/**/anat``.
-``space-T1w`` (or another contrast) says whose world a derivative shares, ``space-MNI…`` that it is in the template.
+:mod:`BrainGenLib.training.sources` chooses the files; docs/data.md has the conventions.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +19,13 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy, spaces
+from BrainGenLib.errors import BadInput
+from BrainGenLib.reading.masks import holds_cavity, read_lesion, read_mask
+from BrainGenLib.reading.scans import read_scan, without_air
+from BrainGenLib.reading.volume import Volume, read_volume
 from BrainGenLib.training import harmonise, tissues
 from BrainGenLib.training.cache import CachedCase, CacheWriter
-from BrainGenLib.training.sources import CONTRASTS, Session, scan_bids
+from BrainGenLib.training.sources import CONTRASTS, File, Session, scan_bids
 
 FINE_MM = 1.3
 LEAST_DICE = 0.75
@@ -32,6 +33,8 @@ LEAST_LESION_ML = 0.1
 LEAST_INSIDE = 0.6
 # A rigid correction between scans of one session that is larger than this is a failure, not a movement.
 LARGEST_SHIFT_MM = 25.0
+# Share of the labelled tissue that a brain-masked scan shows; less, and the labels lie elsewhere.
+LEAST_SHOWN = 0.85
 # Examples in a line that stands for many files or people.
 NAMED = 3
 # Appearance of a T1w scan, by tissue: what a label map is registered with.
@@ -47,11 +50,15 @@ Prepared = list[tuple[CachedCase, "np.ndarray | None", dict[str, np.ndarray]]]
 
 @dataclass
 class Scan:
-    """A loaded volume; ``to_own`` maps the session's common world to the volume's own."""
+    """A volume with axes (R, A, S); ``to_own`` maps the session's common world to the volume's own."""
 
     data: np.ndarray
     affine: np.ndarray
     to_own: np.ndarray = field(default_factory=lambda: np.eye(4))
+
+    @classmethod
+    def of(cls, volume: Volume) -> Scan:
+        return cls(*spaces.canonical(volume.data, volume.affine))
 
 
 def prepare_session(session: Session) -> Prepared:
@@ -60,22 +67,19 @@ def prepare_session(session: Session) -> Prepared:
     Raises:
         ValueError: a file is unreadable, a label value unknown, or the registration failed; one sentence.
     """
-    if not session.images and session.labels is None:
+    if session.problem:
+        raise ValueError(session.problem)
+    if not session.images and not session.labels:
         return _lesions_alone(session)
-    images = {c: Scan(*spaces.load_canonical(session.images[c].path)) for c in CONTRASTS if c in session.images}
-    labels = None
-    if session.labels is not None:
-        data, affine = spaces.load_canonical(session.labels.path)
-        try:
-            labels = Scan(harmonise.structures(data), affine)
-        except ValueError as error:
-            raise ValueError(f"{session.labels.path}: {error}") from error
+    images = {c: _scan(session.images[c]) for c in CONTRASTS if c in session.images}
+    labels = _labels(session)
     reference = _reference(session, images)
-    inside = _brain(session, images, labels, reference)
+    inside = _brain(session, images, reference)
     quality = _align(session, images, reference, labels, inside)
     registration = _to_template(session, images, labels, inside, reference)
     if registration.dice < LEAST_DICE:
         raise ValueError(f"{session.id}: the alignment with the template failed (overlap {registration.dice:.2f}).")
+    _check_shown(session, labels, inside)
     quality["template_dice"] = round(registration.dice, 4)
     quality["coverage"] = round(registration.coverage, 4)
 
@@ -97,6 +101,7 @@ def prepare_session(session: Session) -> Prepared:
     grid = spaces.GRID_1MM if spacing == 1 else spaces.GRID_2MM
     matrix = registration.template_to_scan
     lesions = _lesion_classes(session, images, grid, matrix)
+    _check_placed(session, lesions)
     main = case()
     main.images = {c: tuple(round(v, 3) for v in spaces.voxel_size(s.affine)) for c, s in images.items()}  # type: ignore[misc]
     support = None
@@ -155,18 +160,40 @@ def pseudo_t1w(classes: np.ndarray) -> np.ndarray:
     return tissues[classes]
 
 
+def _scan(file: File) -> Scan:
+    """A scan whose air is 0, whatever it is in the file."""
+    volume = read_scan(Path(file.path))
+    return Scan.of(Volume(without_air(volume.data), volume.affine))
+
+
+def _labels(session: Session) -> Scan | None:
+    """The first label map whose values are understood, as classes; None if the session has none."""
+    problem = None
+    for file in session.labels:
+        path = Path(file.path)
+        volume = Scan.of(read_volume(path))
+        try:
+            return Scan(harmonise.structures(volume.data), volume.affine)
+        except ValueError as error:
+            session.remark("not used: its values are not understood", path.name)
+            problem = problem or ValueError(f"{path.name}: {error}")
+    if problem is not None:
+        raise problem
+    return None
+
+
 def _reference(session: Session, images: dict[str, Scan]) -> str | None:
     """The contrast whose world is the session's: the labels' one, else the first in the order of CONTRASTS."""
-    if session.labels is not None and session.labels.space in images:
-        return session.labels.space
+    if session.labels and session.labels[0].space in images:
+        return session.labels[0].space
     return next(iter(images), None)
 
 
-def _brain(session: Session, images: dict[str, Scan], labels: Scan | None, reference: str | None) -> Scan | None:
+def _brain(session: Session, images: dict[str, Scan], reference: str | None) -> Scan | None:
     """Where the reference shows brain: the given mask, else the non-zero part of a brain-masked scan."""
     if session.brain is not None:
-        data, affine = spaces.load_canonical(session.brain.path)
-        return Scan((data > 0).astype(np.uint8), affine)
+        mask = read_mask(Path(session.brain.path))
+        return Scan.of(Volume(mask.data.astype(np.uint8), mask.affine))
     if reference is None:
         return None
     scan = images[reference]
@@ -174,6 +201,22 @@ def _brain(session: Session, images: dict[str, Scan], labels: Scan | None, refer
         return None
     solid = _filled(scan.data > 0)
     return Scan(solid.astype(np.uint8), scan.affine) if solid.mean() < 0.7 else None
+
+
+def _check_shown(session: Session, labels: Scan | None, inside: Scan | None) -> None:
+    """Raise if the labelled tissue lies where the reference shows nothing."""
+    if labels is None or inside is None:
+        return
+    fluid = labels.data == tissues.FLUID
+    tissue = (labels.data > 0) & (labels.data < harmonise.FIRST_EXTRA) & ~fluid
+    shape: tuple[int, int, int] = labels.data.shape  # type: ignore[assignment]
+    shown = spaces.resample(inside.data, inside.affine, shape, labels.affine, order=0) > 0
+    share = float(shown[tissue].mean()) if tissue.any() else 0.0
+    if share < LEAST_SHOWN:
+        raise ValueError(
+            f"{Path(session.labels[0].path).name} does not lie on the scan of its session: {share:.0%} of its tissue "
+            "is where that shows brain. If it lies in another space, its name has to say so (space-…)."
+        )
 
 
 def _empty_corners(data: np.ndarray) -> bool:
@@ -228,10 +271,14 @@ def _to_template(
     """Affine to the template, from the labels where there are any (the same for all contrasts), else from a scan."""
     if labels is not None:
         pseudo = pseudo_t1w(labels.data)
-        for file in session.lesions.values():
-            data, affine = spaces.load_canonical(file.path)
+        for name, file in session.lesions.items():
+            if file.in_template:
+                continue
+            lesion = Scan.of(read_lesion(Path(file.path), name, cavities=session.cavities))
             own = images[file.space].to_own if file.space in images else np.eye(4)
-            mask = spaces.resample(data > 0, affine, pseudo.shape, labels.affine, matrix=own, order=0) > 0
+            mask = (
+                spaces.resample(lesion.data > 0, lesion.affine, pseudo.shape, labels.affine, matrix=own, order=0) > 0
+            )
             pseudo[mask & (pseudo == 0)] = T1W_LIKE["lesion"]
         return spaces.register_to_template(pseudo, labels.affine, brain=pseudo > 0)
     assert reference is not None
@@ -251,21 +298,37 @@ def _spacing(images: dict[str, Scan], labels: Scan | None) -> int:
 def _lesion_classes(session: Session, images: dict[str, Scan], grid: spaces.Grid, matrix: np.ndarray) -> np.ndarray:
     """Lesion masks of a session as classes on a template grid (0 where there is none)."""
     result = np.zeros(grid.shape, np.uint8)
-    table = anatomy.lesions()
     for name, file in session.lesions.items():
-        data, affine = _cropped(*spaces.load_canonical(file.path))
+        lesion = Scan.of(read_lesion(Path(file.path), name, cavities=session.cavities))
+        data, affine = _cropped(lesion.data, lesion.affine)
         own = images[file.space].to_own if file.space in images else np.eye(4)
-        if name == "tumour" and np.unique(data).size > 2:
-            source = np.zeros(256, np.uint8)
-            for value, condition in harmonise.BRATS.items():
-                source[value] = table[condition].index
-            mapped = source[np.clip(np.rint(data), 0, 255).astype(np.uint8)]
-            found = spaces.to_grid(mapped, affine, grid, template_to_scan=own @ matrix, order="label")
-            result = np.where(found > 0, found, result)
+        there = np.eye(4) if file.in_template else own @ matrix
+        classes = np.unique(data[data > 0])
+        if len(classes) == 1:
+            share = spaces.to_grid((data > 0).astype(np.float32), affine, grid, template_to_scan=there)
+            found = np.where(share > 0.5, classes[0], np.uint8(0))
         else:
-            share = spaces.to_grid((data > 0).astype(np.float32), affine, grid, template_to_scan=own @ matrix)
-            result[share > 0.5] = table[name].index
+            found = spaces.to_grid(data, affine, grid, template_to_scan=there, order="label")
+        if not found.any():
+            session.remark("no lesion in it, or none that the grid shows", Path(file.path).name)
+        result = np.where(found > 0, found, result)
     return result
+
+
+def _check_placed(session: Session, lesions: np.ndarray) -> None:
+    """Raise if lesions that were placed by the alignment with the template are not in the brain."""
+    placed = [Path(file.path).name for file in session.lesions.values() if file.in_template]
+    if not placed:
+        return
+    grid = spaces.GRID_1MM if lesions.shape == spaces.GRID_1MM.shape else spaces.GRID_2MM
+    _, brain = spaces.template()
+    there = spaces.resample(brain, spaces.GRID_2MM.affine, grid.shape, grid.affine, order=0) > 0
+    if lesions.any() and there[lesions > 0].mean() < LEAST_INSIDE:
+        raise ValueError(
+            f"{placed[0]} is in template space by its name, but most of it is outside of the brain there."
+        )
+    for name in placed:
+        session.remark("in template space beside scans that are not: placed by their affine alignment", name)
 
 
 def _cropped(data: np.ndarray, affine: np.ndarray, margin: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -283,7 +346,7 @@ def _lesions_alone(session: Session) -> Prepared:
     grid = spaces.GRID_2MM
     outside = [f.path for f in session.lesions.values() if not f.in_template]
     if outside:
-        raise ValueError(f"{outside[0]} has no scan beside it and is not in template space (space-MNI…).")
+        raise ValueError(f"{Path(outside[0]).name} has no scan beside it and is not in template space (space-MNI…).")
     classes = _lesion_classes(session, {}, grid, np.eye(4))
     _, brain = spaces.template()
     total = int((classes > 0).sum())
@@ -331,12 +394,13 @@ def _quiet_worker() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _work(session: Session, folder: Path) -> tuple[str, list[str], str]:
-    """Prepare one session into ``folder``; returns its id, the ids of its cases and a sentence if it failed."""
+def _work(session: Session, folder: Path) -> tuple[str, dict[str, list[str]], str]:
+    """Prepare one session into ``folder``; returns its id, remarks on its files and a sentence if it failed."""
+    session.remarks = {}
     try:
         prepared = prepare_session(session)
     except (ValueError, RuntimeError, OSError) as error:
-        return session.id, [], str(error)
+        return session.id, session.remarks, str(error)
     entries = []
     for case, classes, images in prepared:
         arrays = dict(images) if classes is None else {**images, "labels": classes}
@@ -347,7 +411,28 @@ def _work(session: Session, folder: Path) -> tuple[str, list[str], str]:
     part = folder / f"{session.id}.json.part"
     part.write_text(json.dumps(entries))
     part.rename(folder / f"{session.id}.json")
-    return session.id, [e["id"] for e in entries], ""
+    return session.id, session.remarks, ""
+
+
+def _numbers_as_2024(path: str) -> bool:
+    """Whether a tumour map numbers as BraTS 2024; files that cannot be read are named later."""
+    try:
+        return holds_cavity(Path(path))
+    except BadInput:
+        return False
+
+
+def _remarks(sessions: Iterable[dict[str, list[str]]]) -> list[str]:
+    """A line for each kind of remark on files, with examples."""
+    kinds: dict[str, list[str]] = {}
+    for remarks in sessions:
+        for text, names in remarks.items():
+            kinds.setdefault(text, []).extend(names)
+    return [f"{len(names)} file{'s'[: len(names) > 1]} {text}: {_examples(names)}." for text, names in kinds.items()]
+
+
+def _examples(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
 
 
 def _doubts(sessions: list[Session]) -> list[str]:
@@ -358,7 +443,7 @@ def _doubts(sessions: list[Session]) -> list[str]:
             kinds.setdefault((doubt.column, doubt.reason), {})[session.id] = doubt.value
     return [
         f"{column} unknown of {len(found)} of {len(sessions)} sessions: {next(iter(found.values()))!r} {reason} "
-        f"({', '.join(list(found)[:NAMED])}{', …' if len(found) > NAMED else ''})."
+        f"({_examples(list(found))})."
         for (column, reason), found in kinds.items()
     ]
 
@@ -376,25 +461,34 @@ def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) 
         ValueError: the tree holds nothing that can be used.
     """
     sessions = scan_bids(bids)
-    for line in _doubts(sessions):
+    for line in [*_doubts(sessions), *_remarks(s.remarks for s in sessions)]:
         report(line)
     folder = out / "sessions"
     folder.mkdir(parents=True, exist_ok=True)
     todo = [s for s in sessions if not (folder / f"{s.id}.json").exists()]
     report(f"{len(sessions)} sessions, {len(sessions) - len(todo)} of them done before.")
     failures: list[str] = []
+    remarks: list[dict[str, list[str]]] = []
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet_worker) as pool:
+        # A data set has one convention: 4 is a cavity in all of its maps if it stands beside 3 in one.
+        tumours = [s.lesions["tumour"].path for s in sessions if "tumour" in s.lesions]
+        if any(pool.map(_numbers_as_2024, tumours)):
+            for session in todo:
+                session.cavities = True
         futures = [pool.submit(_work, session, folder) for session in todo]
         for number, future in enumerate(as_completed(futures), 1):
-            name, _, problem = future.result()
+            name, said, problem = future.result()
+            remarks.append(said)
             if problem:
                 failures.append(problem)
                 report(f"Left out {name}: {problem}")
             if number % 50 == 0 or number == len(todo):
                 seconds = (time.monotonic() - start) / number * (len(todo) - number)
                 report(f"{number} of {len(todo)} sessions, about {seconds:.0f} s left.")
+    for line in _remarks(remarks):
+        report(line)
     writer = CacheWriter(out)
     empty = 0
     for session in sessions:

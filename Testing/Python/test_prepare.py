@@ -90,7 +90,7 @@ def test_scan_knows_the_conventions(tree):
     sessions = {s.id: s for s in sources.scan_bids(tree)}
     assert set(sessions) == {"a", "b", "c", "d", "e", "f_ses-1"}
     assert set(sessions["a"].images) == {"T1w", "T1ce"}
-    assert sessions["a"].labels.space == "T1w"
+    assert [file.space for file in sessions["a"].labels] == ["T1w"]
     assert set(sessions["a"].lesions) == {"wmh"}
     assert sessions["c"].lesions["stroke"].in_template
 
@@ -216,6 +216,118 @@ def test_merged_sides_are_split():
     assert harmonise.sides_wrong(confused, spaces.GRID_2MM)
     assert not harmonise.sides_wrong(classes, spaces.GRID_2MM)
     assert (harmonise.split_sides(confused, spaces.GRID_2MM) == classes).mean() > 0.99
+
+
+# -- files that do not fit -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def native() -> dict[str, np.ndarray]:
+    """A T1w scan, labels and a lesion on the grid of a scan, and the last two on the template's."""
+    image, _ = spaces.template()
+    lesion = np.zeros(image.shape, np.uint8)
+    lesion[18:25, 58:66, 47:54] = 1
+    own = {"scan": to_scan(image, 1), "labels": to_scan(brain_values(), "label"), "lesion": to_scan(lesion, 0)}
+    return {**own, "lesion in template": lesion, "labels in template": brain_values()}
+
+
+def prepared(root: Path) -> tuple[prepare.Prepared, sources.Session]:
+    (session,) = sources.scan_bids(root)
+    return prepare.prepare_session(session), session
+
+
+DERIVED = "derivatives/x/sub-a/anat/sub-a_{}.nii.gz"
+
+
+def test_a_lesion_in_the_template_is_placed_by_the_alignment(tmp_path, native):
+    # Moved far away, so that worlds do not happen to be alike.
+    away = SCAN.copy()
+    away[:3, 3] += (35, -30, 20)
+    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"], away)
+    save(tmp_path / DERIVED.format("desc-anatomy_dseg"), native["labels"], away)
+    template = spaces.GRID_2MM.affine
+    save(tmp_path / DERIVED.format("space-MNI152_label-stroke_mask"), native["lesion in template"], template)
+    save(tmp_path / DERIVED.format("space-MNI152_desc-brain_mask"), native["labels in template"] % 2, template)
+    (((case, classes, _),), session) = prepared(tmp_path)
+    assert case.pathologies == ["stroke"]
+    where = np.argwhere(classes == anatomy.lesions()["stroke"].index).mean(0)
+    assert np.linalg.norm(where - [21, 61.5, 50]) < 1.5
+    assert any("placed by their affine alignment" in text for text in session.remarks)
+
+
+def test_labels_that_lie_elsewhere_than_their_scan_are_refused(tmp_path, native):
+    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"])
+    away = SCAN.copy()
+    away[:3, 3] += (35, -30, 20)
+    save(tmp_path / DERIVED.format("desc-anatomy_dseg"), native["labels"], away)
+    with pytest.raises(ValueError, match=r"sub-a_desc-anatomy_dseg.nii.gz does not lie on the scan"):
+        prepared(tmp_path)
+
+
+def test_a_label_map_that_is_not_understood_gives_way_to_one_that_is(tmp_path, native):
+    save(tmp_path / DERIVED.format("desc-anatomy_dseg"), (native["labels"] > 0).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"sub-a_desc-anatomy_dseg.nii.gz: Label value\(s\) 1"):
+        prepared(tmp_path)
+    save(tmp_path / DERIVED.format("desc-aseg_dseg"), native["labels"])
+    (((case, _, _),), session) = prepared(tmp_path)
+    assert case.quality["structures"] > 0
+    assert session.remarks == {"not used: its values are not understood": ["sub-a_desc-anatomy_dseg.nii.gz"]}
+
+
+def test_an_empty_mask_is_named(tmp_path, native):
+    save(tmp_path / DERIVED.format("desc-anatomy_dseg"), native["labels"])
+    save(tmp_path / DERIVED.format("label-wmh_mask"), np.zeros_like(native["lesion"]))
+    _, session = prepared(tmp_path)
+    assert list(session.remarks.values()) == [["sub-a_label-wmh_mask.nii.gz"]]
+    assert "no lesion in it" in next(iter(session.remarks))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        lambda scan: (scan - scan[scan > 0].mean()) / scan[scan > 0].std(),
+        lambda scan: scan - 1024,
+        lambda scan: scan + 500,
+        lambda scan: scan * 1e-7,
+        lambda scan: np.where(np.arange(scan.size).reshape(scan.shape) % 99_991 == 0, 1e6, scan),
+    ],
+    ids=["z-scored", "-1024", "+500", "small", "outliers"],
+)
+def test_scans_are_scaled_above_their_air(native, units, tmp_path):
+    scan = native["scan"].astype(np.float32)
+    save(tmp_path / "sub-a_T1w.nii.gz", units(scan).astype(np.float32))
+    found = prepare._scan(sources.File(str(tmp_path / "sub-a_T1w.nii.gz")))
+    save(tmp_path / "sub-b_T1w.nii.gz", scan)
+    plain = prepare._scan(sources.File(str(tmp_path / "sub-b_T1w.nii.gz")))
+    after, before = (prepare.normalise(s.data, plain.data > 0).astype(int) for s in (found, plain))
+    assert np.percentile(np.abs(after - before), 99.9) <= 3
+
+
+def test_geometry_is_refused_as_by_segment(tmp_path, native):
+    for name, header in (("units", "mm"), ("codes", "micron")):
+        image = nibabel.Nifti1Image(native["scan"], SCAN)
+        image.header.set_xyzt_units(header)
+        if name == "units":
+            image.set_sform(None, 0)
+            image.set_qform(None, 0)
+        path = tmp_path / "sub-a/anat/sub-a_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(image, path)
+        with pytest.raises(ValueError, match=r"left and right are unknown|needs millimetres"):
+            prepared(tmp_path)
+
+
+def test_cavities_of_one_map_are_those_of_all(tmp_path, native):
+    lesion = native["lesion"]
+    for subject, value in (("a", 3), ("b", 1)):
+        tumour = (lesion * value).astype(np.uint8)
+        tumour[tuple(np.argwhere(lesion)[:20].T)] = 4
+        folder = tmp_path / f"derivatives/x/sub-{subject}/anat"
+        save(folder / f"sub-{subject}_space-MNI152_label-tumour_dseg.nii.gz", tumour, spaces.GRID_2MM.affine)
+    lines: list[str] = []
+    with pytest.raises(ValueError, match="No session"):
+        prepare.prepare(tmp_path, tmp_path / "out", report=lines.append)
+    assert sum("resection cavity" in line for line in lines) == 2
 
 
 def test_normalise():
