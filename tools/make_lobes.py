@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import spaces
-from BrainGenLib.training import harmonise
+from BrainGenLib.reading import conventions
 from BrainGenLib.training.prepare import pseudo_t1w
 
 FOLDER = Path(__file__).resolve().parents[1] / "Resources" / "Templates"
@@ -51,7 +51,7 @@ def main() -> None:
     votes = np.zeros((len(LOBES) + 1, *grid.shape), np.float32)
     for subject in sorted(labels)[: options.subjects]:
         values, affine = spaces.load_canonical(options.data / labels[subject])
-        image = pseudo_t1w(harmonise.structures(values))
+        image = pseudo_t1w(conventions.structures(values))
         matrix = spaces.register_to_template(image, affine, brain=image > 0).template_to_scan
         roi, affine = spaces.load_canonical(options.data / regions[subject])
         lobes = spaces.to_grid(lookup[roi], affine, grid, template_to_scan=matrix, order="label")

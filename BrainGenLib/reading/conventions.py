@@ -18,6 +18,11 @@ from BrainGenLib.errors import BadInput
 EXTRA_CEREBRAL = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, 165, 258, 259)
 FIRST_EXTRA = 64
 CSF = 24
+WHOLE = 0.01
+"""Values as near to whole numbers as this are whole: float files hold 2.9999 for 3."""
+SMALL = 8
+"""Numbers up to this are those of any numbering; of FreeSurfer they would be white matter, cortex, ventricles and
+cerebellum, without anything else."""
 
 # Values that are another value of the table under a second name: lesion (99 is SAMSEG's) and white-matter
 # hypointensity; chambers and choroid plexus of the lateral ventricles.
@@ -40,11 +45,14 @@ def structures(values: np.ndarray) -> np.ndarray:
     """On-disk values of any understood convention to class indices, extra-cerebral tissue from 64 on (uint8).
 
     Raises:
-        BadInput: a value is in none of the conventions.
+        BadInput: a value is in none of the conventions, or all of them are the first numbers of any numbering.
     """
     values = np.asarray(values)
     if values.dtype.kind == "f":
-        values = np.rint(values)
+        rounded = np.rint(values)
+        if not np.all(np.abs(values - rounded) <= WHOLE):
+            raise BadInput("it is not a segmentation: it holds values that are not whole numbers.")
+        values = rounded
     present = np.unique(values)
     if abs(present).max() > np.iinfo(np.int32).max:
         raise BadInput(f"Label values reach to {abs(present).max()}, which no convention has.")
@@ -68,6 +76,11 @@ def structures(values: np.ndarray) -> np.ndarray:
             targets = NEAREST[value]
             wanted = None if targets is None else [int(c) for c in anatomy.to_classes(np.array(targets))]
             fill_nearest(classes, here, wanted)
+    if 0 < present.max() <= SMALL:
+        raise BadInput(
+            f"it has the labels {', '.join(str(value) for value in present if value)}, which mean another thing in "
+            "every tool. Relabel it to the values of the label table; name a tumour map of BraTS as one."
+        )
     return classes
 
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import conventions
 from BrainGenLib.reading.volume import Volume, read_volume
 
 BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
 """Tumour maps of the BraTS convention, to conditions. From 2024 on 4 is the resection cavity."""
 CAVITY = 4
-WHOLE = 0.01
-"""Values as near to whole numbers as this are whole: float files hold 2.9999 for 3."""
 OVERSHOOT = 0.5
 """Cubic interpolation of a mask makes values that are so far beyond it, in parts of its value."""
 FULL_VALUES = (1.0, 100.0, 255.0)
@@ -90,7 +89,7 @@ def _whole_numbers(data: np.ndarray) -> np.ndarray | None:
     # Outside of a brain many tools write NaN.
     values = np.nan_to_num(data, posinf=np.inf, neginf=-np.inf)
     rounded = np.rint(values)
-    return rounded.astype(np.int32) if np.all(np.abs(values - rounded) <= WHOLE) else None
+    return rounded.astype(np.int32) if np.all(np.abs(values - rounded) <= conventions.WHOLE) else None
 
 
 def _inside(data: np.ndarray, name: str) -> np.ndarray:

@@ -12,12 +12,6 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import conventions, masks, nrrd, slicer_segmentations
 from BrainGenLib.reading.volume import Volume, check_geometry, read_volume
 
-WHOLE = 0.01
-"""Values as near to whole numbers as this are whole: float files hold 2.9999 for 3."""
-SMALL = 8
-"""Numbers up to this are those of any numbering; of FreeSurfer they would be white matter, cortex, ventricles and
-cerebellum, without anything else."""
-
 
 def read_segmentation(path: Path, lesion: str | None = None) -> Volume:
     """A segmentation as class indices (uint8) of :mod:`BrainGenLib.anatomy`.
@@ -67,13 +61,8 @@ def _classes(name: str, data: np.ndarray) -> np.ndarray:
         classes = conventions.structures(values)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    if max(present) <= SMALL:
-        raise BadInput(
-            f"{name} has the labels {', '.join(map(str, present))}, which mean another thing in every tool. Relabel "
-            "it to the values of the label table; of a tumour map of BraTS say that it is a tumour (--lesion-as)."
-        )
     classes[classes >= conventions.FIRST_EXTRA] = 0
-    if conventions.one_sided(classes) and len(present) > SMALL:
+    if conventions.one_sided(classes) and len(present) > conventions.SMALL:
         raise BadInput(
             f"{name} has labels of the left side alone, as maps have that merge both sides; give one that tells "
             "left from right."
@@ -85,7 +74,7 @@ def _whole_numbers(name: str, data: np.ndarray) -> np.ndarray:
     if data.dtype.kind in "iu":
         return data.astype(np.int64)
     values = np.rint(data)
-    if not np.all(np.isfinite(data)) or np.any(np.abs(data - values) > WHOLE):
+    if not np.all(np.isfinite(data)) or np.any(np.abs(data - values) > conventions.WHOLE):
         raise BadInput(
             f"{name} is not a segmentation: it holds values that are not whole numbers. Of a map of the probability "
             f"of a lesion say which one it is (--lesion-as): {_names()}."

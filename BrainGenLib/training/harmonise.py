@@ -12,10 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy
-from BrainGenLib.reading.conventions import CSF, EXTRA_CEREBRAL, FIRST_EXTRA, fill_nearest, one_sided, structures
+from BrainGenLib.reading.conventions import CSF, fill_nearest
 from BrainGenLib.spaces import Grid
-
-__all__ = ["EXTRA_CEREBRAL", "FIRST_EXTRA", "one_sided", "structures"]
 
 CLOSING_MM = 10.0
 # Beyond this distance from the template's midplane no structure of the other side lies.

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import conventions
 from BrainGenLib.reading.masks import holds_cavity, read_lesion, read_mask
 from BrainGenLib.reading.scans import read_scan, without_air
 from BrainGenLib.reading.volume import Volume, read_volume
@@ -110,11 +111,11 @@ def prepare_session(session: Session) -> Prepared:
     classes = None
     if labels is not None:
         main.quality["label_spacing"] = round(max(spaces.voxel_size(labels.affine)), 3)
-        brain_only = np.where(labels.data < harmonise.FIRST_EXTRA, labels.data, 0).astype(np.uint8)
+        brain_only = np.where(labels.data < conventions.FIRST_EXTRA, labels.data, 0).astype(np.uint8)
         classes = spaces.to_grid(
             brain_only, labels.affine, grid, template_to_scan=labels.to_own @ matrix, order="label"
         )
-        if harmonise.one_sided(classes) or harmonise.sides_wrong(classes, grid):
+        if conventions.one_sided(classes) or harmonise.sides_wrong(classes, grid):
             classes = harmonise.split_sides(classes, grid)
         # Teachers that do not know a lesion leave holes there.
         within = classes > 0 if support is None else (classes > 0) | support
@@ -133,7 +134,7 @@ def prepare_session(session: Session) -> Prepared:
         main.quality["csf_ml"] = _ml(classes == tissues.FLUID, spacing)
     main.pathologies = _pathologies(lesions if classes is None else classes, spacing)
     prepared: Prepared = [(main, classes, volumes)]
-    if labels is not None and (labels.data >= harmonise.FIRST_EXTRA).any():
+    if labels is not None and (labels.data >= conventions.FIRST_EXTRA).any():
         head = case("_head")
         head.space, head.spacing = "head", 1
         volume = spaces.to_grid(
@@ -173,7 +174,7 @@ def _labels(session: Session) -> Scan | None:
         path = Path(file.path)
         volume = Scan.of(read_volume(path))
         try:
-            return Scan(harmonise.structures(volume.data), volume.affine)
+            return Scan(conventions.structures(volume.data), volume.affine)
         except ValueError as error:
             session.remark("not used: its values are not understood", path.name)
             problem = problem or ValueError(f"{path.name}: {error}")
@@ -208,7 +209,7 @@ def _check_shown(session: Session, labels: Scan | None, inside: Scan | None) -> 
     if labels is None or inside is None:
         return
     fluid = labels.data == tissues.FLUID
-    tissue = (labels.data > 0) & (labels.data < harmonise.FIRST_EXTRA) & ~fluid
+    tissue = (labels.data > 0) & (labels.data < conventions.FIRST_EXTRA) & ~fluid
     shape: tuple[int, int, int] = labels.data.shape  # type: ignore[assignment]
     shown = spaces.resample(inside.data, inside.affine, shape, labels.affine, order=0) > 0
     share = float(shown[tissue].mean()) if tissue.any() else 0.0
@@ -244,7 +245,7 @@ def _align(
     brain = labels or inside
     around = None
     if brain is not None:
-        data = (brain.data > 0) & (brain.data < harmonise.FIRST_EXTRA)
+        data = (brain.data > 0) & (brain.data < conventions.FIRST_EXTRA)
         around = spaces.resample(data, brain.affine, fixed.data.shape, fixed.affine, order=0)
         around = ndimage.binary_dilation(around, iterations=max(1, round(4 / min(spaces.voxel_size(fixed.affine)))))
     for contrast, scan in images.items():

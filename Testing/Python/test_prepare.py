@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from BrainGenLib import anatomy, spaces
+from BrainGenLib.reading import conventions
 from BrainGenLib.training import harmonise, prepare, sources
 from BrainGenLib.training.cache import Cache
 
@@ -124,8 +125,8 @@ def test_whole_head_gives_two_cases(made):
     cache, _ = made
     brain, head = case(cache, "b"), case(cache, "b_head")
     assert (brain.space, head.space, head.spacing) == ("template", "head", 1)
-    assert cache.labels(brain).max() < harmonise.FIRST_EXTRA
-    assert harmonise.FIRST_EXTRA + harmonise.EXTRA_CEREBRAL.index(516) in np.unique(cache.labels(head))
+    assert cache.labels(brain).max() < conventions.FIRST_EXTRA
+    assert conventions.FIRST_EXTRA + conventions.EXTRA_CEREBRAL.index(516) in np.unique(cache.labels(head))
     assert head.age is None
 
 
@@ -173,17 +174,23 @@ def test_conventions_become_one():
     values[7, 5, 5] = 77
     values[8, 5, 5] = 136
     values[0, 0, 0] = 530
-    classes = harmonise.structures(values)
+    classes = conventions.structures(values)
     found = {p: int(classes[p]) for p in [(5, 5, 5), (6, 5, 5), (7, 5, 5), (8, 5, 5), (0, 0, 0)]}
     value = [label.value for label in anatomy.labels()]
     assert [value[found[5, 5, 5]], value[found[6, 5, 5]], value[found[8, 5, 5]]] == [2, 3, 4]
     assert found[7, 5, 5] == anatomy.lesions()["wmh"].index
-    assert found[0, 0, 0] == harmonise.FIRST_EXTRA + harmonise.EXTRA_CEREBRAL.index(530)
+    assert found[0, 0, 0] == conventions.FIRST_EXTRA + conventions.EXTRA_CEREBRAL.index(530)
 
 
 def test_unknown_value_is_named():
     with pytest.raises(ValueError, match="4711"):
-        harmonise.structures(np.array([[[4711]]]))
+        conventions.structures(np.array([[[4711]]]))
+
+
+@pytest.mark.parametrize("values", [(2, 3), (1, 2, 3), (2, 3.5, 41), (2, np.nan, 41)])
+def test_labels_that_mean_nothing_certain_are_refused(values):
+    with pytest.raises(ValueError, match=r"mean another thing|not whole numbers|Label value"):
+        conventions.structures(np.array([[values]], np.float32))
 
 
 def test_csf_has_one_meaning():
@@ -206,8 +213,8 @@ def test_merged_sides_are_split():
     mirror = np.array(anatomy.mirrored_classes())
     right = [label.index for label in anatomy.labels() if label.side == "right"]
     merged = np.where(np.isin(classes, right), mirror[classes], classes).astype(np.uint8)
-    assert harmonise.one_sided(merged)
-    assert not harmonise.one_sided(classes)
+    assert conventions.one_sided(merged)
+    assert not conventions.one_sided(classes)
     split = harmonise.split_sides(merged, spaces.GRID_2MM)
     assert (split == classes).mean() > 0.99
     # A teacher that took much of the left half for right.
