@@ -8,8 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy
+from BrainGenLib.reading.volume import read_volume
 from BrainGenLib.requests import Location
-from BrainGenLib.spaces import GRID_2MM, load_canonical, resources
+from BrainGenLib.spaces import GRID_2MM, resources
 
 PATHOLOGIES = list(anatomy.lesions())
 STRUCTURES = len(anatomy.labels()) - len(PATHOLOGIES)
@@ -64,8 +65,7 @@ def volumes_ml(classes: np.ndarray) -> dict[str, float]:
 @cache
 def lobe_atlas() -> np.ndarray:
     """The lobe of every voxel of GRID_2MM (uint8, 1 + its index in :data:`LOBES`, 0 outside the brain)."""
-    volume, _ = load_canonical(resources("Templates/lobes_2mm.nii.gz"))
-    return volume.astype(np.uint8)
+    return read_volume(resources("Templates/lobes_2mm.nii.gz")).data.astype(np.uint8)
 
 
 def region(location: Location) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from BrainGenLib.label_resampling import majority
 from BrainGenLib.reading.scans import above_air
+from BrainGenLib.reading.volume import read_volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -61,35 +62,7 @@ class Registration:
     coverage: float = 1.0
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
-def load_canonical(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a volume with its axes in (R, A, S) order.
-
-    Returns:
-        Array (R, A, S) in the scan's own values (integers stay integers) and its 4×4 affine.
-
-    Raises:
-        ValueError: the file cannot be read or does not hold one 3D volume; the message names the file.
-    """
-    import nibabel
-
-    try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.array(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a NIfTI image: {error}") from error
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise ValueError(f"{path} holds an array of shape {array.shape}; a single 3D volume is needed.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        array = np.nan_to_num(array, posinf=0.0, neginf=0.0)
-    if affine.shape != (4, 4) or abs(float(np.linalg.det(affine[:3, :3]))) < 1e-6:
-        raise ValueError(f"{path} has no usable voxel-to-world matrix; set its orientation in the header first.")
-    return canonical(array, affine)
+# -- grids ---------------------------------------------------------------------------------------------------------
 
 
 def canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -265,9 +238,9 @@ def resources(name: str) -> Path:
 @cache
 def template() -> tuple[np.ndarray, np.ndarray]:
     """The MNI152 T1w template (uint8, 0 outside the brain) and its brain mask (bool), both on GRID_2MM."""
-    image, _ = load_canonical(resources("Templates/mni152_T1w_2mm.nii.gz"))
-    brain, _ = load_canonical(resources("Templates/mni152_brain_2mm.nii.gz"))
-    return image, brain > 0
+    image = read_volume(resources("Templates/mni152_T1w_2mm.nii.gz"))
+    brain = read_volume(resources("Templates/mni152_brain_2mm.nii.gz"))
+    return image.data, brain.data > 0
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

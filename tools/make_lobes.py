@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from BrainGenLib import spaces
 from BrainGenLib.reading import conventions
-from BrainGenLib.training.prepare import pseudo_t1w
+from BrainGenLib.reading.volume import read_volume
+from BrainGenLib.training.prepare import Scan, pseudo_t1w
 
 FOLDER = Path(__file__).resolve().parents[1] / "Resources" / "Templates"
 # MUSE region numbers; the central lobe is insula, deep nuclei, callosum, fornix, capsules and ventricles.
@@ -50,11 +51,11 @@ def main() -> None:
     grid = spaces.GRID_2MM
     votes = np.zeros((len(LOBES) + 1, *grid.shape), np.float32)
     for subject in sorted(labels)[: options.subjects]:
-        values, affine = spaces.load_canonical(options.data / labels[subject])
-        image = pseudo_t1w(conventions.structures(values))
+        segmentation = Scan.of(read_volume(options.data / labels[subject]))
+        image, affine = pseudo_t1w(conventions.structures(segmentation.data)), segmentation.affine
         matrix = spaces.register_to_template(image, affine, brain=image > 0).template_to_scan
-        roi, affine = spaces.load_canonical(options.data / regions[subject])
-        lobes = spaces.to_grid(lookup[roi], affine, grid, template_to_scan=matrix, order="label")
+        roi = Scan.of(read_volume(options.data / regions[subject]))
+        lobes = spaces.to_grid(lookup[roi.data], roi.affine, grid, template_to_scan=matrix, order="label")
         for value in range(1, len(votes)):
             votes[value] += lobes == value
     votes += votes[:, ::-1]
