@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -70,4 +71,6 @@ def serve(host: str, port: int, jobs: Path, users: Path | None, limits: Limits) 
         )
         server = uvicorn.Server(config)
         logging.getLogger("uvicorn.error").info("Jobs in %s, port %d", jobs, listener.getsockname()[1])
-        server.run(sockets=[listener])
+        # uvicorn raises the signal that ended it again, when everything has ended as it should.
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
