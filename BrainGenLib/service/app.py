@@ -71,6 +71,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _no_such_address)
+    app.add_exception_handler(Exception, _broken)
     app.get("/health")(health)
     app.get("/bundles")(list_bundles)
     app.post("/jobs", status_code=201)(submit)
@@ -92,6 +93,12 @@ async def _no_such_address(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     failure = Failure(code="remote", message="There is nothing at this address.")
     return JSONResponse(failure.model_dump(), error.status_code, error.headers)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    # The log has its traceback.
+    failure = Failure(code="remote", message="Something went wrong in the server.", advice="Tell its operator.")
+    return JSONResponse(failure.model_dump(), 500)
 
 
 async def _service(request: Request) -> Service:

@@ -21,4 +21,4 @@ def check(path: Path) -> None:
     Raises:
         BadInput: it is of another kind than its name says, damaged, too large, or unclear.
     """
-    (nrrd if path.name.endswith(".nrrd") else nifti).check(path, MAX_BYTES)
+    (nrrd if path.name.lower().endswith(".nrrd") else nifti).check(path, MAX_BYTES)

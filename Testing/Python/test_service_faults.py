@@ -181,6 +181,18 @@ def test_a_job_runs_no_longer_than_it_may(tmp_path):
         assert client.ends(client.submit()) in ("done", "failed")
 
 
+def test_a_fault_of_the_server_is_told_in_a_sentence_and_costs_one_request(tmp_path, monkeypatch):
+    with serving(tmp_path / "jobs") as url:
+        client = Client(url)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "jobs", lambda folder: 1 / 0)
+            answer = client.ask("GET", "/jobs")
+        assert answer.status_code == 500
+        assert answer.json()["message"] == "Something went wrong in the server."
+        assert "division" not in answer.text
+        assert client.ends(client.submit()) == "done"
+
+
 def test_jobs_keep_their_order_when_the_clock_is_set_back(tmp_path, monkeypatch):
     store.take(tmp_path).close()
     now = [2e9, 1e9, 1.5e9]
