@@ -109,6 +109,8 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         self.initializeParameterNode()
+        # Other modules change what is chosen here, such as the segments of a segmentation.
+        self.updateSections()
 
     def onReload(self) -> None:
         # Reloading takes this file alone.

@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 from BrainGenPanel import layouts
 from BrainGenPanel.condition_row import ConditionRow
 from BrainGenPanel.drift_control import DriftControl
+from BrainGenPanel.lesion_question import LesionQuestion
 from BrainGenPanel.run_button import RunButton
 from BrainGenPanel.sweep_control import SweepControl
 
@@ -39,6 +40,7 @@ class CounterfactualSection:
             ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve
         )
         self._sweep = SweepControl(ui, "changeSweep")
+        self._question = LesionQuestion(ui.lesionNameLabel, ui.lesionNameSelector, self._refresh)
         ui.changeBundleSelector.connect("activated(int)", self.onBundleChanged)
         ui.changeContrastSelector.connect("activated(int)", self.onContrastChanged)
 
@@ -79,6 +81,7 @@ class CounterfactualSection:
         self._node = node
         metadata = self.metadata
         self._ui.changeSection.setEnabled(metadata is not None)
+        self._question.update(node.lesions if node and metadata is not None else None)
         if node and metadata is not None:
             if metadata != self._built:
                 self._build(metadata)
@@ -88,6 +91,9 @@ class CounterfactualSection:
         axis = self._sweep.axis if known else None
         wanted = bool(self._asked(self.wanted)) or (axis is not None and axis.wanted)
         self._button.update(known and bool(node.changeScan) and wanted, _("Make sweep") if axis is not None else "")
+
+    def _refresh(self) -> None:
+        self.update(self._node, None)
 
     def run(self) -> None:
         node, metadata = self._node, self.metadata

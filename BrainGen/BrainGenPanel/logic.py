@@ -272,6 +272,24 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         both = [cases.nodes_of(scene, name) for name in (first, second)]
         self._show([first, second], lambda: showing.compare(scene, *both))
 
+    def isOfCase(self, segmentation) -> bool:
+        """Whether a segmentation node belongs to a case whose images show it as it was made."""
+        from BrainGenLib.scene import case_to_scene, editing
+
+        return segmentation.GetAttribute(case_to_scene.CASE) is not None and not editing.is_copy(segmentation)
+
+    def copyToEdit(self, segmentation):
+        """A copy of a case's segmentation node that may be edited: the case stays as it was made.
+
+        Raises:
+            BadInput: a segment is no structure or lesion of the label table.
+        """
+        from BrainGenLib.scene import editing
+
+        copy = editing.copy_to_edit(slicer.mrmlScene, segmentation).segmentation
+        self.show(copy.GetAttribute("BrainGen.case"))
+        return copy
+
     def delete(self, names) -> None:
         """Take cases out of the scene."""
         from BrainGenLib.scene import cases

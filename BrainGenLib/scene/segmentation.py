@@ -144,10 +144,29 @@ def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, n
     return labels, upright @ slicer.util.arrayFromVTKMatrix(matrix)
 
 
+def unknown_segments(node: Any) -> dict[str, str]:
+    """Names by ID of the segments with voxels that are no structure or lesion of the label table, as of a mask."""
+    return {
+        segment_id: segment.GetName()
+        for segment_id, segment in _segments(node)
+        if _known(segment) is None and not _empty(segment)
+    }
+
+
+def say_what(node: Any, segment_id: str, label: anatomy.Label) -> None:
+    """Let a segment be a structure or lesion of the label table, by its terminology; its name stays."""
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), terminology.entry(label))
+
+
+def _known(segment: Any) -> anatomy.Label | None:
+    by_name = {label.name.lower(): label for label in anatomy.labels()[1:]}
+    return terminology.label_of(segment.GetTerminology()) or by_name.get(segment.GetName().strip().lower())
+
+
 def _label(segment: Any) -> anatomy.Label | None:
     """What a segment is; None where it holds nothing, as the one that Segment Editor adds by itself."""
-    by_name = {label.name.lower(): label for label in anatomy.labels()[1:]}
-    label = terminology.label_of(segment.GetTerminology()) or by_name.get(segment.GetName().strip().lower())
+    label = _known(segment)
     if label is None and not _empty(segment):
         raise BadInput(
             f"The segment {segment.GetName()!r} is no structure or lesion that BrainGen knows; in Segment Editor, "

@@ -7,15 +7,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 import slicer
+import vtk
 from panels import MODULE, PATIENCE, add_scan, finish
 from quick_worker import cube
 
-from BrainGenLib import bundles
+from BrainGenLib import anatomy, bundles
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases, changes, columns, showing
 from BrainGenLib.scene.case_to_scene import add_case
+from BrainGenLib.scene.segmentation import label_map_of
 
 
 @pytest.fixture
@@ -271,6 +273,80 @@ def test_no_labels_lie_over_the_image_of_another(panel, phantom_classes):
     changes.remember(alone, scan)
     panel.logic.show("alone")
     assert background() == scan.GetID()
+
+
+def mask(name="patient26_lesions"):
+    """A segmentation as Slicer makes one of a 0/1 file."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(4, 4, 4)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    image.GetPointData().GetScalars().Fill(1)
+    converter = slicer.vtkSegmentationConverter
+    node.GetSegmentation().SetConversionParameter(
+        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(image)
+    )
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.AddRepresentation("Binary labelmap", image)
+    node.GetSegmentation().AddSegment(segment)
+    return node
+
+
+@pytest.mark.parametrize("section", ["change", "render"])
+def test_a_mask_is_asked_which_lesion_it_shows(panel, section):
+    ui, node = panel.ui, mask()
+    selector, question = (
+        (ui.lesionsSelector, ui.lesionNameSelector)
+        if section == "change"
+        else (ui.segmentationSelector, ui.renderLesionSelector)
+    )
+    label = ui.lesionNameLabel if section == "change" else ui.renderLesionLabel
+    ui.changeSection.collapsed = False
+    ui.renderSection.collapsed = False
+    selector.setCurrentNode(node)
+    assert question.isVisible()
+    assert label.text == "patient26_lesions is:"
+    question.setCurrentIndex(question.findData("ms"))
+    question.activated(question.currentIndex)
+    assert not question.isVisible()
+    labels, _affine = label_map_of(node)
+    assert set(np.unique(labels)) == {anatomy.lesions()["ms"].value}
+    assert node.GetSegmentation().GetNthSegment(0).GetName() == "patient26_lesions"
+
+
+def test_what_is_painted_elsewhere_is_asked_for_at_the_next_visit(host, module, panel):
+    nodes = add_case(slicer.mrmlScene, cube(1), "mine")
+    panel.ui.renderSection.collapsed = False
+    panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    assert not panel.ui.renderLesionSelector.isVisible()
+    module.leave()
+    nodes.segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
+    host.open(module)
+    assert not panel.ui.renderLesionSelector.isVisible()
+    module.leave()
+    painted = mask().GetSegmentation().GetNthSegment(0)
+    nodes.segmentation.GetSegmentation().AddSegment(painted)
+    host.open(module)
+    assert panel.ui.renderLesionSelector.isVisible()
+
+
+def test_a_case_is_edited_in_a_copy(panel):
+    nodes = add_case(slicer.mrmlScene, cube(1), "sub-0001")
+    before, _affine = label_map_of(nodes.segmentation)
+    assert not panel.ui.copyButton.enabled
+    panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
+    panel.ui.copyButton.click()
+    copy = panel._parameterNode.segmentation
+    assert copy is not nodes.segmentation
+    assert panel.ui.segmentationSelector.currentNode() is copy
+    assert "can be changed in Segment Editor" in panel.ui.stateLabel.text
+    # A copy of a copy would say nothing new.
+    assert not panel.ui.copyButton.enabled
+    copy.GetSegmentation().RemoveSegment(copy.GetSegmentation().GetNthSegmentID(0))
+    assert np.array_equal(label_map_of(nodes.segmentation)[0], before)
+    background = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+    assert background == nodes.volumes["T1w"].GetID()
 
 
 class WithoutWindows:
