@@ -16,12 +16,13 @@ Progress = Callable[[int, int], None]
 """Told of the bytes that are there and of all there will be (0: the server does not say)."""
 
 
-def download(url: str, target: Path, progress: Progress) -> None:
-    """Fetch ``url`` to ``target``. What an earlier try left (``<target>.part``) is continued if the server can.
+def download(url: str, target: Path, most: int, progress: Progress) -> None:
+    """Fetch ``url`` to ``target``, at most ``most`` bytes. What an earlier try left (``<target>.part``) is continued
+    if the server can.
 
     Raises:
-        BadInput: no connection, a refusal, a web page where a file should be, or no space; what is there is kept for
-            the next try.
+        BadInput: no connection, a refusal, a web page where a file should be, more bytes, or no space; what is there
+            is kept for the next try, but not what is too large.
     """
     # Not at file scope: most commands need no HTTP.
     import requests
@@ -52,8 +53,10 @@ def download(url: str, target: Path, progress: Progress) -> None:
             size = there + int(answer.headers.get("Content-Length", 0))
             with part.open("ab" if there else "wb") as file:
                 for block in answer.iter_content(_BLOCK):
-                    file.write(block)
                     there += len(block)
+                    if there > most:
+                        break
+                    file.write(block)
                     progress(there, size)
     except requests.RequestException as error:
         raise BadInput(f"The connection to {host} failed ({type(error).__name__}). {by_hand}") from error
@@ -61,6 +64,9 @@ def download(url: str, target: Path, progress: Progress) -> None:
         raise BadInput(
             f"{target} cannot be written ({error.strerror}); free some space or choose another disk."
         ) from error
+    if there > most:
+        part.unlink()
+        raise BadInput(f"{host} sends more than the {most / 1e6:.0f} MB that {url} should have. {by_hand}")
     if there < size:
         raise BadInput(f"{host} sent {there} of {size} bytes of {url}. {by_hand}")
     os.replace(part, target)

@@ -108,6 +108,8 @@ def _ask(entry: public_bundles.PublicBundle, as_json: bool) -> None:
         raise BadInput(f"{data.title} has its own licence ({entry.licence.url}); read it, then add --accept-licence.")
     typer.echo(f"{data.title}, {entry.megabytes:.0f} MB, {entry.page}", err=True)
     typer.echo(f"Licence: {data.license}, {entry.licence.url}\n{entry.licence.terms}", err=True)
+    if unsigned := [file.names[0] for file in entry.files.values() if not file.md5]:
+        typer.echo(f"Its publisher states no checksum of {', '.join(unsigned)}: only the address vouches.", err=True)
     try:
         accepted = typer.confirm("Do you accept this licence?", err=True)
     except typer.Abort:

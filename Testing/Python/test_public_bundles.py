@@ -207,6 +207,10 @@ def test_given_files_are_found_by_their_names(tmp_path):
         located(entry, [tmp_path / "nothing"])
 
 
+# Bytes that a download of the tests may have.
+MOST = 10**7
+
+
 class Server(BaseHTTPRequestHandler):
     """Serves ``content`` by name, whole or from a byte on, and breaks the first answer off after ``breaks`` bytes."""
 
@@ -255,17 +259,17 @@ def test_a_download_goes_on_where_it_broke_off(web, tmp_path):
     server.content["model.pt"], server.breaks = data, 3_000_000
     seen = []
     with pytest.raises(BadInput, match=r"connection to 127\.0\.0\.1:\d+ failed .* give the file with --from"):
-        download(f"{address}/model.pt", tmp_path / "model.pt", lambda done, size: seen.append((done, size)))
+        download(f"{address}/model.pt", tmp_path / "model.pt", MOST, lambda done, size: seen.append((done, size)))
     kept = (tmp_path / "model.pt.part").stat().st_size
     assert 0 < kept <= 3_000_000
     assert seen[-1] == (kept, len(data))
-    download(f"{address}/model.pt", tmp_path / "model.pt", lambda done, size: seen.append((done, size)))
+    download(f"{address}/model.pt", tmp_path / "model.pt", MOST, lambda done, size: seen.append((done, size)))
     assert server.ranges == [None, f"bytes={kept}-"]
     assert (tmp_path / "model.pt").read_bytes() == data
     assert seen[-1] == (len(data), len(data))
     # All had come, and only the renaming was missing.
     (tmp_path / "model.pt").rename(tmp_path / "model.pt.part")
-    download(f"{address}/model.pt", tmp_path / "model.pt", lambda done, size: None)
+    download(f"{address}/model.pt", tmp_path / "model.pt", MOST, lambda done, size: None)
     assert (tmp_path / "model.pt").read_bytes() == data
 
 
@@ -274,19 +278,22 @@ def test_a_download_that_cannot_be_is_told_in_a_sentence(web, tmp_path, monkeypa
     server.content["page"] = b"<html>Sign in</html>"
     target = tmp_path / "model.pt"
     with pytest.raises(BadInput, match=r"refuses .*/nothing \(403"):
-        download(f"{address}/nothing", target, lambda *_: None)
+        download(f"{address}/nothing", target, MOST, lambda *_: None)
     with pytest.raises(BadInput, match="a web page instead of the file"):
-        download(f"{address}/page", target, lambda *_: None)
+        download(f"{address}/page", target, MOST, lambda *_: None)
     with pytest.raises(BadInput, match=r"127\.0\.0\.1:9 failed .*get http://127\.0\.0\.1:9/model\.pt in another way"):
-        download("http://127.0.0.1:9/model.pt", target, lambda *_: None)
+        download("http://127.0.0.1:9/model.pt", target, MOST, lambda *_: None)
     server.content["model.pt"] = b"weights"
     (tmp_path / "file").touch()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    with pytest.raises(BadInput, match="sends more than the 0 MB"):
+        download(f"{address}/model.pt", target, 6, lambda *_: None)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
     with pytest.raises(BadInput, match="No space left on device"):
-        download(f"{address}/model.pt", target, full)
+        download(f"{address}/model.pt", target, MOST, full)
     assert not target.exists()
 
 
@@ -298,6 +305,7 @@ def entry(web, tmp_path, monkeypatch):
     published(entry, tmp_path / "files")
     for file in entry.files.values():
         server.content[file.names[0]] = (tmp_path / "files" / file.names[0]).read_bytes()
+        file.megabytes = len(server.content[file.names[0]]) / 1e6
         file.url = f"{address}/{file.names[0]}"
     monkeypatch.setattr(public_bundles, "available", lambda: {entry.name: entry})
     return entry
