@@ -129,6 +129,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/reading/__init__.py
   BrainGenLib/reading/content.py
   BrainGenLib/reading/conventions.py
+  BrainGenLib/reading/dicom.py
   BrainGenLib/reading/masks.py
   BrainGenLib/reading/nifti.py
   BrainGenLib/reading/nrrd.py

@@ -16,9 +16,10 @@ import numpy as np
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import dicom
 from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
-from BrainGenLib.reading.volume import MIN_SLICES, read_volume
+from BrainGenLib.reading.volume import read_volume
 from BrainGenLib.service import volumes
 
 MAX_BYTES = 1_000_000_000
@@ -147,28 +148,23 @@ def _unpack(archive: Path, folder: Path, most: int) -> None:
 
 
 def _series(files: list[Path], folder: Path) -> list[Path]:
-    """Every DICOM series of several slices as a file that the library's readers check."""
+    """Every stack of DICOM slices as a file that the library's readers check."""
     import SimpleITK as sitk
 
+    # Of what is no DICOM, in the terminal of the server.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     slices, made = (Path(tempfile.mkdtemp(dir=folder)) for _ in range(2))
     for number, path in enumerate(files):
         path.rename(slices / f"{number:05d}")
-    written = []
-    for number, series in enumerate(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(slices)) or ()):
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(slices), series)
-        if len(names) < MIN_SLICES:
-            continue
+    written: list[Path] = []
+    for stack in dicom.stacks(slices, volumes.MAX_BYTES):
         try:
-            first = sitk.ImageFileReader()
-            first.SetFileName(names[0])
-            first.ReadImageInformation()
-            if prod(first.GetSize()) * len(names) * 4 > volumes.MAX_BYTES:
-                raise BadInput(f"The DICOM series {series} is larger than a volume may be; send one of a head.")
-            image = sitk.ReadImage(names)
+            image = sitk.ReadImage(stack.files)
         except RuntimeError as error:
-            raise BadInput(f"The DICOM series {series} cannot be read: {error}") from error
-        path = made / f"series-{number + 1}.nrrd"
+            raise BadInput(f"The DICOM series {stack.name} cannot be read: {error}") from error
+        # Series may have the same description.
+        path = made / str(len(written)) / f"{stack.name}.nrrd"
+        path.parent.mkdir()
         sitk.WriteImage(image, str(path))
         written.append(path)
     return written

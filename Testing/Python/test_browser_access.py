@@ -6,6 +6,7 @@ import zipfile
 import aiohttp
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from aiohttp import web
@@ -129,8 +130,8 @@ def test_a_segmentation_is_received_with_its_values(tmp_path):
     assert np.array_equal(found.data, labels)
 
 
-def dicom(folder, slices=6, series="1.2.3.4"):
-    """A series of MR slices."""
+def dicom(folder, slices=6, series="1.2.3.4", **tags_of):
+    """A series of MR slices; ``tags_of`` maps slices to other tags."""
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     volume = (1000 * scan((12, 14, slices))).astype(np.int16)
@@ -140,9 +141,9 @@ def dicom(folder, slices=6, series="1.2.3.4"):
         tags = {"0008|0060": "MR", "0020|000e": series, "0020|000d": "1.2.3", "0020|0013": str(number)}
         tags |= {"0008|0018": f"{series}.{number + 1}", "0020|0032": f"0\\0\\{3 * number}"}
         tags |= {"0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "3"}
-        for tag, value in tags.items():
+        for tag, value in (tags | tags_of.get(f"slice{number}", {})).items():
             image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"slice{number}.dcm"))
+        writer.SetFileName(str(folder / f"{series}-slice{number}.dcm"))
         writer.Execute(image)
     return volume
 
@@ -160,6 +161,55 @@ def test_a_dicom_series_is_received_as_files_and_as_an_archive_with_folders(tmp_
         assert np.array_equal(found.data, volume)
         assert np.allclose(np.abs(np.diag(found.affine)), [2, 2, 3, 1])
     assert not (tmp_path.parent / "study").exists()
+
+
+def at(millimetres):
+    return {"0020|0032": f"0\\0\\{millimetres}"}
+
+
+def test_echoes_and_orientations_of_one_series_are_volumes_of_their_own(tmp_path):
+    turned = {"0020|0037": "1\\0\\0\\0\\0\\-1"}
+    others = {f"slice{number}": turned | {"0020|0032": f"0\\{3 * number}\\0"} for number in range(6, 11)}
+    dicom(tmp_path, 11, **others)
+    assert sorted(found.data.shape[2] for found in receive(tmp_path, "scan")) == [5, 6]
+
+
+def test_two_echoes_are_two_volumes(tmp_path):
+    second = {f"slice{number}": {"0018|0081": "80"} | at(3 * (number - 6)) for number in range(6, 12)}
+    dicom(tmp_path, 12, **second)
+    found = receive(tmp_path, "scan")
+    assert [one.data.shape[2] for one in found] == [6, 6]
+    assert all(np.allclose(one.affine[2, 2], 3) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ({"slice5": at(18)}, "not evenly spaced: its slices lie 3.00 to 6.00 mm apart"),
+        ({"slice5": at(12)}, "several slices at one place"),
+        ({f"slice{n}": {"0020|0032": f"0\\{n}\\{3 * n}"} for n in range(6)}, "sheared"),
+    ],
+    ids=["one missing", "one twice", "gantry tilt"],
+)
+def test_a_series_that_is_no_regular_stack_is_refused(tmp_path, others, sentence):
+    dicom(tmp_path, **others)
+    with pytest.raises(BadInput, match=sentence):
+        receive(tmp_path, "scan")
+
+
+def test_slices_that_lie_nowhere_are_refused(tmp_path):
+    dicom(tmp_path)
+    for path in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(path)
+        del slice_.ImagePositionPatient
+        slice_.save_as(path)
+    with pytest.raises(BadInput, match="does not say where its slices lie"):
+        receive(tmp_path, "scan")
+
+
+def test_a_series_is_called_by_its_description(tmp_path):
+    dicom(tmp_path, **{f"slice{number}": {"0008|103e": "T1 MPRAGE/sag"} for number in range(6)})
+    assert [found.name for found in receive(tmp_path, "scan")] == ["T1-MPRAGE-sag"]
 
 
 def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path, monkeypatch):
