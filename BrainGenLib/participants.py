@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading.tables import read_table
 
 SEXES = {"F": 0.0, "M": 1.0}
 """Sex as :class:`Person` has it, to what models are conditioned on."""
@@ -176,15 +175,13 @@ def _read(path: Path, key: str, prefix: str, bids: Path) -> _Table | None:
     """A table of a BIDS tree, None if there is no such file; values of ``key`` come without ``prefix``."""
     if not path.is_file():
         return None
-    # R quotes every cell, and a comment may hold one quote: BIDS has no quoting.
-    lines = [[cell.strip().strip('"').strip() for cell in line.split("\t")] for line in _text(path) if line.strip()]
-    header = [name.lower() for name in lines[0]] if lines else []
+    header, cells = read_table(path)
     if key not in header:
         raise BadInput(f"{path} has no column {key}; columns must be separated by tabs.")
     rows: list[dict[str, str]] = []
     seen: dict[tuple[str, ...], tuple[int, dict[str, str]]] = {}
-    for number, cells in enumerate(lines[1:], 2):
-        row = {name: cell for name, cell in zip(header, cells, strict=False) if cell.lower() not in MISSING}
+    for number, found in enumerate(cells, 2):
+        row = {name: cell for name, cell in found.items() if cell.lower() not in MISSING}
         if key not in row:
             continue
         row[key] = re.sub(f"^{prefix}", "", row[key], flags=re.IGNORECASE)
@@ -200,21 +197,6 @@ def _read(path: Path, key: str, prefix: str, bids: Path) -> _Table | None:
     # BIDS: what stands nearer to the file goes before what stands at the root.
     places = dict.fromkeys((bids / "participants.json", bids / f"{kind}.json", path.with_suffix(".json")))
     return _Table(path, rows, {column: text for place in places for column, text in _described(place).items()})
-
-
-def _text(path: Path) -> Iterable[str]:
-    data = path.read_bytes()
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not text in UTF-8 (row {data[: error.start].count(10) + 1} is in another encoding); "
-            "save it again as UTF-8."
-        ) from error
-    if "\0" in text:
-        raise BadInput(f"{path} is not text in UTF-8; save it again as UTF-8.")
-    return io.StringIO(text, newline=None)
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -8,12 +8,14 @@ in :data:`EXTRA_CEREBRAL`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import names
 
 EXTRA_CEREBRAL = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530, 165, 258, 259)
 FIRST_EXTRA = 64
@@ -47,16 +49,8 @@ def structures(values: np.ndarray) -> np.ndarray:
     Raises:
         BadInput: a value is in none of the conventions, or all of them are the first numbers of any numbering.
     """
-    values = np.asarray(values)
-    if values.dtype.kind == "f":
-        rounded = np.rint(values)
-        if not np.all(np.abs(values - rounded) <= WHOLE):
-            raise BadInput("it is not a segmentation: it holds values that are not whole numbers.")
-        values = rounded
+    values = _whole(np.asarray(values))
     present = np.unique(values)
-    if abs(present).max() > np.iinfo(np.int32).max:
-        raise BadInput(f"Label values reach to {abs(present).max()}, which no convention has.")
-    values, present = values.astype(np.int32), present.astype(np.int32)
     lookup = {int(value): int(value) for value in present}
     for value in lookup:
         lookup[value] = SYNONYMS.get(value, value)
@@ -82,6 +76,44 @@ def structures(values: np.ndarray) -> np.ndarray:
             "every tool. Relabel it to the values of the label table; name a tumour map of BraTS as one."
         )
     return classes
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        if not np.all(np.abs(values - rounded) <= WHOLE):
+            raise BadInput("it is not a segmentation: it holds values that are not whole numbers.")
+        values = rounded
+    if (highest := max(abs(values.min()), abs(values.max()))) > np.iinfo(np.int32).max:
+        raise BadInput(f"label values reach to {highest}, which no convention has.")
+    return values.astype(np.int32)
+
+
+def structures_of(path: Path, values: np.ndarray) -> np.ndarray:
+    """As :func:`structures`, of a file of a BIDS tree: by the names that a table beside it gives to its values.
+
+    Raises:
+        BadInput: as :func:`structures`, or the table has names that are not those of a convention.
+    """
+    values = _whole(np.asarray(values))
+    present = [int(value) for value in np.unique(values) if value]
+    table = names.names_of(path)
+    named = {value: label for value in present if value in table and (label := names.label_named(table[value]))}
+    if present and len(named) == len(present):
+        lookup = np.zeros(max(named) + 1, np.uint8)
+        for value, label in named.items():
+            lookup[value] = label.index
+        return lookup[values]
+    # FreeSurfer has names that the label table lacks; by the others it is FreeSurfer.
+    odd = [value for value, label in named.items() if label.value != SYNONYMS.get(value, value)]
+    if not named:
+        odd = [value for value in present if value in table]
+    if odd:
+        raise BadInput(
+            f"its table (dseg.tsv) calls {odd[0]} {table[odd[0]]!r}, and not all of its names are known here; "
+            "relabel it to the values that `braingen info --labels` lists."
+        )
+    return structures(values)
 
 
 def fill_nearest(classes: np.ndarray, where: np.ndarray, wanted: Sequence[int] | None = None) -> None:

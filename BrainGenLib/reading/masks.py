@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,19 @@ import numpy as np
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import conventions
+from BrainGenLib.reading.names import names_of
 from BrainGenLib.reading.volume import Volume, read_volume
 
 BRATS = {1: "tumour", 2: "oedema", 3: "enhancing", 4: "enhancing"}
 """Tumour maps of the BraTS convention, to conditions. From 2024 on 4 is the resection cavity."""
 CAVITY = 4
+PARTS = {
+    "cavity": r"cavity|resect|\brc\b",
+    "oedema": r"o?edema|snfh|flair|\bed\b",
+    "tumour": r"non.?enh|netc|necro|ncr|core",
+    "enhancing": r"enhanc|\bet\b",
+}
+"""What the parts of a tumour are called in tables, the first that fits."""
 OVERSHOOT = 0.5
 """Cubic interpolation of a mask makes values that are so far beyond it, in parts of its value."""
 FULL_VALUES = (1.0, 100.0, 255.0)
@@ -48,20 +57,11 @@ def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume
     volume = read_volume(path)
     lesions = anatomy.lesions()
     whole = _whole_numbers(volume.data)
-    present = set(np.unique(whole).tolist()) - {0} if whole is not None else set()
-    if condition == "tumour" and whole is not None and present and (len(present) > 1 or present <= set(BRATS)):
-        if unknown := sorted(present - set(BRATS)):
-            raise BadInput(
-                f"{path.name} holds the value(s) {', '.join(map(str, unknown[:8]))}; tumour maps have 1 (core), "
-                "2 (oedema) and 3 or 4 (enhancing), or one value for the core: relabel it."
-            )
-        if {3, CAVITY} <= present or (cavities and CAVITY in present):
-            raise BadInput(
-                f"{path.name} holds a resection cavity (4 beside 3, as in BraTS 2024), for which BrainGen has no "
-                "class; leave the file out, or give the cavity another label of the table."
-            )
-        table = np.zeros(max(BRATS) + 1, np.uint8)
-        for value, name in BRATS.items():
+    present = {int(value) for value in np.unique(whole)} - {0} if whole is not None else set()
+    meaning = _tumour_parts(path, present, cavities) if condition == "tumour" else {}
+    if whole is not None and meaning:
+        table = np.zeros(max(meaning) + 1, np.uint8)
+        for value, name in meaning.items():
             table[value] = lesions[name].index
         return Volume(table[whole], volume.affine)
     inside = _inside(volume.data, path.name)
@@ -70,6 +70,37 @@ def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume
             f"{path.name} is set in more than half of its voxels, as no lesion is: is it turned inside out?"
         )
     return Volume(np.where(inside, np.uint8(lesions[condition].index), np.uint8(0)), volume.affine)
+
+
+def _tumour_parts(path: Path, present: set[int], cavities: bool) -> dict[int, str]:
+    """Conditions of the values of a tumour map, by its table or the convention of BraTS; empty for a mask."""
+    table = names_of(path)
+    if present and present <= set(table):
+        parts = {
+            value: next((part for part, words in PARTS.items() if re.search(words, table[value].lower())), "")
+            for value in present
+        }
+        if unknown := [table[value] for value in present if not parts[value]]:
+            raise BadInput(
+                f"{path.name}: its table (dseg.tsv) has {unknown[0]!r}, which is no part of a tumour here."
+            )
+    elif len(present) > 1 or present <= set(BRATS):
+        if unknown := [str(value) for value in sorted(present - set(BRATS))]:
+            raise BadInput(
+                f"{path.name} holds the value(s) {', '.join(unknown[:8])}; tumour maps have 1 (core), 2 (oedema) and "
+                "3 or 4 (enhancing), or one value for the core: relabel it."
+            )
+        parts = {value: BRATS[value] for value in present}
+        if CAVITY in present and (cavities or 3 in present):
+            parts[CAVITY] = "cavity"
+    else:
+        return {}
+    if "cavity" in parts.values():
+        raise BadInput(
+            f"{path.name} holds a resection cavity (as 4 beside 3 is in BraTS 2024), for which BrainGen has no "
+            "class; leave the file out, or give the cavity another label of the table."
+        )
+    return parts
 
 
 def holds_cavity(path: Path) -> bool:

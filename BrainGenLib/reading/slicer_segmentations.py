@@ -13,22 +13,11 @@ import numpy as np
 
 from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading.names import label_named
 from BrainGenLib.reading.nrrd import Nrrd
 from BrainGenLib.scene import terminology
 
 _ENTRY = re.compile(r"TerminologyEntry:([^|]*)")
-# FreeSurfer's names where they are not those of the label table, without what is no letter or digit.
-_NAMES = {
-    "3rdventricle": "third ventricle",
-    "4thventricle": "fourth ventricle",
-    "csf": "extraventricular CSF",
-    "wmhypointensities": "white matter hyperintensity",
-    **{f"{side}thalamusproper": f"{side} thalamus" for side in ("left", "right")},
-    **{f"{side}inflatvent": f"{side} inferior lateral ventricle" for side in ("left", "right")},
-    **{f"{side}ventraldc": f"{side} ventral diencephalon" for side in ("left", "right")},
-    **{f"{side}cerebellumcortex": f"{side} cerebellar cortex" for side in ("left", "right")},
-    **{f"{side}cerebellumwhitematter": f"{side} cerebellar white matter" for side in ("left", "right")},
-}
 
 
 def is_segmentation(nrrd: Nrrd) -> bool:
@@ -82,20 +71,10 @@ def _label(name: str, nrrd: Nrrd, number: int) -> anatomy.Label:
     entry = _ENTRY.search(nrrd.pairs.get(f"Segment{number}_Tags", ""))
     label = terminology.label_of(entry[1]) if entry else None
     if label is None:
-        label = _by_name().get(_plain(_NAMES.get(_plain(shown), shown)))
+        label = label_named(shown)
     if label is None:
         raise BadInput(
             f"{name}: the segment {shown!r} is no structure or lesion that BrainGen knows; give it a terminology "
             "entry of the list BrainGen, or a name of the label table."
         )
     return label
-
-
-def _by_name() -> dict[str, anatomy.Label]:
-    labels = anatomy.labels()[1:]
-    conditions = {_plain(label.condition): label for label in labels if label.condition}
-    return conditions | {_plain(label.name): label for label in labels}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -174,7 +174,7 @@ def _labels(session: Session) -> Scan | None:
         path = Path(file.path)
         volume = Scan.of(read_volume(path))
         try:
-            return Scan(conventions.structures(volume.data), volume.affine)
+            return Scan(conventions.structures_of(path, volume.data), volume.affine)
         except ValueError as error:
             session.remark("not used: its values are not understood", path.name)
             problem = problem or ValueError(f"{path.name}: {error}")

@@ -138,3 +138,31 @@ def test_a_tumour_map_resampled_between_its_values_is_refused(tmp_path):
     data[4:12, 4:12, 4:12] = 4
     with pytest.raises(BadInput, match="is no mask"):
         conditions(tmp_path, ndimage.shift(data, 0.3, order=1))
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        ({2: "Enhancing tumor", 5: "Peritumoral edema"}, {"enhancing", "oedema"}),
+        ({2: "Non-enhancing tumor core (NETC)", 5: "ET"}, {"tumour", "enhancing"}),
+        ({2: "Surrounding non-enhancing FLAIR hyperintensity", 5: "NCR"}, {"oedema", "tumour"}),
+    ],
+)
+def test_a_table_beside_a_tumour_map_says_what_its_values_are(tmp_path, table, found):
+    data = np.zeros(SHAPE, np.uint8)
+    data[:2], data[4:6] = table
+    rows = [f"{value}\t{name}" for value, name in table.items()]
+    (tmp_path / "sub-01_label-wmh_dseg.tsv").write_text("\n".join(["index\tname", *rows]))
+    path = tmp_path / "sub-01_label-wmh_dseg.nii.gz"
+    saved(tmp_path, data).rename(path)
+    classes = np.unique(read_lesion(path, "tumour").data[data > 0])
+    assert {anatomy.labels()[index].condition for index in classes} == found
+
+
+@pytest.mark.parametrize("name", ["Resection cavity", "vessel"])
+def test_a_part_without_class_is_refused_by_its_name(tmp_path, name):
+    path = tmp_path / "sub-01_label-wmh_dseg.nii.gz"
+    saved(tmp_path, np.uint8(4) * BALL).rename(path)
+    (tmp_path / "dseg.tsv").write_text(f"index\tname\n4\t{name}\n")
+    with pytest.raises(BadInput, match=f"(?i){name}"):
+        read_lesion(path, "tumour")

@@ -187,6 +187,27 @@ def test_unknown_value_is_named():
         conventions.structures(np.array([[[4711]]]))
 
 
+def test_labels_go_by_the_names_of_a_table(tmp_path):
+    values = np.array([[[0, 1, 2, 3]]])
+    folder = tmp_path / "sub-a" / "anat"
+    folder.mkdir(parents=True)
+    path = folder / "sub-a_desc-mine_dseg.nii.gz"
+    names = ["Brain-Stem", "Left-Thalamus-Proper", "right hippocampus"]
+    (tmp_path / "desc-mine_dseg.tsv").write_text(
+        "index\tname\n" + "".join(f"{n}\t{name}\n" for n, name in enumerate(names, 1))
+    )
+    wanted = [0, 16, 10, 53]
+    assert anatomy.to_values(conventions.structures_of(path, values)).ravel().tolist() == wanted
+    # FreeSurfer's own, in part under names that the project lacks.
+    (folder / "sub-a_desc-mine_dseg.tsv").write_text("index\tname\n10\tLeft-Thalamus\n251\tCC_Posterior\n")
+    found = conventions.structures_of(path, np.array([[[10, 251, 41]]]))
+    assert anatomy.to_values(found).ravel().tolist() == [10, 41, 41]
+    for name in ("Left-Putamen", "Area 17"):
+        (folder / "sub-a_desc-mine_dseg.tsv").write_text(f"index\tname\n10\t{name}\n41\tx\n")
+        with pytest.raises(ValueError, match=r"its table \(dseg.tsv\) calls 10"):
+            conventions.structures_of(path, np.array([[[10, 41]]]))
+
+
 @pytest.mark.parametrize("values", [(2, 3), (1, 2, 3), (2, 3.5, 41), (2, np.nan, 41)])
 def test_labels_that_mean_nothing_certain_are_refused(values):
     with pytest.raises(ValueError, match=r"mean another thing|not whole numbers|Label value"):
