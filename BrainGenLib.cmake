@@ -131,11 +131,13 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/reading/conventions.py
   BrainGenLib/reading/dicom.py
   BrainGenLib/reading/masks.py
+  BrainGenLib/reading/names.py
   BrainGenLib/reading/nifti.py
   BrainGenLib/reading/nrrd.py
   BrainGenLib/reading/scans.py
   BrainGenLib/reading/segmentations.py
   BrainGenLib/reading/slicer_segmentations.py
+  BrainGenLib/reading/tables.py
   BrainGenLib/reading/volume.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
