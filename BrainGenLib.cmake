@@ -87,6 +87,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/export/write.py
   BrainGenLib/jobs.py
   BrainGenLib/label_resampling.py
+  BrainGenLib/lesion_findings.py
   BrainGenLib/lesions.py
   BrainGenLib/loopback.py
   BrainGenLib/methods/__init__.py

@@ -163,6 +163,9 @@ class Metadata(BaseModel):
     parameters: dict[str, Any] = Field(default={}, description="numbers that inference needs, e.g. latent statistics")
     training_data: str = ""
     limits: list[str] = []
+    lesion_dice: dict[str, float] = Field(
+        default={}, description="of a segmenter: mean Dice of each pathology on held-out scans"
+    )
     license: str = "Apache-2.0"
     attribution: str = ""
     finetuning: FineTuning | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from BrainGenLib import anatomy, lesions, morphometry, spaces
+from BrainGenLib.lesion_findings import LEAST_ML
 from BrainGenLib.methods import ventricle_warp
 from BrainGenLib.reading.scans import above_air, air
 from BrainGenLib.reading.volume import Volume
@@ -23,8 +24,6 @@ SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
 SHELL = 6
 """How far around a lesion its surroundings are looked at, mm."""
-LEAST_ML = 0.05
-"""A smaller change of a lesion's volume is none to speak of."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import platform
 import secrets
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,8 @@ from BrainGenLib import __version__
 from BrainGenLib.bundles import Bundle, file_sha256
 from BrainGenLib.case import Case
 from BrainGenLib.requests import Request, inputs_of
+
+_PAUSES = 16
 
 
 def record(request: Request, bundles: list[Bundle], inputs: Path, device: str, case: Case) -> dict[str, Any]:
@@ -85,12 +88,20 @@ def hashes(case: Case) -> dict[str, str]:
     arrays = {name: volume.astype(np.float32) for name, volume in case.images.items()}
     if case.labels is not None:
         arrays["labels"] = case.labels.astype(np.uint16)
-    found = {
-        name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()
-    }
+    found = {}
+    for name, array in arrays.items():
+        *_, found[name] = hashing(array)
     for number, frame in enumerate(case.frames, 1):
         found |= {_prefix(number) + name: digest for name, digest in hashes(frame.case).items()}
     return found
+
+
+def hashing(array: np.ndarray) -> Iterator[str]:
+    """SHA-256 of an array, pausing on the way; the last one is that of the whole."""
+    digest = hashlib.sha256()
+    for slab in np.array_split(array, _PAUSES):
+        digest.update(np.ascontiguousarray(slab).tobytes())
+        yield digest.hexdigest()
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -107,6 +107,7 @@ class BrowserApp(TrameApp):
             raise BadInput(f"Cannot listen on {host}, port {port}; choose others with --host and --port.") from error
         finally:
             self.session.close()
+            self.transfers.close()
 
     def _connect(self) -> None:
         page = self.page
@@ -118,6 +119,7 @@ class BrowserApp(TrameApp):
         page.render.erase_clicked.connect(self.render.erase)
         page.render.restore_clicked.connect(self.render.restore)
         page.segment.segment_clicked.connect(self.segment.segment)
+        page.counterfactual.find_clicked.connect(self.counterfactual.find_lesions)
         page.counterfactual.apply_clicked.connect(self.counterfactual.apply)
         page.results.show_clicked.connect(self.results.show)
         page.results.contrast_clicked.connect(self.results.show)

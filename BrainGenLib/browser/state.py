@@ -147,13 +147,16 @@ class SegmentState:
 @dataclass
 class CounterfactualState:
     """``diffusion`` says how the bundle changes a scan: the image, or else the labels of lesions; ``left``, that
-    lesions are left to the diffusion."""
+    lesions are left to the diffusion. ``lesions`` is what is known of those of the scan, empty until they have been
+    looked for, and ``pathologies`` are the conditions for which that matters."""
 
     bundles: list[Choice] = field(default_factory=list)
     bundle: str = ""
     diffusion: bool = True
     scan: str = ""
     segmentation: str = ""
+    lesions: str = ""
+    pathologies: list[str] = field(default_factory=list)
     left: bool = False
     contrasts: list[Choice] = field(default_factory=list)
     contrast: str = ""
@@ -214,10 +217,9 @@ class ResultsState:
 @dataclass
 class UploadState:
     """``asking`` names a segmentation that the user has to say something of before it is added: which ``lesion`` it
-    is, where it is a ``mask`` of one, and the scan that it is ``of``."""
+    is, if there are any ``lesions`` to choose from, and the scan that it is ``of``."""
 
     asking: str = ""
-    mask: bool = False
     lesions: list[Choice] = field(default_factory=list)
     lesion: str = ""
     of: str = ""

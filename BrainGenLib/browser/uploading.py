@@ -19,7 +19,6 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import dicom
 from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
-from BrainGenLib.reading.volume import read_volume
 from BrainGenLib.service import volumes
 
 MAX_BYTES = 1_000_000_000
@@ -37,17 +36,39 @@ class Received:
 
     Attributes:
         name: of the user's file.
-        data: (i, j, k) grey values; of a segmentation, values of the label table; of a mask, True or False.
+        data: (i, j, k) grey values; of a segmentation, values of the label table.
         affine: 4×4 voxel to world, RAS+ mm.
         labels: whether it is a segmentation.
-        mask: whether it is one of a lesion whose kind the file does not say.
     """
 
     name: str
     data: np.ndarray
     affine: np.ndarray
     labels: bool
-    mask: bool = False
+
+
+@dataclass
+class Unnamed:
+    """A mask, or a tumour map of BraTS, which does not say of which lesion it is.
+
+    Attributes:
+        name: of the user's file.
+        path: of the file, which is read again when that is known.
+        lesions: pathologies that it may be of.
+    """
+
+    name: str
+    path: Path
+    lesions: list[str]
+
+    def named(self, lesion: str) -> Received:
+        """The segmentation, once it is known which lesion it shows; it takes seconds, so call it in a thread.
+
+        Raises:
+            BadInput: it cannot be of that lesion.
+        """
+        classes = read_segmentation(self.path, lesion)
+        return Received(self.name, anatomy.to_values(classes.data), classes.affine, True)
 
 
 def plain_name(name: str) -> str:
@@ -56,7 +77,7 @@ def plain_name(name: str) -> str:
     return name if name.strip(". ") else "file"
 
 
-def receive(folder: Path, kind: str) -> list[Received]:
+def receive(folder: Path, kind: str) -> list[Received | Unnamed]:
     """Read what lies in a folder and those below; it takes seconds, so call it in a thread.
 
     Args:
@@ -77,11 +98,11 @@ def receive(folder: Path, kind: str) -> list[Received]:
             "None of the files can be used; choose a NIfTI or NRRD volume, or all files of a DICOM series (or a zip "
             "archive of them)."
         )
-    received: list[Received] = []
+    received: list[Received | Unnamed] = []
     for path in found:
         _check(path)
         received.append(_read(path, kind))
-        if sum(item.data.nbytes for item in received) > MAX_BYTES:
+        if sum(item.data.nbytes for item in received if isinstance(item, Received)) > MAX_BYTES:
             raise BadInput(f"The volumes take more than {MAX_BYTES / 1e9:g} GB in memory together; send fewer.")
     return received
 
@@ -104,7 +125,7 @@ def _check(path: Path) -> None:
         raise BadInput(f"{path.name} is larger than the {volumes.MAX_BYTES / 2**20:.0f} MB that a volume may take.")
 
 
-def _read(path: Path, kind: str) -> Received:
+def _read(path: Path, kind: str) -> Received | Unnamed:
     name = path.name.split(".")[0]
     if kind != _SEGMENTATION:
         scan = read_scan(path)
@@ -112,13 +133,20 @@ def _read(path: Path, kind: str) -> Received:
     try:
         classes = read_segmentation(path)
     except BadInput:
-        volume = read_volume(path)
-        values = np.unique(volume.data)
-        # One value beside the background is a mask; the user says of what.
-        if len(values) != 2 or values[0] != 0:
+        # What can be read as a lesion once it is named is no bad file.
+        lesions = list(anatomy.lesions()) if _is_of(path, "ms") else ["tumour"] if _is_of(path, "tumour") else []
+        if not lesions:
             raise
-        return Received(name, volume.data != 0, volume.affine, True, mask=True)
+        return Unnamed(name, path, lesions)
     return Received(name, anatomy.to_values(classes.data), classes.affine, True)
+
+
+def _is_of(path: Path, lesion: str) -> bool:
+    try:
+        read_segmentation(path, lesion)
+    except BadInput:
+        return False
+    return True
 
 
 def _unpack(archive: Path, folder: Path, most: int) -> None:

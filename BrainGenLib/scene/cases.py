@@ -146,8 +146,7 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         case.measurements = judgements.noted(nodes.present)
         for _ in _filling(case, nodes.volumes, nodes.maps, nodes.segmentation):
             yield case
-        _check_labels(case, name)
-        yield case
+        yield from _checked(case, name)
         return
     parts = nodes_by_frame(browser)
     for number, (value, found) in enumerate(parts.items(), 1):
@@ -163,8 +162,8 @@ def reading(scene: Any, name: str) -> Iterator[Case]:
         for _ in _filling(one.case, volumes, maps, segmentation):
             yield case
         case.affine = one.case.affine
-        _check_labels(one.case, name)
-        yield case
+        for _ in _checked(one.case, name):
+            yield case
 
 
 def _filling(case: Case, volumes: dict[str, Any], maps: dict[str, Any], segmentation: Any | None) -> Iterator[Case]:
@@ -188,16 +187,20 @@ def _filling(case: Case, volumes: dict[str, Any], maps: dict[str, Any], segmenta
         yield case
 
 
-def _check_labels(case: Case, name: str) -> None:
-    """Refuse a case whose images were made of other labels."""
+def _checked(case: Case, name: str) -> Iterator[Case]:
+    """Refuse a case whose images were made of other labels, pausing on the way."""
     made = case.provenance.get("arrays", {}).get("labels")
-    if not case.images or case.labels is None or made is None:
-        return
-    if provenance.hashes(Case({}, case.labels, case.affine))["labels"] != made:
-        raise BadInput(
-            f"The labels of {name} were edited, so its images no longer show them. Render the segmentation and use "
-            "the new case, or undo the edit."
-        )
+    if case.images and case.labels is not None and made is not None:
+        digests = []
+        for digest in provenance.hashing(case.labels):
+            digests.append(digest)
+            yield case
+        if digests[-1] != made:
+            raise BadInput(
+                f"The labels of {name} were edited, so its images no longer show them. Render the segmentation and "
+                "use the new case, or undo the edit."
+            )
+    yield case
 
 
 def _nodes(scene: Any) -> list[Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from BrainGenLib.scene.case_to_scene import CaseNodes
 
 _AGES = 10, 100
-_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old")
+_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old", "remarks")
 
 
 def note(node: Any, case: Case) -> None:
@@ -40,10 +40,16 @@ def said(nodes: CaseNodes) -> str:
     case = Case({}, None, np.eye(4), measured)
     parts = [f"identity {sweeps.identity(case):.2f}"]
     if (share := sweeps.flip(case)) is not None:
-        parts.append(f"{share:.0%} of what was asked for")
+        parts.append(f"{share:.0%} of what was asked for as measured by {_judges(measured['reached'])}")
     if looks := measured.get("looks_years_old"):
         parts.append(f"looks {_years(looks['before'])}, then {_years(looks['after'])} years old")
-    return ", ".join(parts)
+    return ". ".join([", ".join(parts), *(remark.rstrip(".") for remark in measured.get("remarks", []))])
+
+
+def _judges(reached: Iterable[str]) -> str:
+    """Who measured what was reached: models by name, and the segmenter of lesions, whose own misses it cannot see."""
+    known = {"model": "the model itself", "age": "the age judge"}
+    return " and ".join(dict.fromkeys(known.get(name, "the label map") for name in reached))
 
 
 def _years(value: float) -> str:

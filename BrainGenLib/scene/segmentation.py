@@ -164,6 +164,22 @@ def _known(segment: Any) -> anatomy.Label | None:
     return terminology.label_of(segment.GetTerminology()) or by_name.get(segment.GetName().strip().lower())
 
 
+def lesions_ml(node: Any) -> dict[str, float]:
+    """Volume of every pathology in a segmentation node, mL; segments that BrainGen does not know are left out."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    names = {label.value: name for name, label in anatomy.lesions().items()}
+    found = dict.fromkeys(anatomy.lesions(), 0.0)
+    for _, segment in _segments(node):
+        image = segment.GetRepresentation("Binary labelmap")
+        label = _known(segment)
+        name = names.get(label.value) if label is not None else None
+        if name is not None and image is not None and image.GetPointData().GetScalars() is not None:
+            voxels = np.count_nonzero(vtk_to_numpy(image.GetPointData().GetScalars()) == segment.GetLabelValue())
+            found[name] += float(voxels * np.prod(image.GetSpacing()) / 1000)
+    return found
+
+
 def _label(segment: Any) -> anatomy.Label | None:
     """What a segment is; None where it holds nothing, as the one that Segment Editor adds by itself."""
     label = _known(segment)

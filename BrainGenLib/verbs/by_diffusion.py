@@ -19,6 +19,7 @@ from BrainGenLib import capabilities, counterfactuals, lesions, requests, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.diffusion.drift import Drift
 from BrainGenLib.errors import BadInput
+from BrainGenLib.lesion_findings import LEAST_ML
 from BrainGenLib.methods import latent_drifting
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.latent_drifting import Change, Edit
@@ -161,8 +162,8 @@ class _Movement:
     def _share(self, change: Change) -> float:
         """How many times as large the ventricles become, as far as tissue can be moved."""
         # What is told of the scan need not be what is measured on it, but its ratio to what is wanted is meant.
-        ratio = change.wanted["ventricles"] / max(change.own["ventricles"], counterfactuals.LEAST_ML)
-        if abs(ratio - 1) * self._had < counterfactuals.LEAST_ML:
+        ratio = change.wanted["ventricles"] / max(change.own["ventricles"], LEAST_ML)
+        if abs(ratio - 1) * self._had < LEAST_ML:
             return 1.0
         return float(np.clip(ratio * self._had, self._ways.least, self._ways.most)) / self._had
 

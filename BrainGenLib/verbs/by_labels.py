@@ -8,6 +8,7 @@ import numpy as np
 
 from BrainGenLib import counterfactuals, lesions, spaces
 from BrainGenLib.bundles import Bundle
+from BrainGenLib.lesion_findings import LEAST_ML
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.requests import Counterfactual
@@ -61,6 +62,6 @@ class _Sized:
 def _share(before: np.ndarray, after: np.ndarray, wanted: float) -> dict[str, float]:
     """How much of the asked change of the ventricles there is; nothing where none to speak of was asked for."""
     had, has = (volume_conditions(classes, spaces.GRID_1MM.spacing)["ventricles"] for classes in (before, after))
-    if abs(wanted - had) < counterfactuals.LEAST_ML:
+    if abs(wanted - had) < LEAST_ML:
         return {}
     return {"ventricles": round((has - had) / (wanted - had), 4)}

@@ -22,7 +22,7 @@ from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
 from BrainGenLib.browser.state import (
     GenerateState,
 )
-from BrainGenLib.browser.uploading import Received
+from BrainGenLib.browser.uploading import Received, receive
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 
@@ -179,7 +179,7 @@ def test_a_segment_is_erased_from_a_copy_and_comes_back_as_it_was(front, generat
     assert np.array_equal(front.case(copied).labels, before)
 
 
-def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_their_scan(front, generated):
+def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_their_scan(front, generated, tmp_path):
     shape = front.case(generated).labels.shape
     mask = np.zeros(shape, bool)
     mask[60:70, 60:70, 60:70] = True
@@ -193,13 +193,20 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     volume = nodes_of(front.app.scene, "patient26").volumes["scan"].GetID()
     assert (front.segment.scan, front.counterfactual.scan) == (volume, volume)
 
-    front.app.transfers._waiting.append(Received("lesions", mask, affine, True, mask=True))
+    (tmp_path / "sent").mkdir()
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), tmp_path / "sent" / "lesions.nii")
+    front.app.transfers._waiting += receive(tmp_path, "segmentation")
     front.do(front.app.transfers._ask)
-    assert (front.upload.asking, front.upload.mask) == ("lesions", True)
+    assert front.upload.asking == "lesions"
     assert {choice.value for choice in front.upload.lesions} == set(anatomy.lesions())
     front.upload.lesion, front.upload.of = "ms", volume
     front.do(front.app.transfers.answer)
     assert front.upload.asking == ""
+    assert front.counterfactual.segmentation == nodes_of(front.app.scene, "lesions").segmentation.GetID()
+    assert front.counterfactual.lesions == "The segmentation has 1 mL multiple sclerosis lesion."
+    front.counterfactual.scan = nodes_of(front.app.scene, generated).volumes["T1w"].GetID()
+    front.do(lambda: None)
+    assert front.counterfactual.segmentation == ""
     assert np.array_equal(front.case("lesions").labels, np.where(mask, anatomy.lesions()["ms"].value, 0))
     assert front.views.marks["Red"] == "patient26 + lesions labels"
     # Shown for itself, another case has nothing of it.

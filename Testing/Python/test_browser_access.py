@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from BrainGenLib import anatomy
 from BrainGenLib.browser import uploading
 from BrainGenLib.browser.access import COOKIE, cookie_of, guard, new_token
 from BrainGenLib.browser.uploading import plain_name, receive
@@ -281,13 +282,20 @@ def test_archives_share_one_bound(tmp_path, monkeypatch):
         receive(tmp_path, "scan")
 
 
-def test_a_mask_is_received_as_one_whose_lesion_has_to_be_asked_for(tmp_path):
+def test_a_mask_waits_for_the_name_of_its_lesion(tmp_path):
     data = np.zeros((8, 9, 10), np.uint8)
     data[2:5] = 1
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
     (found,) = receive(tmp_path, "segmentation")
-    assert (found.name, found.labels, found.mask) == ("lesions", True, True)
-    assert np.array_equal(found.data, data == 1)
+    assert (found.name, found.lesions) == ("lesions", list(anatomy.lesions()))
+    assert np.array_equal(found.named("stroke").data, np.where(data, anatomy.lesions()["stroke"].value, 0))
+    # A tumour map of BraTS can be nothing else.
+    data[3], data[4] = 2, 4
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
+    (found,) = receive(tmp_path, "segmentation")
+    assert found.lesions == ["tumour"]
+    values = [anatomy.lesions()[name].value for name in ("tumour", "oedema", "enhancing")]
+    assert [found.named("tumour").data[i, 0, 0] for i in (2, 3, 4)] == values
     data[5:] = 250
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
     with pytest.raises(BadInput, match=r"lesions\.nii\.gz"):

@@ -15,10 +15,11 @@ from front import Front
 from phantoms import phantom_image
 from trame_server.utils.typed_state import TypedState
 
-from BrainGenLib import bundles, spaces
+from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.browser.conditions import counterfactual_request, generate_request
 from BrainGenLib.browser.stage import COLUMNS, FOUR_UP, THREE_COLUMNS
 from BrainGenLib.browser.state import CounterfactualState, GenerateState
+from BrainGenLib.case import Case
 from BrainGenLib.requests import Counterfactual
 from BrainGenLib.scene.cases import nodes_of
 from BrainGenLib.scene.volumes import add_volume
@@ -140,8 +141,9 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     assert not front.run.failure
     row = front.results.cases[-1]
     assert (row.name, row.contrasts) == ("counterfactual-01", ["T1w"])
-    assert re.fullmatch(
-        r"age 85 · identity 0\.\d\d, \d+% of what was asked for, looks .*\d+, then .*\d+ years old", row.summary
+    assert re.match(
+        r"age 85 · identity 0\.\d\d, \d+% of what was asked for as measured by .*, looks .*, then .*\d+ years old",
+        row.summary,
     )
     nodes = nodes_of(front.app.scene, row.name)
     assert front.views.layout == THREE_COLUMNS
@@ -158,6 +160,36 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     assert nodes.maps["difference"].GetID() in [
         view.get_foreground_volume_id() for view in front.app.views._stage.app.view_manager.get_slice_views()
     ]
+
+
+def test_what_is_known_of_the_lesions_is_said_before_they_are_changed(front, phantom_classes):
+    data = front.counterfactual
+    data.bundle, data.left = "brainspade3d", False
+    front.do(lambda: None)
+    assert set(data.pathologies) == {one.name for one in bundles.find("brainspade3d").metadata.conditions} & {
+        *anatomy.lesions()
+    }
+    assert data.lesions == ""
+    front.do(front.app.counterfactual.find_lesions)
+    assert front.run.section == "counterfactual"
+    front.finish()
+    assert data.lesions.startswith("The segmenter finds ")
+    assert data.lesions.endswith("A segmentation of the lesions by a reader is surer.")
+    want(front, "wanted", ms=0)
+    front.do(lambda: None)
+    labels = np.zeros(phantom_classes.shape, np.uint16)
+    labels[40:45, 40:50, 40:50] = anatomy.lesions()["ms"].value
+    case = Case({}, labels, spaces.GRID_2MM.affine, synthetic=False)
+    nodes = front.do(lambda: front.app.results.add("painted", case))
+    front.do(front.app.views.refresh)
+    data.segmentation = nodes.segmentation.GetID()
+    front.do(lambda: None)
+    assert data.lesions == "The segmentation has 4 mL multiple sclerosis lesion."
+    want(front, "wanted", wmh=0)
+    front.do(lambda: None)
+    assert data.lesions.endswith("Nothing to take away: no white matter hyperintensity.")
+    data.segmentation, data.bundle = "", "brain-ldm"
+    front.do(lambda: None)
 
 
 def test_what_cannot_be_changed_is_a_sentence(front):

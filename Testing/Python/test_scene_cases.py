@@ -160,7 +160,15 @@ def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
     nodes = add_case(stage.scene, case, "older")
     assert cases.case_of(stage.scene, "older").measurements == judged
     said = judgements.said(cases.nodes_of(stage.scene, "older"))
-    assert said == "identity 0.97, 60% of what was asked for, looks 37, then 58 years old"
+    who = "the model itself and the age judge"
+    assert said == f"identity 0.97, 60% of what was asked for as measured by {who}, looks 37, then 58 years old"
+    case.measurements = judged | {"reached": {}, "remarks": ["Nothing was to be taken away: no stroke lesion."]}
+    unreached = judgements.said(add_case(stage.scene, case, "as it was"))
+    assert unreached.endswith("years old. Nothing was to be taken away: no stroke lesion")
+    case.measurements = judged | {"reached": {"wmh": 0.5}}
+    assert "50% of what was asked for as measured by the label map" in judgements.said(
+        add_case(stage.scene, case, "by labels")
+    )
     judged["looks_years_old"] = {"before": -3.0, "after": 141.0}
     case.measurements = judged
     said = judgements.said(add_case(stage.scene, case, "oldest"))

@@ -15,7 +15,10 @@ from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.sweep import SweepLogic
 from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState, SceneState
 from BrainGenLib.errors import BadInput
-from BrainGenLib.requests import Counterfactual
+from BrainGenLib.lesion_findings import described as lesions_described
+from BrainGenLib.requests import Counterfactual, Segment
+from BrainGenLib.scene.segmentation import lesions_ml
+from BrainGenLib.scene.showing import nodes_of_class
 
 SECTION = "counterfactual"
 
@@ -44,6 +47,8 @@ class CounterfactualLogic:
             {
                 (name.bundle, name.left): lambda *_: self._offer(),
                 name.contrast: lambda *_: self._offer_sweep(),
+                name.scan: lambda *_: self._keep_to_scan(),
+                (name.segmentation, name.wanted): lambda *_: self._tell_lesions(),
                 (name.drift, name.auto_drift): lambda *_: self._draw_curve(),
             }
         )
@@ -64,6 +69,42 @@ class CounterfactualLogic:
             except BadInput as error:
                 self._run.refuse(error)
 
+    def find_lesions(self) -> None:
+        """Segment the scan, so that what there is to change is known beforehand."""
+        state = self._typed.data
+        with InputFiles(self._scene) as files:
+            try:
+                request = Segment(device=self._engine.device, scan=files.volume(state.scan))
+                self._run.start(SECTION, [request], files.paths, of=state.scan)
+            except BadInput as error:
+                self._run.refuse(error)
+
+    def _keep_to_scan(self) -> None:
+        """Choose no segmentation that is known to be of another scan."""
+        data = self._typed.data
+        chosen = self._scene.GetNodeByID(data.segmentation or "")
+        source = _source(chosen) if chosen is not None else None
+        if source is not None and source.GetID() != data.scan:
+            data.segmentation = ""
+        self._tell_lesions()
+
+    def _tell_lesions(self) -> None:
+        """Say what is known of the lesions of the scan: as the user segmented them, or the segmenter."""
+        data = self._typed.data
+        removed = [row.name for row in data.wanted if row.given and row.value == 0 and row.name in data.pathologies]
+        chosen = self._scene.GetNodeByID(data.segmentation or "")
+        found = chosen or self._found(self._scene.GetNodeByID(data.scan or ""))
+        segmenter = None if chosen is not None else self._engine.metadata_of(Segment.model_fields["bundle"].default)
+        data.lesions = "" if found is None else lesions_described(lesions_ml(found), removed, segmenter)
+
+    def _found(self, scan: Any | None) -> Any | None:
+        """The last segmentation by the segmenter of a scan, if there is one."""
+        found = None
+        for node in nodes_of_class(self._scene, "vtkMRMLSegmentationNode"):
+            if scan is not None and _source(node) is scan and node.GetAttribute("BrainGen.verb") == "segment":
+                found = node
+        return found
+
     def _offer(self) -> None:
         data = self._typed.data
         if not data.bundle:
@@ -75,6 +116,9 @@ class CounterfactualLogic:
             data.contrast = ""
         data.known = kept(rows(capabilities.knowable(metadata, data.left), given=False), data.known)
         data.wanted = kept(rows(requests.changeable(metadata), given=False), data.wanted)
+        by_labels = not data.left or not data.diffusion
+        data.pathologies = [one.name for one in metadata.conditions if by_labels and one.kind == "pathology"]
+        self._tell_lesions()
         self._offer_sweep()
         self._draw_curve()
 
@@ -95,7 +139,14 @@ class CounterfactualLogic:
         known = [choice.value for choice in volumes]
         if self._typed.data.scan not in known:
             self._typed.data.scan = known[-1] if known else ""
+        self._tell_lesions()
 
     def _keep_segmentation(self, segmentations: list) -> None:
         if self._typed.data.segmentation not in [choice.value for choice in segmentations]:
             self._typed.data.segmentation = ""
+        self._tell_lesions()
+
+
+def _source(segmentation: Any) -> Any | None:
+    """The volume that a segmentation is of, where that is known."""
+    return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.inputs import write_segmentation, write_volume
+from BrainGenLib.scratch import Scratch
 
 
 class InputFiles:
@@ -16,7 +16,7 @@ class InputFiles:
 
     def __init__(self, scene: Any) -> None:
         self._scene = scene
-        self._folder = tempfile.TemporaryDirectory(prefix="braingen-inputs-")
+        self._scratch = Scratch("braingen-inputs-")
         self.paths: dict[str, Path] = {}
 
     def volume(self, node_id: str) -> str:
@@ -45,10 +45,10 @@ class InputFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()
+        self._scratch.close()
 
     def _path(self, stem: str) -> Path:
-        path = Path(self._folder.name) / f"{stem}.nii"
+        path = self._scratch.folder / f"{stem}.nii"
         self.paths[path.name] = path
         return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -17,12 +18,13 @@ from BrainGenLib.browser.archives import write_bids_zip, write_mrb
 from BrainGenLib.browser.logic.results import ResultsLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
 from BrainGenLib.browser.state import Choice, CounterfactualState, RunState, SceneState, SegmentState, UploadState
-from BrainGenLib.browser.uploading import KINDS, MAX_BYTES, Received, plain_name, receive
+from BrainGenLib.browser.uploading import KINDS, MAX_BYTES, Received, Unnamed, plain_name, receive
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.case_to_scene import CASE
 from BrainGenLib.scene.cases import case_of
-from BrainGenLib.scene.showing import bounds_of
+from BrainGenLib.scene.showing import bounds_of, image_of
+from BrainGenLib.scratch import Scratch
 
 _CHUNK = 1 << 20
 _TOO_LARGE = f"The files are larger than {MAX_BYTES / 1e9:g} GB together; send fewer."
@@ -34,10 +36,11 @@ class TransfersLogic:
         self._typed: TypedState[UploadState] = TypedState(server.state, UploadState)
         self._run: TypedState[RunState] = TypedState(server.state, RunState)
         self._nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
-        self._choices = [TypedState(server.state, kind).data for kind in (SegmentState, CounterfactualState)]
+        self._segment = TypedState(server.state, SegmentState).data
+        self._counterfactual = TypedState(server.state, CounterfactualState).data
         # Segmentations that wait for what the user says of them.
-        self._waiting: deque[Received] = deque()
-        self._typed.data.lesions = [Choice(label.name, name) for name, label in anatomy.lesions().items()]
+        self._waiting: deque[Received | Unnamed] = deque()
+        self._scratch = Scratch("braingen-upload-")
 
     def routes(self) -> list[web.RouteDef]:
         """For aiohttp."""
@@ -50,13 +53,16 @@ class TransfersLogic:
         try:
             if kind not in KINDS:
                 raise BadInput(f"kind must be one of {', '.join(KINDS)}.")
-            with tempfile.TemporaryDirectory(prefix="braingen-upload-") as folder:
+            with tempfile.TemporaryDirectory(dir=self._scratch.folder) as folder:
                 await _save(request, Path(folder))
                 received = await asyncio.to_thread(receive, Path(folder), kind)
+                for unnamed in [item for item in received if isinstance(item, Unnamed)]:
+                    kept = Path(tempfile.mkdtemp(dir=self._scratch.folder)) / unnamed.path.name
+                    unnamed.path = unnamed.path.rename(kept)
             added = []
             for item in received:
-                # Nobody knows of which scan labels are; without a scan there is nothing to choose from.
-                if item.mask or (item.labels and self._nodes.data.volumes):
+                # No file says of which scan labels are; without a scan there is nothing to choose from.
+                if isinstance(item, Unnamed) or (item.labels and self._nodes.data.volumes):
                     self._waiting.append(item)
                 else:
                     added.append(await self._add(item, ""))
@@ -70,25 +76,37 @@ class TransfersLogic:
     async def answer(self) -> None:
         """Add the segmentation that was asked about, as what the user says that it is."""
         data, item = self._typed.data, self._waiting.popleft()
-        if item.mask:
-            value = anatomy.lesions()[data.lesion].value
-            item = Received(item.name, np.where(item.data, value, 0).astype(np.uint16), item.affine, True)
-        scan = self._scene.GetNodeByID(data.of or "")
+        lesion, scan = data.lesion, self._scene.GetNodeByID(data.of or "")
         data.asking = ""
-        name = await self._add(item, scan.GetName() if scan is not None else "")
+        try:
+            if isinstance(item, Unnamed):
+                named = await asyncio.to_thread(item.named, lesion)
+                shutil.rmtree(item.path.parent)
+            else:
+                named = item
+            self._tell(message=f"Added {await self._add(named, scan.GetName() if scan is not None else '')}.")
+        except BadInput as error:
+            self._waiting.appendleft(item)
+            self._tell(failure=str(error))
         self._ask()
-        self._tell(message=f"Added {name}.")
+        self._server.state.flush()
 
     def drop(self) -> None:
         """Forget the segmentation that was asked about."""
-        self._waiting.popleft()
+        item = self._waiting.popleft()
+        if isinstance(item, Unnamed):
+            shutil.rmtree(item.path.parent)
         self._ask()
         self._server.state.flush()
+
+    def close(self) -> None:
+        """Remove what was uploaded and not added."""
+        self._scratch.close()
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """The named cases as ``format=bids`` (zip archive) or ``format=mrb`` (one case)."""
         names = request.query.getall("case", [])
-        with tempfile.TemporaryDirectory(prefix="braingen-download-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._scratch.folder) as folder:
             try:
                 cases = {name: case_of(self._scene, name) for name in names}
                 if not cases:
@@ -122,8 +140,10 @@ class TransfersLogic:
         """Ask about the next segmentation that waits."""
         data = self._typed.data
         item = self._waiting[0] if self._waiting else None
-        data.asking, data.lesion, data.of = item.name if item else "", "", ""
-        data.mask = item is not None and item.mask
+        able = item.lesions if isinstance(item, Unnamed) else []
+        data.lesions = [Choice(anatomy.lesions()[name].name, name) for name in able]
+        data.lesion = able[0] if len(able) == 1 else ""
+        data.asking, data.of = item.name if item else "", ""
 
     def _tell(self, busy: bool = False, message: str = "", failure: str = "") -> None:
         data = self._typed.data
@@ -135,10 +155,12 @@ class TransfersLogic:
         images, labels = ({}, item.data) if item.labels else ({"scan": item.data}, None)
         nodes = await self._results.add(item.name, Case(images, labels, item.affine, synthetic=False), of)
         self._views.show(nodes, np.asarray(bounds_of(nodes).mean(1)))
+        # What was brought is what is to be worked on.
         for scan in nodes.volumes.values():
-            # What was brought is what is to be worked on.
-            for choice in self._choices:
-                choice.scan = scan.GetID()
+            self._segment.scan = self._counterfactual.scan = scan.GetID()
+        image = image_of(nodes)
+        if nodes.segmentation is not None and image is not None and image.GetID() == self._counterfactual.scan:
+            self._counterfactual.segmentation = nodes.segmentation.GetID()
         self._server.state.flush()
         return nodes.present[0].GetAttribute(CASE)
 

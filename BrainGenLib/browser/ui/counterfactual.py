@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from trame.widgets import html
+from trame.widgets.vuetify3 import VBtn
 from trame_server.utils.typed_state import TypedState
 from undo_stack import Signal
 
-from BrainGenLib.browser.state import CounterfactualState, SceneState
+from BrainGenLib.browser.state import CounterfactualState, RunState, SceneState
 from BrainGenLib.browser.ui.conditions import condition_rows
 from BrainGenLib.browser.ui.parts import Section, caption, choose, run_button
 from BrainGenLib.browser.ui.settings import drift, setting
@@ -19,11 +20,13 @@ _LINE = {"classes": "braingen-row", "style": "grid-template-columns: 118px 1fr;"
 
 class CounterfactualUI:
     apply_clicked = Signal()
+    find_clicked = Signal()
     cancel_clicked = Signal()
 
     def __init__(self, server: Any) -> None:
         name = TypedState(server.state, CounterfactualState).name
         nodes = TypedState(server.state, SceneState).name
+        running = TypedState(server.state, RunState).name.section
         with Section("Counterfactual", "counterfactual").body:
             with html.Div(**_LINE):
                 html.Label("Scan")
@@ -37,6 +40,23 @@ class CounterfactualUI:
             with html.Div(title="Where the lesions of the scan are", **_LINE):
                 html.Label("Its lesions")
                 choose(name.segmentation, nodes.segmentations, "as the segmenter finds them")
+            html.Div(
+                f"{{{{ {name.lesions} }}}}",
+                v_if=(name.lesions,),
+                classes="braingen-note",
+                role="status",
+                id="braingen-lesions",
+            )
+            VBtn(
+                "Find its lesions",
+                v_if=(f"!{name.lesions}",),
+                click=self.find_clicked,
+                size="small",
+                variant="tonal",
+                disabled=(f"!{name.scan} || !!{running}",),
+                title="The segmenter looks for them, so that you know what there is to change",
+                id="braingen-find-lesions",
+            )
             with html.Label(
                 v_if=(name.diffusion,),
                 classes="braingen-label d-flex align-center",
@@ -88,11 +108,16 @@ class CounterfactualUI:
                     step=1,
                 )
             sweep = SweepLine(server, "counterfactual")
+            asked = f"{name.wanted}.some(row => row.given && {name.pathologies}.includes(row.name))"
+            unknown = f"({asked} && !{name.lesions})"
+            first = "Find its lesions first, or choose a segmentation of them."
+            html.Div(first, v_if=(unknown,), classes="braingen-note mt-2")
+            wanted = f"({name.wanted}.some(row => row.given) || {sweep.wanted})"
             run_button(
                 server,
                 sweep.label("Apply"),
                 "counterfactual",
                 self.apply_clicked,
                 self.cancel_clicked,
-                f"{name.scan} && {name.bundle} && ({name.wanted}.some(row => row.given) || {sweep.wanted})",
+                f"{name.scan} && {name.bundle} && !{unknown} && {wanted}",
             )

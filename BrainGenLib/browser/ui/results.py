@@ -123,7 +123,7 @@ class ResultsUI:
         ):
             VCardTitle(f"{{{{ {name.asking} }}}}")
             with VCardText():
-                with html.Div(v_if=(name.mask,), **line):
+                with html.Div(v_if=(f"{name.lesions}.length",), **line):
                     html.Label("Which lesion is this?")
                     choose(name.lesion, name.lesions, "choose", id="braingen-which-lesion")
                 with html.Div(v_if=(f"{nodes.volumes}.length",), **line):
@@ -135,6 +135,6 @@ class ResultsUI:
                     "Add",
                     click=self.answer_clicked,
                     color="primary",
-                    disabled=(f"{name.mask} && !{name.lesion}",),
+                    disabled=(f"{name.lesions}.length && !{name.lesion}",),
                     id="braingen-answer",
                 )
