@@ -260,11 +260,15 @@ def _age(table: _Table, row: dict[str, str]) -> float | Doubt | None:
 def _unit(described: dict[str, Any]) -> str:
     """The unit that a JSON file gives for a column; BIDS has years where it gives none."""
     unit = str(described.get("units") or "").strip().lower()
-    if unit and unit not in MISSING:
+    if unit in PER_YEAR:
         return unit
-    words = re.findall(r"[a-z]+", f"{described.get('longname', '')} {described.get('description', '')}".lower())
-    named = {PER_YEAR[word]: word for word in words if len(word) > 3 and word in PER_YEAR}
-    return next(iter(named.values())) if len(named) == 1 else "years"
+    # "year(s)", "[months]", "age in months at the scan": one unit that is spelled out.
+    told = (
+        unit if unit not in MISSING else f"{described.get('longname', '')} {described.get('description', '')}".lower()
+    )
+    words = re.findall(r"[a-z]+", told.replace("(s)", "s"))
+    named = {PER_YEAR[word]: word for word in words if len(word) > 2 and word in PER_YEAR}
+    return next(iter(named.values())) if len(named) == 1 else "years" if unit in MISSING else unit
 
 
 def _sex(table: _Table, row: dict[str, str]) -> str | Doubt | None:

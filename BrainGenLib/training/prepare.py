@@ -76,11 +76,11 @@ def prepare_session(session: Session) -> Prepared:
     labels = _labels(session)
     reference = _reference(session, images)
     inside = _brain(session, images, reference)
+    _check_shown(session, labels, images, inside)
     quality = _align(session, images, reference, labels, inside)
     registration = _to_template(session, images, labels, inside, reference)
     if registration.dice < LEAST_DICE:
         raise ValueError(f"{session.id}: the alignment with the template failed (overlap {registration.dice:.2f}).")
-    _check_shown(session, labels, inside)
     quality["template_dice"] = round(registration.dice, 4)
     quality["coverage"] = round(registration.coverage, 4)
 
@@ -149,7 +149,7 @@ def normalise(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """0 to the 99.5th percentile of the brain = 0..255, 0 outside ``mask`` (None: outside the foreground)."""
     inside = image > 0 if mask is None else mask & (image > 0)
     top = float(np.percentile(image[inside], 99.5)) if inside.any() else 1.0
-    scaled = np.clip(image / max(top, 1e-6), 0, 1) * 255
+    scaled = np.clip(image / max(top, float(np.finfo(np.float32).tiny)), 0, 1) * 255
     return np.round(np.where(inside, scaled, 0)).astype(np.uint8)
 
 
@@ -204,10 +204,13 @@ def _brain(session: Session, images: dict[str, Scan], reference: str | None) -> 
     return Scan(solid.astype(np.uint8), scan.affine) if solid.mean() < 0.7 else None
 
 
-def _check_shown(session: Session, labels: Scan | None, inside: Scan | None) -> None:
-    """Raise if the labelled tissue lies where the reference shows nothing."""
-    if labels is None or inside is None:
+def _check_shown(session: Session, labels: Scan | None, images: dict[str, Scan], inside: Scan | None) -> None:
+    """Raise if the labelled tissue lies where the reference shows nothing, of a whole head where it ends."""
+    if labels is None or not images:
         return
+    if inside is None:
+        scan = images[session.labels[0].space]
+        inside = Scan(np.ones(scan.data.shape, np.uint8), scan.affine)
     fluid = labels.data == tissues.FLUID
     tissue = (labels.data > 0) & (labels.data < conventions.FIRST_EXTRA) & ~fluid
     shape: tuple[int, int, int] = labels.data.shape  # type: ignore[assignment]
@@ -216,7 +219,7 @@ def _check_shown(session: Session, labels: Scan | None, inside: Scan | None) -> 
     if share < LEAST_SHOWN:
         raise ValueError(
             f"{Path(session.labels[0].path).name} does not lie on the scan of its session: {share:.0%} of its tissue "
-            "is where that shows brain. If it lies in another space, its name has to say so (space-…)."
+            "is where that shows it. If it lies in another space, its name has to say so (space-…)."
         )
 
 
@@ -423,6 +426,14 @@ def _numbers_as_2024(path: str) -> bool:
         return False
 
 
+def _note_cavities(sessions: list[Session], each: Callable[..., Iterable[bool]] = map) -> None:
+    """A data set has one convention: 4 is a cavity in all of its tumour maps if it stands beside 3 in one."""
+    tumours = [session.lesions["tumour"].path for session in sessions if "tumour" in session.lesions]
+    if any(each(_numbers_as_2024, tumours)):
+        for session in sessions:
+            session.cavities = True
+
+
 def _remarks(sessions: Iterable[dict[str, list[str]]]) -> list[str]:
     """A line for each kind of remark on files, with examples."""
     kinds: dict[str, list[str]] = {}
@@ -473,11 +484,7 @@ def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) 
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet_worker) as pool:
-        # A data set has one convention: 4 is a cavity in all of its maps if it stands beside 3 in one.
-        tumours = [s.lesions["tumour"].path for s in sessions if "tumour" in s.lesions]
-        if any(pool.map(_numbers_as_2024, tumours)):
-            for session in todo:
-                session.cavities = True
+        _note_cavities(sessions, pool.map)
         futures = [pool.submit(_work, session, folder) for session in todo]
         for number, future in enumerate(as_completed(futures), 1):
             name, said, problem = future.result()

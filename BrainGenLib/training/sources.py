@@ -173,8 +173,8 @@ def _named_files(bids: Path) -> Iterator[_Named]:
             if "run" in entities:
                 entities["run"] = entities["run"].lstrip("0") or "0"
             folders = [f"{name}-{entities[name]}" for name in ("sub", "ses") if name in entities]
-            above = [part for part in path.relative_to(bids).parts[:-1] if part.startswith(("sub-", "ses-"))]
             if "sub" in entities:
+                above = list(path.parts[-2 - len(folders) : -2])
                 yield _Named(path, entities, suffix, raw, above != folders)
 
 

@@ -77,6 +77,8 @@ def test_the_table_of_another_study_is_not_read(tree):
         ("age", "312", {"age": {"Description": "age in months at the scan"}}, 26),
         ("age", "1461", {"age": {"Units": "days"}}, 4),
         ("age", "26", {"age": {"Units": "year"}}, 26),
+        ("age", "26", {"age": {"Units": "year(s)"}}, 26),
+        ("age", "312", {"age": {"Units": "[months]"}}, 26),
         ("age", "061Y", {"age": {"Units": "months"}}, 61),
         ("age", "61", {"age": {"Levels": {"999": "unknown"}}}, 61),
     ],

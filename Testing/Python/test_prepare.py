@@ -283,10 +283,13 @@ def test_a_lesion_in_the_template_is_placed_by_the_alignment(tmp_path, native):
     assert any("placed by their affine alignment" in text for text in session.remarks)
 
 
-def test_labels_that_lie_elsewhere_than_their_scan_are_refused(tmp_path, native):
-    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"])
+@pytest.mark.parametrize("shift", [35, 150])
+def test_labels_that_lie_elsewhere_than_their_scan_are_refused(tmp_path, native, shift):
+    # Far from a whole head, and near to a brain.
+    head = native["scan"] + np.random.default_rng(0).integers(1, 9, SIZE, np.uint8)
+    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", head if shift > 100 else native["scan"])
     away = SCAN.copy()
-    away[:3, 3] += (35, -30, 20)
+    away[:3, 3] += (shift, -30, 20)
     save(tmp_path / DERIVED.format("desc-anatomy_dseg"), native["labels"], away)
     with pytest.raises(ValueError, match=r"sub-a_desc-anatomy_dseg.nii.gz does not lie on the scan"):
         prepared(tmp_path)
@@ -316,7 +319,7 @@ def test_an_empty_mask_is_named(tmp_path, native):
         lambda scan: (scan - scan[scan > 0].mean()) / scan[scan > 0].std(),
         lambda scan: scan - 1024,
         lambda scan: scan + 500,
-        lambda scan: scan * 1e-7,
+        lambda scan: scan * 1e-12,
         lambda scan: np.where(np.arange(scan.size).reshape(scan.shape) % 99_991 == 0, 1e6, scan),
     ],
     ids=["z-scored", "-1024", "+500", "small", "outliers"],
@@ -352,10 +355,11 @@ def test_cavities_of_one_map_are_those_of_all(tmp_path, native):
         tumour[tuple(np.argwhere(lesion)[:20].T)] = 4
         folder = tmp_path / f"derivatives/x/sub-{subject}/anat"
         save(folder / f"sub-{subject}_space-MNI152_label-tumour_dseg.nii.gz", tumour, spaces.GRID_2MM.affine)
-    lines: list[str] = []
-    with pytest.raises(ValueError, match="No session"):
-        prepare.prepare(tmp_path, tmp_path / "out", report=lines.append)
-    assert sum("resection cavity" in line for line in lines) == 2
+    sessions = sources.scan_bids(tmp_path)
+    prepare._note_cavities(sessions)
+    for session in sessions:
+        with pytest.raises(ValueError, match="resection cavity"):
+            prepare.prepare_session(session)
 
 
 def test_normalise():
