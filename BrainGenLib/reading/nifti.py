@@ -113,6 +113,8 @@ def _parsed(name: str, head: bytes) -> nib.Nifti1Header:
         raise BadInput(f"{name} says that its voxels begin at byte {header['vox_offset']:g}, which cannot be.")
     # Repairs small faults, as nibabel does when it loads a file.
     header.check_fix()
+    # Raises where a slope has no intercept.
+    header.get_slope_inter()
     return header
 
 

@@ -73,7 +73,9 @@ def take(folder: Path) -> IO[str]:
     # Scans of patients may lie in it. One that holds something else may be meant for others too.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if all(_ID.fullmatch(name) or name in _OURS for name in os.listdir(folder)):
-        folder.chmod(0o700)
+        # Not every disk knows modes.
+        with suppress(OSError):
+            folder.chmod(0o700)
     lock = (folder / "lock").open("a")
     try:
         # The system gives up these locks with the process, however it ends.

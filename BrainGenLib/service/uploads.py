@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import textwrap
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -50,7 +51,7 @@ async def receive(headers: Mapping[str, str], body: AsyncIterator[bytes], folder
         form = await _received(headers, body, folder, limit)
         await run_in_threadpool(_check, folder, form)
     except BadInput as error:
-        raise Refusal(400, str(error), code="bad_input") from error
+        raise Refusal(400, textwrap.shorten(str(error), 1000, placeholder=" …"), code="bad_input") from error
     except ClientDisconnect as error:
         raise Refusal(400, "The upload broke off.", "Try again.") from error
 

@@ -77,6 +77,15 @@ def test_the_bound_counts_a_voxel_as_float32_at_least(tmp_path):
         nifti.read(tmp_path / "a.nii", math.prod(VALUES.shape) * 4 - 1)
 
 
+def test_the_check_refuses_what_the_reader_cannot_scale(tmp_path):
+    made = image()
+    made.header["scl_slope"], made.header["scl_inter"], made.header["vox_offset"] = 2, np.inf, 352
+    (tmp_path / "a.nii").write_bytes(made.header.binaryblock + bytes(4) + VALUES.tobytes("F"))
+    for read in (nifti.read, nifti.check):
+        with pytest.raises(BadInput, match=r"a\.nii is damaged"):
+            read(tmp_path / "a.nii", 2**20)
+
+
 @pytest.mark.parametrize("data", [b"", b"no image", bytes(2000)])
 def test_another_file_is_refused_in_a_sentence(tmp_path, data):
     (tmp_path / "a.nii").write_bytes(data)
