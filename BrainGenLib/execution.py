@@ -93,13 +93,13 @@ def _fail(job: Job, failure: Failure) -> None:
 
 
 def _failure(error: Exception) -> Failure:
-    text = "".join(traceback.format_exception(error))
     if disk_full(error):
-        return FULL.model_copy(update={"traceback": text})
+        return FULL
     if isinstance(error, BadInput):
         return Failure(code="bad_input", message=str(error))
     if isinstance(error, OutOfMemory):
         return Failure(code="out_of_memory", message=str(error))
+    text = "".join(traceback.format_exception(error))
     return Failure(
         code="failed",
         message=f"Something went wrong inside BrainGen: {type(error).__name__}: {error}",
