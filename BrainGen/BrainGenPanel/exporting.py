@@ -1,9 +1,6 @@
 """Cases of the scene as a BIDS dataset, written by a process: compressing takes seconds."""
 
 import logging
-import shutil
-import tempfile
-from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
@@ -20,9 +17,11 @@ class Export:
     """
 
     def __init__(self, names, folder: str) -> None:
+        from BrainGenLib.scratch import Scratch
+
         self._names = list(names)
         self._folder = folder
-        self._temporary = Path(tempfile.mkdtemp(prefix="braingen-export-"))
+        self._scratch = Scratch()
         self._process = None
         self._copying = self._copy()
 
@@ -44,7 +43,7 @@ class Export:
             if self._process is None:
                 for _array in self._copying:
                     return None
-                arguments = [self._folder, str(self._temporary)]
+                arguments = [self._folder, str(self._scratch.folder)]
                 self._process = processes.Background("BrainGenLib.export.write", arguments, python=slicerPython())
         except (BadInput, OSError) as error:
             return self._end(False, str(error))
@@ -72,9 +71,9 @@ class Export:
                 raise BadInput(_("{name} is no longer in the scene.").format(name=name))
             for case in cases.reading(slicer.mrmlScene, name):  # noqa: B007
                 yield
-            yield from case.saving(self._temporary / name)
+            yield from case.saving(self._scratch.folder / name)
 
     def _end(self, done: bool, said: str):
         self._copying.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._scratch.close()
         return done, said

@@ -5,8 +5,6 @@ import logging
 import secrets
 import time
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import qt
 import slicer
@@ -335,21 +333,22 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     def _run(self, requests, nodes, waitForCompletion):
         from BrainGenLib.errors import BadInput
-        from BrainGenLib.scene.inputs import write_segmentation, write_volume
+        from BrainGenLib.scene.inputs import path_for, write_segmentation, write_volume
+        from BrainGenLib.scratch import Scratch
         from BrainGenLib.session import Session
 
         if self.busyWith:
             raise BadInput(_("Another request runs; wait for its end, or cancel it first."))
         if self._session is None:
             self._session = Session(self.engine.launch)
-        with TemporaryDirectory(prefix="braingen-") as folder:
+        with Scratch() as folder:
             files = {}
             for role, node in nodes.items():
                 if node is None:
                     continue
-                path = Path(folder) / f"{role}.nii"
+                path = path_for(node, folder, role)
                 (write_segmentation if role == "segmentation" else write_volume)(node, path)
-                files[path.name] = path
+                files[f"{role}.nii"] = path
             names = {name.removesuffix(".nii"): name for name in files}
             self._session.start([_naming(request, names) for request in requests], files)
         draft = getattr(requests[0], "draft", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.case_to_scene import TURNED
 from BrainGenLib.scene.segmentation import label_map_of
 from BrainGenLib.scene.volumes import turned, world_affine
+
+
+def path_for(node: Any, folder: Path, role: str) -> Path:
+    """Where to write a node as an input of a job: under the user's name for it, which the job's messages then use."""
+    (folder / role).mkdir()
+    name = re.sub(r"[^\w .+-]", "_", node.GetName() or role)
+    return folder / role / f"{name[:80]}.nii"
 
 
 def write_volume(node: Any, path: Path) -> None:

@@ -73,9 +73,9 @@ def test_a_full_disk_is_a_sentence(host, panel, monkeypatch):
     def full(*_args, **_options):
         raise OSError(28, "No space left on device", "/tmp/request.json")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     panel.ui.generateButton.click()
-    assert "No space left on device" in panel.ui.stateLabel.text
+    assert "The disk is full" in panel.ui.stateLabel.text
     assert not panel.logic.running
     monkeypatch.undo()
     panel.ui.generateButton.click()

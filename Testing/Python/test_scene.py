@@ -329,3 +329,13 @@ def test_labels_without_an_image_can_be_shown(case, tmp_path, monkeypatch):
 def test_an_empty_case_is_refused(tmp_path):
     with pytest.raises(BadInput, match="nothing to show"):
         save_scene(Case({}, None, np.eye(4)), tmp_path / "case.mrb", None)
+
+
+def test_an_input_is_written_under_the_users_name_for_it(tmp_path):
+    from BrainGenLib.scene.inputs import path_for
+
+    class Node:
+        def GetName(self):  # noqa: N802
+            return "Müller/T2 (1): a*b"
+
+    assert path_for(Node(), tmp_path, "volume") == tmp_path / "volume" / "Müller_T2 _1__ a_b.nii"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.scene.inputs import write_segmentation, write_volume
+from BrainGenLib.scene.inputs import path_for, write_segmentation, write_volume
 from BrainGenLib.scratch import Scratch
 
 
@@ -16,7 +17,7 @@ class InputFiles:
 
     def __init__(self, scene: Any) -> None:
         self._scene = scene
-        self._scratch = Scratch("braingen-inputs-")
+        self._scratch = Scratch()
         self.paths: dict[str, Path] = {}
 
     def volume(self, node_id: str) -> str:
@@ -25,9 +26,7 @@ class InputFiles:
         Raises:
             BadInput: it has left the scene, or as :func:`BrainGenLib.scene.inputs.write_volume`.
         """
-        path = self._path("volume")
-        write_volume(self._node(node_id), path)
-        return path.name
+        return self._write("volume", node_id, write_volume)
 
     def segmentation(self, node_id: str) -> str:
         """Write a segmentation as it stands, edits included; returns its name.
@@ -35,9 +34,7 @@ class InputFiles:
         Raises:
             BadInput: as :meth:`volume`.
         """
-        path = self._path("segmentation")
-        write_segmentation(self._node(node_id), path)
-        return path.name
+        return self._write("segmentation", node_id, write_segmentation)
 
     def __enter__(self) -> InputFiles:
         return self
@@ -47,10 +44,12 @@ class InputFiles:
     ) -> None:
         self._scratch.close()
 
-    def _path(self, stem: str) -> Path:
-        path = self._scratch.folder / f"{stem}.nii"
-        self.paths[path.name] = path
-        return path
+    def _write(self, role: str, node_id: str, write: Callable[[Any, Path], None]) -> str:
+        node = self._node(node_id)
+        path = path_for(node, self._scratch.folder, role)
+        write(node, path)
+        self.paths[f"{role}.nii"] = path
+        return f"{role}.nii"
 
     def _node(self, node_id: str) -> Any:
         node = self._scene.GetNodeByID(node_id)
