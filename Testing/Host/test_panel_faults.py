@@ -212,4 +212,4 @@ def test_missing_packages_are_named_asked_for_and_never_fetched_behind_ones_back
     host.dialogs.answer = True
     panel.ui.installButton.click()
     # torch never by pip, monai without what it would bring.
-    assert host.pip_requests == ["einops>=0.7", "--no-deps", "monai<2,>=1.5"]
+    assert host.pip_requests == ["einops>=0.7", "--no-deps", "monai<2,>=1.5.1"]
