@@ -196,6 +196,13 @@ def counterfactual(panel) -> None:
     wanted = next(each for each in panel.counterfactualSection.wanted if each.isPathology)
     wanted.given.setChecked(True)
     wanted.slider.setValue(0.5)
+    told = panel.ui.lesionsFoundLabel
+    check(not panel.ui.changeButton.enabled and "Find its lesions" in told.text, "lesions have to be known before")
+    panel.ui.findLesionsButton.click()
+    done(panel, "the lesions of the scan")
+    check("The segmenter finds" in told.text, f"what was found is told: {told.text}")
+    panel.ui.lesionsSelector.setCurrentNode(nodesOf("sub-0001").segmentation)
+    check("The segmentation has" in told.text, f"and what a segmentation holds: {told.text}")
     panel.ui.changeButton.click()
     done(panel, "a changed scan")
     check("counterfactual-0001" in names(panel), "a scan was changed")

@@ -34,6 +34,8 @@ class CounterfactualSection:
         self._logic = logic
         self._node = None
         self._bundles = {}
+        self._segmenter = None
+        self._counted = {}
         self._built = None
         self._button = RunButton(ui.changeButton, logic, "counterfactual", self.run, attempt, showState)
         self._drift = DriftControl(
@@ -41,6 +43,8 @@ class CounterfactualSection:
         )
         self._sweep = SweepControl(ui, "changeSweep")
         self._question = LesionQuestion(ui.lesionNameLabel, ui.lesionNameSelector, self._refresh)
+        self._attempt = attempt
+        ui.findLesionsButton.connect("clicked(bool)", self.onFindLesions)
         ui.changeBundleSelector.connect("activated(int)", self.onBundleChanged)
         ui.changeContrastSelector.connect("activated(int)", self.onContrastChanged)
 
@@ -60,6 +64,7 @@ class CounterfactualSection:
 
     def setBundles(self, bundles: dict) -> None:
         """These are the ones that the engine has, by name."""
+        self._segmenter = next((bundle for bundle in bundles.values() if "segment" in bundle.verbs), None)
         able = [(name, bundle) for name, bundle in bundles.items() if "counterfactual" in bundle.verbs]
         # What changes the image comes first: it understands more.
         self._bundles = dict(sorted(able, key=lambda item: not item[1].family))
@@ -90,7 +95,49 @@ class CounterfactualSection:
         known = bool(node) and metadata is not None
         axis = self._sweep.axis if known else None
         wanted = bool(self._asked(self.wanted)) or (axis is not None and axis.wanted)
-        self._button.update(known and bool(node.changeScan) and wanted, _("Make sweep") if axis is not None else "")
+        scan = node.changeScan if known else None
+        told = scan is not None and self._tellLesions(metadata, axis)
+        for widget in (self._ui.lesionsFoundLabel, self._ui.findLesionsButton):
+            widget.setEnabled(scan is not None and not self._logic.busyWith)
+        self._button.update(scan is not None and wanted and told, _("Make sweep") if axis is not None else "")
+
+    def onFindLesions(self, _checked) -> None:
+        with self._attempt():
+            self._logic.segment(self._node.changeScan)
+
+    def _tellLesions(self, metadata, axis) -> bool:
+        """Say what is known of the lesions of the scan; whether that is enough for what is asked for."""
+        from BrainGenLib import lesion_findings
+        from BrainGenLib.scene.segmentation import found_in
+
+        node = self._node
+        byLabels = not (metadata.family and node.lesionsLeft)
+        rows = [row for row in self.wanted if row.isPathology and row.offered and row.value() is not None]
+        swept = axis is not None and any(row.isPathology and row.condition.name == axis.name for row in self.wanted)
+        matters = byLabels and (bool(rows) or swept)
+        found = node.lesions or found_in(slicer.mrmlScene, node.changeScan)
+        self._ui.findLesionsButton.setVisible(found is None)
+        if found is None:
+            text = _("Find its lesions first, or choose a segmentation of them.") if matters else ""
+        else:
+            removed = [row.condition.name for row in rows if row.value() == 0] if byLabels else []
+            segmenter = self._segmenter if node.lesions is None else None
+            text = lesion_findings.described(self._volumes(found), removed, segmenter)
+        self._ui.lesionsFoundLabel.setText(text)
+        self._ui.lesionsFoundLabel.setVisible(bool(text))
+        return found is not None or not matters
+
+    def _volumes(self, segmentation) -> dict:
+        """Of the lesions in a segmentation node, counted anew when it was edited."""
+        from BrainGenLib.scene.segmentation import lesions_ml
+
+        content = segmentation.GetSegmentation()
+        segments = [content.GetNthSegment(index) for index in range(content.GetNumberOfSegments())]
+        images = [segment.GetRepresentation("Binary labelmap") for segment in segments]
+        state = (segmentation.GetID(), *(one.GetMTime() for one in (*segments, *images) if one is not None))
+        if state not in self._counted:
+            self._counted = {state: lesions_ml(segmentation)}
+        return self._counted[state]
 
     def _refresh(self) -> None:
         self.update(self._node, None)

@@ -164,6 +164,19 @@ def _known(segment: Any) -> anatomy.Label | None:
     return terminology.label_of(segment.GetTerminology()) or by_name.get(segment.GetName().strip().lower())
 
 
+def source_of(node: Any) -> Any | None:
+    """The volume that a segmentation node is of, where that is known."""
+    return node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+
+
+def found_in(scene: Any, scan: Any) -> Any | None:
+    """The last segmentation node by the segmenter of a scan, if there is one."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+    nodes = [scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode") for index in range(count)]
+    found = [node for node in nodes if source_of(node) is scan and node.GetAttribute("BrainGen.verb") == "segment"]
+    return found[-1] if found else None
+
+
 def lesions_ml(node: Any) -> dict[str, float]:
     """Volume of every pathology in a segmentation node, mL; segments that BrainGen does not know are left out."""
     from vtk.util.numpy_support import vtk_to_numpy

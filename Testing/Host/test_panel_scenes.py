@@ -11,13 +11,13 @@ import vtk
 from panels import MODULE, PATIENCE, add_scan, finish
 from quick_worker import cube
 
-from BrainGenLib import anatomy, bundles
+from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases, changes, columns, showing
 from BrainGenLib.scene.case_to_scene import add_case
-from BrainGenLib.scene.segmentation import label_map_of
+from BrainGenLib.scene.segmentation import label_map_of, say_what
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ def test_installing_is_said_and_cannot_be_begun_twice(panel, monkeypatch):
         begun.append((panel.ui.installButton.enabled, panel.ui.stateLabel.text))
         panel.ui.installButton.click()
 
-    for owner in (slicer.util, slicer.packaging):
-        monkeypatch.setattr(owner, "pip_install", install)
-        monkeypatch.setattr(owner, "pip_ensure", install, raising=False)
+    monkeypatch.setattr(slicer.util, "pip_install", install)
+    if hasattr(slicer, "packaging"):  # since Slicer 5.11
+        monkeypatch.setattr(slicer.packaging, "pip_ensure", install)
     panel.ui.installButton.click()
     assert begun == [(False, "Installing einops … This takes minutes; the Python console says more.")]
     assert panel.ui.installButton.enabled
@@ -347,6 +347,51 @@ def test_a_case_is_edited_in_a_copy(panel):
     assert np.array_equal(label_map_of(nodes.segmentation)[0], before)
     background = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode().GetBackgroundVolumeID()
     assert background == nodes.volumes["T1w"].GetID()
+
+
+def test_what_is_known_of_lesions_stands_there_before_they_are_changed(panel, phantom_classes):
+    ui, section = panel.ui, panel.counterfactualSection
+    ui.changeSection.collapsed = False
+    scan = add_scan(phantom_classes)
+    ui.changeScanSelector.setCurrentNode(scan)
+    age, wmh = (next(row for row in section.wanted if row.condition.name == name) for name in ("age", "wmh"))
+    # What is no lesion needs no segmentation.
+    age.given.setChecked(True)
+    assert ui.changeButton.enabled
+    wmh.given.setChecked(True)
+    wmh.slider.setValue(0)
+    assert not ui.changeButton.enabled
+    assert ui.lesionsFoundLabel.text == "Find its lesions first, or choose a segmentation of them."
+    asked = []
+    panel.logic.segment, before = asked.append, panel.logic.segment
+    ui.findLesionsButton.click()
+    panel.logic.segment = before
+    assert asked == [scan]
+    # Left to the diffusion it does not matter where they are.
+    ui.lesionsLeftCheckBox.setChecked(True)
+    assert ui.changeButton.enabled
+    ui.lesionsLeftCheckBox.setChecked(False)
+
+    labels = np.zeros(phantom_classes.shape, np.uint16)
+    labels[30:34, 30:34, 30:34] = anatomy.lesions()["ms"].value
+    request = {"request": {"verb": "segment"}}
+    found = add_case(
+        slicer.mrmlScene, Case({}, labels, spaces.GRID_2MM.affine, provenance=request), "segmentation-0001"
+    )
+    changes.remember(found, scan)
+    panel.updateSections()
+    text = ui.lesionsFoundLabel.text
+    assert text.startswith("The segmenter finds 0.51 mL multiple sclerosis lesion.")
+    assert "Nothing to take away: no white matter hyperintensity." in text
+    assert "mean Dice" in text
+    assert not ui.findLesionsButton.isVisible()
+    assert ui.changeButton.enabled
+
+    painted = mask()
+    ui.lesionsSelector.setCurrentNode(painted)
+    say_what(painted, painted.GetSegmentation().GetNthSegmentID(0), anatomy.lesions()["wmh"])
+    panel.updateSections()
+    assert ui.lesionsFoundLabel.text == "The segmentation has 0.064 mL white matter hyperintensity."
 
 
 class WithoutWindows:

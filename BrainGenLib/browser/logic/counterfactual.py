@@ -17,8 +17,7 @@ from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState
 from BrainGenLib.errors import BadInput
 from BrainGenLib.lesion_findings import described as lesions_described
 from BrainGenLib.requests import Counterfactual, Segment
-from BrainGenLib.scene.segmentation import lesions_ml
-from BrainGenLib.scene.showing import nodes_of_class
+from BrainGenLib.scene.segmentation import found_in, lesions_ml, source_of
 
 SECTION = "counterfactual"
 
@@ -83,7 +82,7 @@ class CounterfactualLogic:
         """Choose no segmentation that is known to be of another scan."""
         data = self._typed.data
         chosen = self._scene.GetNodeByID(data.segmentation or "")
-        source = _source(chosen) if chosen is not None else None
+        source = source_of(chosen) if chosen is not None else None
         if source is not None and source.GetID() != data.scan:
             data.segmentation = ""
         self._tell_lesions()
@@ -93,17 +92,10 @@ class CounterfactualLogic:
         data = self._typed.data
         removed = [row.name for row in data.wanted if row.given and row.value == 0 and row.name in data.pathologies]
         chosen = self._scene.GetNodeByID(data.segmentation or "")
-        found = chosen or self._found(self._scene.GetNodeByID(data.scan or ""))
+        scan = self._scene.GetNodeByID(data.scan or "")
+        found = chosen or (found_in(self._scene, scan) if scan is not None else None)
         segmenter = None if chosen is not None else self._engine.metadata_of(Segment.model_fields["bundle"].default)
         data.lesions = "" if found is None else lesions_described(lesions_ml(found), removed, segmenter)
-
-    def _found(self, scan: Any | None) -> Any | None:
-        """The last segmentation by the segmenter of a scan, if there is one."""
-        found = None
-        for node in nodes_of_class(self._scene, "vtkMRMLSegmentationNode"):
-            if scan is not None and _source(node) is scan and node.GetAttribute("BrainGen.verb") == "segment":
-                found = node
-        return found
 
     def _offer(self) -> None:
         data = self._typed.data
@@ -145,8 +137,3 @@ class CounterfactualLogic:
         if self._typed.data.segmentation not in [choice.value for choice in segmentations]:
             self._typed.data.segmentation = ""
         self._tell_lesions()
-
-
-def _source(segmentation: Any) -> Any | None:
-    """The volume that a segmentation is of, where that is known."""
-    return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
