@@ -22,8 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import Event, Failure, Job, exiting_on_full_disk
+from BrainGenLib.errors import BadInput, disk_full
+from BrainGenLib.jobs import FULL, Event, Failure, Job, exiting_on_full_disk
 from BrainGenLib.requests import inputs_of
 from BrainGenLib.service import archive
 from BrainGenLib.service.client import Message, RemoteError, Server
@@ -91,7 +91,8 @@ def run(
     except Exception as error:
         text = "".join(traceback.format_exception(error))
         message = f"The result could not be brought here: {type(error).__name__}: {error}"
-        job.fail(Failure(code="failed", message=message, advice="Check the disk, then try again.", traceback=text))
+        failed = Failure(code="failed", message=message, advice="Check the disk, then try again.", traceback=text)
+        job.fail(FULL if disk_full(error) else failed)
 
 
 class _Mirror:
@@ -175,12 +176,20 @@ class _Mirror:
         self._job.append(event)
 
     def _fetch(self, path: str) -> None:
-        """Bring ``result`` or a preview into the job folder."""
+        """Bring ``result`` or a preview into the job folder.
+
+        Raises:
+            BadInput: it is no case, or one that names files outside of its folder.
+        """
+        # Not at file scope: what waits for a server needs no numpy.
+        from BrainGenLib.case import Case
+
         target = self._job.folder / path
         partial = target.with_name(f"{target.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         archive.unpack(self._server.archive(f"/jobs/{self._id}/{path}", self._check), partial)
+        Case.load(partial)
         os.replace(partial, target)
 
     def _persist(self, action: Callable[[], _Answer]) -> _Answer:

@@ -281,8 +281,7 @@ def test_a_disk_that_is_full_here_is_told(tmp_path, job, monkeypatch):
     monkeypatch.setattr(archive, "unpack", full)
     with serving(tmp_path / "jobs") as url:
         mirror.run(job, url, "")
-    assert job.failure.code == "failed"
-    assert "No space left" in job.failure.message
+    assert job.failure.message == "The disk is full."
     assert not list(job.folder.glob("result*"))
 
 
@@ -294,6 +293,21 @@ def test_a_damaged_archive_is_not_taken(tmp_path, job, monkeypatch):
     with serving(tmp_path / "jobs") as url:
         mirror.run(job, url, "")
     assert job.failure.message == "The archive is damaged."
+    assert job.result is None
+
+
+def test_a_case_that_names_other_files_is_not_taken(tmp_path, job, monkeypatch):
+    unpack = archive.unpack
+
+    def foreign(source, folder):
+        unpack(source, folder)
+        record = folder / "case.json"
+        record.write_text(record.read_text().replace('"T1w"', '"../../T1w"'))
+
+    monkeypatch.setattr(archive, "unpack", foreign)
+    with serving(tmp_path / "jobs") as url:
+        mirror.run(job, url, "")
+    assert "case.json is not of a case of BrainGen: contrasts" in job.failure.message
     assert job.result is None
 
 
