@@ -240,8 +240,8 @@ set(BRAINGENLIB_SCRIPTS
 
 set(BRAINGENLIB_RESOURCES
   BrainGenLib/anatomy.csv
+  BrainGenLib/browser/static/braingen.js
   BrainGenLib/browser/static/style.css
-  BrainGenLib/browser/static/upload.js
   Resources/Bundles/brain-ldm/LICENSE
   Resources/Bundles/brain-ldm/configs/metadata.json
   Resources/Bundles/brain-ldm/docs/README.md

@@ -18,7 +18,7 @@ from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import dicom
 from BrainGenLib.reading.scans import read_scan
-from BrainGenLib.reading.segmentations import read_segmentation
+from BrainGenLib.reading.segmentations import possible_lesions, read_segmentation
 from BrainGenLib.service import volumes
 
 MAX_BYTES = 1_000_000_000
@@ -134,19 +134,10 @@ def _read(path: Path, kind: str) -> Received | Unnamed:
         classes = read_segmentation(path)
     except BadInput:
         # What can be read as a lesion once it is named is no bad file.
-        lesions = list(anatomy.lesions()) if _is_of(path, "ms") else ["tumour"] if _is_of(path, "tumour") else []
-        if not lesions:
+        if not (lesions := possible_lesions(path)):
             raise
         return Unnamed(name, path, lesions)
     return Received(name, anatomy.to_values(classes.data), classes.affine, True)
-
-
-def _is_of(path: Path, lesion: str) -> bool:
-    try:
-        read_segmentation(path, lesion)
-    except BadInput:
-        return False
-    return True
 
 
 def _unpack(archive: Path, folder: Path, most: int) -> None:

@@ -40,6 +40,22 @@ def read_segmentation(path: Path, lesion: str | None = None) -> Volume:
     return _labelled(path.name, Volume(_classes(path.name, volume.data), volume.affine))
 
 
+def possible_lesions(path: Path) -> list[str]:
+    """Pathologies of which a mask may be that does not say so itself; empty where no name of one helps."""
+    # All masks may be any lesion; what can only be a tumour map is no mask.
+    if _is_of(path, "ms"):
+        return list(anatomy.lesions())
+    return ["tumour"] if _is_of(path, "tumour") else []
+
+
+def _is_of(path: Path, lesion: str) -> bool:
+    try:
+        read_segmentation(path, lesion)
+    except BadInput:
+        return False
+    return True
+
+
 def _labelled(name: str, volume: Volume) -> Volume:
     if not volume.data.any():
         raise BadInput(f"{name} is empty: no voxel is labelled. Choose another segmentation.")

@@ -256,10 +256,15 @@ async def walk(address, scan, picture):
         await page.press(".braingen-slider-drift .v-slider-thumb", "ArrowRight")
         await page.until("!!document.querySelector('.braingen-curve .now')")
         await page.until("document.body.innerText.includes('δ = 0.0')")
+        await page.evaluate("document.querySelector('#braingen-counterfactual').scrollIntoView({block: 'end'})")
+        place = await page.evaluate("document.querySelector('#braingen-panel').scrollTop")
         await page.click("#braingen-counterfactual")
         await page.until("!!document.querySelector('#braingen-cancel-counterfactual')")
         await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
         await page.until("document.querySelectorAll('.layout-grid-item').length === 9")
+        # The panel is not at its top again.
+        await page.until(f"Math.abs(document.querySelector('#braingen-panel').scrollTop - {place}) < 50")
+        assert place > 100
         # The views are filled once more when they have their sizes.
         await asyncio.sleep(4)
         await page.evaluate("document.querySelector('#braingen-counterfactual').scrollIntoView({block: 'end'})")

@@ -198,7 +198,7 @@ async def walk(address, folder):
 async def downloads(server, token):
     """The two cases as zip archives; and nothing for who does not bring the token."""
     async with aiohttp.ClientSession() as stranger:
-        for path in ("index.html", "ws", "download?case=generate-01", "braingen/upload.js"):
+        for path in ("index.html", "ws", "download?case=generate-01", "braingen/braingen.js"):
             async with stranger.get(f"{server}/{path}") as answer:
                 assert answer.status == 403
         async with stranger.post(f"{server}/upload", data=b"") as answer:

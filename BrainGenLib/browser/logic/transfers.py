@@ -44,7 +44,16 @@ class TransfersLogic:
 
     def routes(self) -> list[web.RouteDef]:
         """For aiohttp."""
-        return [web.post("/upload", self.upload), web.get("/download", self.download)]
+        return [
+            web.post("/upload", self.upload),
+            web.get("/download", self.download),
+            web.get("/labels", self.labels),
+        ]
+
+    async def labels(self, _request: web.Request) -> web.Response:
+        """The label table, whose values a segmentation may have."""
+        rows = [f"{label.value}\t{label.name}" for label in anatomy.labels()]
+        return web.Response(text="\n".join(["value\tname", *rows, ""]))
 
     async def upload(self, request: web.Request) -> web.Response:
         """Put sent files into the scene; answers with what became of them as JSON."""

@@ -24,7 +24,7 @@ from BrainGenLib.browser.ui.segment import SegmentUI
 _STATIC = "braingen"
 MODULE = {
     "serve": {_STATIC: str(Path(__file__).parents[1] / "static")},
-    "scripts": [f"{_STATIC}/upload.js"],
+    "scripts": [f"{_STATIC}/braingen.js"],
     "styles": [f"{_STATIC}/style.css"],
 }
 _PANEL_PIXELS = 390
@@ -54,7 +54,7 @@ class PageUI(VAppLayout):
                 html.Div(classes="d-flex flex-column", style="height: 100%;"),
             ):
                 with (
-                    html.Div(style="flex: 1; overflow-y: auto;"),
+                    html.Div(style="flex: 1; overflow-y: auto;", id="braingen-panel"),
                     VExpansionPanels(
                         multiple=True,
                         variant="accordion",

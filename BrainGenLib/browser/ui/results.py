@@ -108,7 +108,10 @@ class ResultsUI:
                     change=f"window.braingenUpload($event.target, '{kind}')",
                     raw_attrs=["multiple"],
                 )
-        html.Div("NIfTI or NRRD; a DICOM series as its files or a zip archive.", classes="braingen-note mt-1")
+        with html.Div(
+            "NIfTI, NRRD or MGH; a DICOM series as its files or a zip archive. ", classes="braingen-note mt-1"
+        ):
+            html.A("Values of segmentations", href="labels", target="_blank", style="color: #9fc5f8;")
         html.Div(f"{{{{ {name.message} }}}}", v_if=(name.message,), classes="braingen-note mt-1")
         html.Div(f"{{{{ {name.failure} }}}}", v_if=(name.failure,), classes="braingen-failure mt-1")
 
