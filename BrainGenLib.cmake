@@ -131,6 +131,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/reading/content.py
   BrainGenLib/reading/conventions.py
   BrainGenLib/reading/dicom.py
+  BrainGenLib/reading/formats.py
   BrainGenLib/reading/masks.py
   BrainGenLib/reading/names.py
   BrainGenLib/reading/nifti.py

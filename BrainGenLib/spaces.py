@@ -45,6 +45,11 @@ GRID_2MM = Grid((80, 112, 80), 2.0, (-79.0, -127.0, -77.0))
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+HEAD_SIZES = (1.0, 0.87, 0.76)
+"""Sizes of the brain in a whole head, as shares of the template's, that an alignment begins with."""
+SMALLER = 0.8
+"""Size of the brain in a small head, as a share of the head's."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -55,11 +60,18 @@ class Registration:
         dice: overlap of the scan's brain with the template brain inside the scan's field of view, 0 to 1 (below about
             0.85 something went wrong). Without a brain mask the scan's foreground stands for the brain: only a hint.
         coverage: share of the template brain that the field of view holds, 0 to 1.
+        information: mutual information of scan and template within the template brain, in nats.
     """
 
     template_to_scan: np.ndarray
     dice: float
     coverage: float = 1.0
+    information: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """How many times as long as the template brain the scan's brain is, on average of its axes."""
+        return float(np.cbrt(abs(np.linalg.det(self.template_to_scan[:3, :3]))))
 
 
 # -- grids ---------------------------------------------------------------------------------------------------------
@@ -276,6 +288,21 @@ def register(
     Raises:
         ValueError: the volumes do not overlap at the start.
     """
+    return _registered(fixed, fixed_affine, moving, moving_affine, dof, fixed_mask, start, spacing, seed)[0]
+
+
+def _registered(
+    fixed: np.ndarray,
+    fixed_affine: np.ndarray,
+    moving: np.ndarray,
+    moving_affine: np.ndarray,
+    dof: int,
+    fixed_mask: np.ndarray | None,
+    start: np.ndarray | None,
+    spacing: float = 3.0,
+    seed: int = 0,
+) -> tuple[np.ndarray, float]:
+    """The matrix of :func:`register`, and the mutual information there."""
     import SimpleITK as sitk
 
     start = np.eye(4) if start is None else np.asarray(start, float)
@@ -331,7 +358,7 @@ def register(
     found[:3, 3] = correction.TransformPoint((0.0, 0.0, 0.0))
     for axis in range(3):
         found[:3, axis] = np.asarray(correction.TransformPoint(np.eye(3)[axis].tolist())) - found[:3, 3]
-    return before @ found @ np.linalg.inv(middle)
+    return before @ found @ np.linalg.inv(middle), -method.GetMetricValue()
 
 
 def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.ndarray | None = None) -> Registration:
@@ -344,39 +371,80 @@ def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.nda
     Raises:
         ValueError: the image is empty or cannot be aligned.
     """
+    _, fixed_brain = template()
+    image = above_air(image)
+    support = brain if brain is not None else foreground(image)
+    if not support.any():
+        raise ValueError("The image is empty.")
+    if brain is None:
+        return _head_to_template(image, affine, support)
+    best = None
+    for start in _starts(fixed_brain, GRID_2MM.affine, brain, affine, None):
+        found = _to_template(np.where(brain, image, 0), affine, brain, start, (12,))
+        if best is None or found.dice > best.dice:
+            best = found
+        if best.dice > 0.9:
+            break
+    assert best is not None
+    return best
+
+
+def _head_to_template(image: np.ndarray, affine: np.ndarray, support: np.ndarray) -> Registration:
+    """Alignment of a whole head, of which the size of its brain is not known.
+
+    From one size alone a small head's scalp would come to lie on the border of the template's brain. How well scan
+    and template agree inside tells which size is right.
+    """
+    _, fixed_brain = template()
+
+    def attempt(size: float, number: int) -> Registration:
+        start = _starts(fixed_brain, GRID_2MM.affine, support, affine, size)[number]
+        return _to_template(image, affine, support, start, (6, 12))
+
+    upright = [(attempt(size, 0), size) for size in HEAD_SIZES]
+    best, size = max(upright, key=lambda one: one[0].information)
+    return max((best, attempt(size, 1), attempt(size, 2)), key=lambda one: one.information)
+
+
+def smaller_brain(image: np.ndarray, affine: np.ndarray, registration: Registration) -> bool:
+    """Whether a scan agrees better with the template if its brain is much smaller than the one that was found.
+
+    So it is where a small head was taken for a brain.
+    """
+    _, fixed_brain = template()
+    image = above_air(image)
+    centre = GRID_2MM.affine @ np.r_[np.argwhere(fixed_brain).mean(0), 1.0]
+    start = registration.template_to_scan.copy()
+    start[:3, :3] *= SMALLER
+    start[:3, 3] += (registration.template_to_scan[:3, :3] - start[:3, :3]) @ centre[:3]
+    found = _to_template(image, affine, foreground(image), start, (12,))
+    return found.size < (1 + SMALLER) / 2 * registration.size and found.information > registration.information
+
+
+def _to_template(
+    image: np.ndarray, affine: np.ndarray, support: np.ndarray, start: np.ndarray, steps: tuple[int, ...]
+) -> Registration:
     from scipy import ndimage
 
     fixed, fixed_brain = template()
-    image = above_air(image)
-    support = brain if brain is not None else _foreground(image)
-    if not support.any():
-        raise ValueError("The image is empty.")
-    moving = np.where(brain, image, 0) if brain is not None else image
     near = ndimage.binary_dilation(fixed_brain, iterations=3)
-    result, best, coverage = np.eye(4), -1.0, 0.0
-    for start in _starts(fixed_brain, GRID_2MM.affine, support, affine, scale=brain is not None):
-        matrix = register(
-            fixed, GRID_2MM.affine, moving, affine, dof=6 if brain is None else 12, fixed_mask=near, start=start
-        )
-        if brain is None:
-            matrix = register(fixed, GRID_2MM.affine, moving, affine, dof=12, fixed_mask=near, start=matrix)
-        view = to_grid(np.ones(support.shape, np.uint8), affine, GRID_2MM, template_to_scan=matrix, order=0) > 0
-        overlap = dice(to_grid(support, affine, GRID_2MM, template_to_scan=matrix, order=0), fixed_brain & view)
-        if overlap > best:
-            result, best, coverage = matrix, overlap, float(view[fixed_brain].mean())
-        if best > 0.9:
-            break
-    return Registration(result, best, coverage)
+    matrix, information = start, 0.0
+    for dof in steps:
+        matrix, information = _registered(fixed, GRID_2MM.affine, image, affine, dof, near, matrix)
+    view = to_grid(np.ones(support.shape, np.uint8), affine, GRID_2MM, template_to_scan=matrix, order=0) > 0
+    overlap = dice(to_grid(support, affine, GRID_2MM, template_to_scan=matrix, order=0), fixed_brain & view)
+    return Registration(matrix, overlap, float(view[fixed_brain].mean()), information)
 
 
-def _foreground(image: np.ndarray) -> np.ndarray:
+def foreground(image: np.ndarray) -> np.ndarray:
+    """Where a scan (intensities above air) shows more than noise."""
     return image > 0.1 * np.percentile(image[image > 0], 95) if (image > 0).any() else np.zeros(image.shape, bool)
 
 
 def _starts(
-    fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, *, scale: bool
+    fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, size: float | None
 ) -> list[np.ndarray]:
-    """First guesses, fixed world to moving world: centres and sizes made equal, upright and tilted.
+    """First guesses, fixed world to moving world: centres and sizes (or ``size``) made equal, upright and tilted.
 
     Where the field of view cuts the brain off below or above, the other end is matched instead of the centre.
     """
@@ -393,8 +461,8 @@ def _starts(
     cut_below = int((theirs[:, 2] < edge.min() + margin).sum()) > wide
     cut_above = int((theirs[:, 2] > edge.max() - margin).sum()) > wide
     axes = [0, 1] if cut_below or cut_above else [0, 1, 2]
-    ratio = 1.0
-    if scale:
+    ratio = size
+    if ratio is None:
         ratio = float(np.clip(np.prod((theirs.std(0) / ours.std(0))[axes]) ** (1 / len(axes)), 0.8, 1.2))
     if cut_below != cut_above:
         # The part of the template that is as high as what the scan shows stands for it.

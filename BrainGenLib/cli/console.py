@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -141,6 +142,14 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _with_own_names(message: str, inputs: Mapping[str, Path]) -> str:
+    """A sentence of a worker with the names that files have outside of its job."""
+    if not inputs:
+        return message
+    names = "|".join(re.escape(name) for name in inputs)
+    return re.sub(rf"(?<![\w.-])({names})(?!\w)", lambda match: inputs[match[1]].name, message)
+
+
 class Runner:
     """Runs requests in one worker process, each in a temporary job folder.
 
@@ -197,6 +206,7 @@ class Runner:
             watch(job, f"{title}: stopping", STOP_SECONDS)
             give_up(_CANCELLED, self._json)
         if (failure := job.failure) is not None and job.result is None:
+            failure.message = _with_own_names(failure.message, inputs)
             give_up(failure, self._json)
         # Not at file scope: numpy and nibabel take longer to import than most commands take to fail.
         from BrainGenLib.case import Case

@@ -22,6 +22,7 @@ from BrainGenLib.cli.console import (
     named_values,
 )
 from BrainGenLib.errors import BadInput
+from BrainGenLib.reading import formats
 
 
 def several(name: str, text: str) -> typer.models.OptionInfo:
@@ -173,7 +174,7 @@ def segment(
             {"verb": "segment", "bundle": bundle, "device": device, "scan": name_of(inputs, scan)}
         )
         check(request, inputs, server)
-        stem = scan.name.removesuffix(_suffix(scan))
+        stem = scan.name[: -len(formats.ending(scan))]
         bids.check_segmentation_target(out, stem)
         with Runner(as_json, server=server) as runner:
             case = runner.run(request, inputs, scan.name)
@@ -252,17 +253,17 @@ def check(request: requests.Request, inputs: Mapping[str, Path], server: str | N
 
 
 def named(**files: Path | None) -> dict[str, Path]:
-    """Inputs under the names of their roles: what a file is called at home is nobody's business in the provenance."""
-    return {f"{role}{_suffix(path)}": path for role, path in files.items() if path is not None}
+    """Inputs under the names of their roles: what a file is called at home is nobody's business in the provenance.
+
+    Raises:
+        BadInput: a file is of a format that is not read.
+    """
+    return {f"{role}{formats.ending(path)}": path for role, path in files.items() if path is not None}
 
 
 def name_of(inputs: Mapping[str, Path], path: Path | None) -> str | None:
     """Under which name :func:`named` has put a file; None for none."""
     return next((name for name, file in inputs.items() if file is path), None)
-
-
-def _suffix(path: Path) -> str:
-    return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
 
 
 def _recognised(wanted: dict[str, str], candidates: list[Path]) -> dict[str, Path]:

@@ -16,9 +16,12 @@ from BrainGenLib.networks.largest import largest
 from BrainGenLib.reading.scans import above_air
 from BrainGenLib.reporting import Reporter
 
-# A brain has 0.8 to 2 litres (a scan may miss a part of it), a head at least 3: a scan that is constant outside of
-# less is skull-stripped.
+# A brain has 0.8 to 2 litres (a scan may miss a part of it), the head of an adult at least 3.
 BRAIN_ML = (400.0, 2300.0)
+# Less than this many times the brain's volume is no head: skull and scalp have more.
+SCALP = 1.35
+# A second alignment of a head, with its brain known, may change the brain's length by this factor.
+LARGEST_CHANGE = 1.15
 # Below this overlap with the template's brain a registration has failed.
 LEAST_OVERLAP = 0.7
 
@@ -79,14 +82,20 @@ def segment_in_template(model: Segmenter, volume: np.ndarray) -> np.ndarray:
     return intensity_model.sharpen(found, scaled.cpu().numpy())
 
 
-def segment(model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Reporter) -> Segmentation:
+Placed = tuple[spaces.Registration, "np.ndarray | None"]
+
+
+def segment(
+    model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Reporter, placed: Placed | None = None
+) -> Segmentation:
     """Label map of a scan.
 
     Args:
         model: the segmenter.
         volume: (R, A, S), any size, resolution and intensities.
         affine: voxel to world, RAS+ mm.
-        report: told of the stages.
+        report: receives the stages.
+        placed: what :func:`brain_or_head` says of the scan, if it is known.
 
     Raises:
         ValueError: the volume is constant, holds values that are not numbers, or cannot be aligned with the template.
@@ -96,30 +105,68 @@ def segment(model: Segmenter, volume: np.ndarray, affine: np.ndarray, report: Re
     if volume.size == 0 or volume.min() == volume.max():
         raise ValueError("The scan is constant; there is nothing to segment.")
     volume = above_air(volume)
-    bare = stripped_brain(volume, affine)
-    report.step("segment", 0, 2 if bare is not None else 4, "Aligning with the template")
+    report.step("segment", 0, 4, "Aligning with the template")
+    registration, bare = placed or brain_or_head(volume, affine)
     if bare is not None:
-        matrix = align(volume, affine, bare)
+        # Noise around a brain is nothing that it shows.
+        volume = np.where(ndimage.binary_dilation(bare, iterations=2), volume, 0)
     else:
-        matrix = spaces.register_to_template(volume, affine).template_to_scan
         report.step("segment", 1, 4, "Looking for the brain")
-        found = segment_in_template(model, spaces.to_grid(volume, affine, spaces.GRID_1MM, template_to_scan=matrix))
-        brain = to_scan(morphometry.brain_mask(found), matrix, volume.shape, affine)
+        at_first = segment_in_template(model, _on_grid(volume, affine, registration))
+        brain = to_scan(morphometry.brain_mask(at_first), registration.template_to_scan, volume.shape, affine) > 0
         # The skull misleads a registration; the brain that was found puts it right.
         report.step("segment", 2, 4, "Aligning the brain with the template")
-        matrix = align(volume, affine, brain > 0)
-    report.step("segment", 1 if bare is not None else 3, 2 if bare is not None else 4, "Labelling")
-    classes = segment_in_template(model, spaces.to_grid(volume, affine, spaces.GRID_1MM, template_to_scan=matrix))
-    return Segmentation(classes, matrix)
+        again = align(volume, affine, brain)
+        if not 1 / LARGEST_CHANGE < again.size / registration.size < LARGEST_CHANGE:
+            raise ValueError(
+                f"its brain cannot be told from its skull: it is {again.size / registration.size:.2f} times as long "
+                "as at first; strip the skull off, and try again."
+            )
+        registration = again
+    report.step("segment", 3, 4, "Labelling")
+    classes = segment_in_template(model, _on_grid(volume, affine, registration))
+    return Segmentation(classes, registration.template_to_scan)
 
 
-def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Template world to scan world (4×4 mm) of a scan whose brain is known.
+def _on_grid(volume: np.ndarray, affine: np.ndarray, registration: spaces.Registration) -> np.ndarray:
+    return spaces.to_grid(volume, affine, spaces.GRID_1MM, template_to_scan=registration.template_to_scan)
+
+
+def brain_or_head(volume: np.ndarray, affine: np.ndarray) -> Placed:
+    """Where the template lies in a scan (intensities above air), and where the scan is brain; None for a whole head.
+
+    A bare brain is all that the scan shows, with or without noise around it. A head may be as small as a large brain:
+    how well the template agrees with it in either size tells which one it is.
+
+    Raises:
+        ValueError: the scan does not fit the template.
+    """
+    inside = volume > 0
+    if _millilitres(inside, affine) < BRAIN_ML[1]:
+        registration = align(volume, affine, inside)
+        if _is_brain(inside, affine, registration) and not spaces.smaller_brain(volume, affine, registration):
+            return registration, inside
+    head = spaces.register_to_template(volume, affine)
+    shown = ndimage.binary_fill_holes(spaces.foreground(volume))
+    if _is_brain(shown, affine, head):
+        return align(volume, affine, shown), shown
+    return head, None
+
+
+def _is_brain(mask: np.ndarray, affine: np.ndarray, registration: spaces.Registration) -> bool:
+    """Whether what a scan shows has the volume of a brain, as the template says that lies in it."""
+    _, brain = spaces.template()
+    expected = _millilitres(brain, spaces.GRID_2MM.affine) * registration.size**3
+    return _millilitres(mask, affine) < min(SCALP * expected, BRAIN_ML[1])
+
+
+def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> spaces.Registration:
+    """Where the template lies in a scan whose brain is known.
 
     Raises:
         ValueError: they do not fit.
     """
-    millilitres = brain.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+    millilitres = _millilitres(brain, affine)
     if millilitres < BRAIN_ML[0]:
         raise ValueError(
             f"its brain would measure {millilitres:.0f} mL; give a scan of a whole head or a whole brain."
@@ -130,14 +177,11 @@ def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndarr
             f"its brain does not fit the template (overlap {registration.dice:.2f}); check its orientation, or "
             "choose another scan."
         )
-    return registration.template_to_scan
+    return registration
 
 
-def stripped_brain(volume: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
-    """Where a skull-stripped scan (intensities above air) is brain; None for a whole head."""
-    inside = volume > 0
-    millilitres = inside.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
-    return inside if millilitres < BRAIN_ML[1] else None
+def _millilitres(mask: np.ndarray, affine: np.ndarray) -> float:
+    return float(np.count_nonzero(mask) * abs(np.linalg.det(affine[:3, :3])) / 1000)
 
 
 def to_scan(

@@ -29,7 +29,7 @@ def read_segmentation(path: Path, lesion: str | None = None) -> Volume:
     """
     if lesion is not None and lesion not in anatomy.lesions():
         raise BadInput(f"There is no lesion {lesion!r}; those that can be named are {_names()}.")
-    if path.name.lower().endswith((".nrrd", ".nhdr")) and path.is_file():
+    if path.name.lower().endswith(".nrrd") and path.is_file():
         found = nrrd.read(path)
         if slicer_segmentations.is_segmentation(found):
             classes = slicer_segmentations.classes_of(path.name, found, lesion)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.reading import nifti, nrrd
+from BrainGenLib.reading import content, formats, nifti, nrrd
 
 # A spacing outside is a unit mistaken or a header invented, not an MRI of a head.
 SPACING_MM = (0.1, 15.0)
@@ -20,6 +20,8 @@ SPACING_MM = (0.1, 15.0)
 MIN_SLICES = 4
 # Cosine between two voxel axes from which on a grid counts as sheared; less is rounding of the header.
 MAX_SHEAR = 0.01
+# Distance between the places that sform and qform give a corner, in voxels: a qform cannot hold shear.
+FORMS_APART = 1.5
 
 
 @dataclass
@@ -42,39 +44,38 @@ def read_volume(path: Path) -> Volume:
         BadInput: the file is no 3D NIfTI, NRRD or MGH volume, or its place or units in space are unknown or
             implausible.
     """
+    if not path.exists():
+        raise BadInput(f"There is no file {path}.")
+    ending = formats.ending(path)
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     try:
-        data, affine = _reader(path.name.lower())(path)
+        data, affine = _READERS[ending](path)
     except BadInput:
         raise
     # Readers of damaged files raise whatever their parser stumbles over.
     except Exception as error:
         raise BadInput(
-            f"{path.name} cannot be read as NIfTI, NRRD or MGH: it is of another kind or damaged ({error})."
+            f"{path.name} cannot be read: it is damaged, or another file than its name says ({error})."
         ) from error
     return check_geometry(path.name, data, affine)
-
-
-def _reader(name: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray | None]]:
-    if name.endswith((".nrrd", ".nhdr")):
-        return _read_nrrd
-    return _read_nifti if name.endswith((".nii", ".nii.gz")) else _read_other
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     read = nifti.read(path)
     _check_header(path.name, read.header)
-    return _in_3d(path.name, read.data), read.header.get_best_affine()
+    volume = check_geometry(path.name, _in_3d(path.name, read.data), read.header.get_best_affine())
+    _check_forms(path.name, read.header)
+    return volume.data, volume.affine
 
 
-def _read_other(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = cast(SpatialImage, nib.load(path))
-    if image.get_data_dtype().kind not in "iuf":
-        raise BadInput(f"{path.name} holds colours or complex numbers; convert it to one grey value per voxel.")
-    if isinstance(image, nib.nifti1.Nifti1Pair):
-        _check_header(path.name, image.header)
-    return _in_3d(path.name, np.asarray(image.dataobj)), np.asarray(image.affine, float)
+def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    image = cast(nib.MGHImage, nib.load(path))
+    content.check_size(path.name, image.shape, 4, nifti.MAX_BYTES)
+    # nibabel gives a place to a volume that has none.
+    with (gzip.open if path.name.lower().endswith(".mgz") else open)(path, "rb") as file:
+        known = struct.unpack(">h", file.read(30)[28:])[0] > 0
+    return _in_3d(path.name, np.asarray(image.dataobj)), np.asarray(image.affine, float) if known else None
 
 
 def _in_3d(name: str, data: np.ndarray) -> np.ndarray:
@@ -100,11 +101,35 @@ def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
         )
 
 
+def _check_forms(name: str, header: nib.nifti1.Nifti1Header) -> None:
+    """Refuse a header whose two accounts of the volume's place differ, because tools show it in either."""
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return
+    sform, qform = header.get_sform(), header.get_qform()
+    shape = header.get_data_shape()[:3]
+    corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
+    apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
+    if apart > FORMS_APART * np.linalg.norm(sform[:3, :3], axis=0).max():
+        raise BadInput(
+            f"{name} says two things of its place, up to {apart:.0f} mm apart: FSL, nibabel and FreeSurfer go by its "
+            "sform, 3D Slicer and ITK by its qform if the sform's code is not 1. Write the right one into both."
+        )
+
+
 def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     read = nrrd.read(path)
     if read.data.ndim != 3:
         raise BadInput(f"{path.name} is not one 3D volume of grey values; extract one and try again.")
     return read.data, read.affine
+
+
+_READERS = {
+    ".nii": _read_nifti,
+    ".nii.gz": _read_nifti,
+    ".nrrd": _read_nrrd,
+    ".mgh": _read_mgh,
+    ".mgz": _read_mgh,
+}
 
 
 def check_geometry(name: str, data: np.ndarray, affine: np.ndarray | None) -> Volume:

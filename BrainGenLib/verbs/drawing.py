@@ -50,15 +50,15 @@ def style_of(work: Work, renderer: Any) -> np.ndarray | None:
     report = work.stage("style")
     scan = read_scan(path)
     data, affine = spaces.canonical(above_air(scan.data), scan.affine)
-    brain = segmentation.stripped_brain(data, affine)
     try:
+        report.step("registration", 0, 1)
+        registration, brain = placed = segmentation.brain_or_head(data, affine)
         if brain is None:
             segmenter = work.open(segmentation.Segmenter, work.bundle("segmenter"))
-            found = segmentation.segment(segmenter, data, affine, report)
+            found = segmentation.segment(segmenter, data, affine, report, placed)
             mask, matrix = morphometry.brain_mask(found.classes), found.template_to_scan
         else:
-            report.step("registration", 0, 1)
-            matrix = segmentation.align(data, affine, brain)
+            matrix = registration.template_to_scan
             mask = spaces.to_grid(brain, affine, spaces.GRID_1MM, template_to_scan=matrix, order=0) > 0
     except ValueError as error:
         raise BadInput(f"{path.name} cannot be used as style: {error}") from error

@@ -1,10 +1,15 @@
 """Bad input is refused with a sentence that says what is wrong."""
 
+import gzip
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from BrainGenLib.cli.console import _with_own_names
+from BrainGenLib.cli.synthesis import named
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading.scans import above_air, air, read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
@@ -147,10 +152,78 @@ def test_a_singular_affine_is_refused(tmp_path):
         read_scan(path)
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mgz", "a.txt"])
+def two_forms(path, turn_degrees, shift):
+    """A file whose qform is turned and shifted against its sform."""
+    image = nib.Nifti1Image(NOISE, AFFINE)
+    angle = np.deg2rad(turn_degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[:3, 3] = shift
+    image.set_sform(AFFINE, 2)
+    image.set_qform(turn @ AFFINE, 1)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(("degrees", "shift"), [(15, 0), (0, 12), (180, 0)])
+def test_a_place_that_tools_read_in_two_ways_is_refused(tmp_path, degrees, shift):
+    with pytest.raises(BadInput, match=r"a\.nii says two things of its place, up to \d+ mm apart.*sform.*qform"):
+        read_scan(two_forms(tmp_path / "a.nii", degrees, shift))
+
+
+def test_rounding_between_sform_and_qform_is_no_fault(tmp_path):
+    assert np.allclose(read_scan(two_forms(tmp_path / "a.nii", 0.5, 0.2)).affine, AFFINE)
+
+
+def test_an_mgh_volume_without_a_place_is_refused(tmp_path):
+    image = nib.MGHImage(NOISE, np.eye(4))
+    nib.save(image, tmp_path / "known.mgz")
+    assert read_scan(tmp_path / "known.mgz").data.shape == SHAPE
+    content = bytearray(gzip.decompress((tmp_path / "known.mgz").read_bytes()))
+    content[28:30] = b"\0\0"  # goodRASFlag
+    (tmp_path / "unknown.mgz").write_bytes(gzip.compress(content))
+    with pytest.raises(BadInput, match="left and right are unknown"):
+        read_scan(tmp_path / "unknown.mgz")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.img", "half of a NIfTI or Analyze pair; convert both to one .nii.gz"),
+        ("a.HDR", "half of a NIfTI or Analyze pair"),
+        ("a.nhdr", "half of a NRRD volume in two files; save it as one .nrrd"),
+        ("a.mha", "a MetaImage; save it as"),
+        ("a.mnc", "a MINC volume"),
+        ("a+orig.BRIK", "an AFNI volume"),
+        ("a.dcm", "a DICOM file"),
+        ("a.zip", "an archive"),
+        ("a.mrb", "a scene of 3D Slicer"),
+        ("a", "its name ends in none of"),
+    ],
+)
+def test_a_format_that_is_not_read_is_called_by_its_name(tmp_path, name, says):
+    (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(BadInput, match=says) as caught:
+        read_scan(tmp_path / name)
+    assert str(caught.value).startswith(f"{name} ")
+
+
+def test_endings_may_be_capitals(tmp_path):
+    nifti(tmp_path / "a.nii.gz").rename(tmp_path / "SCAN.NII.GZ")
+    assert np.array_equal(read_scan(tmp_path / "SCAN.NII.GZ").data, NOISE)
+    assert named(scan=tmp_path / "SCAN.NII.GZ") == {"scan.nii.gz": tmp_path / "SCAN.NII.GZ"}
+
+
+def test_sentences_of_a_worker_name_the_file_as_it_is_called_outside():
+    inputs = {"scan.nii.gz": Path("four_d.nii.gz"), "segmentation.nii": Path("a/scan.nii.gz")}
+    told = _with_own_names("scan.nii.gz is 4D, segmentation.nii is not; my-scan.nii.gz is another.", inputs)
+    assert told == "four_d.nii.gz is 4D, scan.nii.gz is not; my-scan.nii.gz is another."
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mgz"])
 def test_a_file_of_another_kind_is_refused(tmp_path, name):
     (tmp_path / name).write_text("This is not an image.")
-    with pytest.raises(BadInput, match=r"cannot be read as NIfTI, NRRD or MGH|is not a|damaged"):
+    with pytest.raises(BadInput, match=r"cannot be read|is not a|damaged"):
         read_scan(tmp_path / name)
 
 
@@ -162,8 +235,8 @@ def test_a_truncated_file_is_refused(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "nothing.nii", tmp_path):
-        with pytest.raises(BadInput, match="There is no file"):
+    for path, says in ((tmp_path / "nothing.nii", "There is no file"), (tmp_path, "is a folder; of a DICOM series")):
+        with pytest.raises(BadInput, match=says):
             read_scan(path)
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from BrainGenLib import anatomy, morphometry
 from BrainGenLib.methods import segmentation
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Silent
-from BrainGenLib.spaces import GRID_1MM, GRID_2MM, dice, template
+from BrainGenLib.spaces import GRID_1MM, GRID_2MM, dice, resample, template
 from BrainGenLib.training import segmenter
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 
@@ -87,6 +88,37 @@ def test_segmenting_finds_where_the_scan_lies(model):
     back = segmentation.to_scan(found.classes, found.template_to_scan, image.shape, affine)
     assert back.shape == image.shape
     assert dice(back, found.classes[::2, ::2, ::2]) > 0.95
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A brain of 0.8 times the template's length on a grid of 3 mm, and a head around it (skull 6 mm, scalp 6 mm)."""
+    image, _ = template()
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = (-85, -110, -85)
+    brain = resample(image, GRID_2MM.affine, (58, 72, 60), affine, matrix=np.diag([1.25, 1.25, 1.25, 1]))
+    inside = ndimage.binary_fill_holes(brain > 20)
+    distance = 3 * ndimage.distance_transform_edt(~inside)
+    head = np.where(inside, brain, 0)
+    head[(distance > 6) & (distance <= 12)] = 230
+    return brain * inside, head, affine
+
+
+def test_a_small_head_is_no_brain_though_its_air_is_zero(small):
+    _, head, affine = small
+    assert segmentation._millilitres(head > 0, affine) < segmentation.BRAIN_ML[1]
+    registration, bare = segmentation.brain_or_head(head, affine)
+    assert bare is None
+    assert registration.size == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_brain_is_bare_with_noise_around_it(small):
+    brain, _, affine = small
+    noise = np.abs(np.random.default_rng(0).normal(0, 1, brain.shape))
+    registration, bare = segmentation.brain_or_head(np.where(brain > 0, brain, noise), affine)
+    assert bare is not None
+    assert dice(bare, brain > 0) > 0.95
+    assert registration.size == pytest.approx(0.8, abs=0.03)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
