@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"bad_input": 2, "cancelled": 3, "out_of_memory": 4}
 POLL_SECONDS = 0.1
-# How long a job that is cancelled may take to stop; schedulers kill soon after they have asked.
-STOP_SECONDS = 5.0
+# How long a job that is cancelled may take to stop, and then its worker; schedulers kill soon after they have asked.
+STOP_SECONDS, WORKER_SECONDS = 3.0, 1.0
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON lines (events, then results) instead of progress bars.")
@@ -184,7 +184,7 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._worker.stop()
+            self._worker.stop(WORKER_SECONDS)
         finally:
             self._scratch.close()
 

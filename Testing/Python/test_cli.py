@@ -55,6 +55,7 @@ def braingen(tiny_bundles, shared_worker, monkeypatch):
 def segmentation(tmp_path):
     labels = np.zeros((48, 40, 32), np.uint16)
     labels[8:40, 8:32, 8:24] = 41
+    labels[8:24, 8:32, 8:24] = 2
     path = tmp_path / "labels.nii.gz"
     nib.save(nib.Nifti1Image(labels, np.diag([1.5, 1.5, 1.5, 1])), path)
     return path
@@ -72,7 +73,7 @@ class StubWorker:
     def submit(self, job):
         job.fail(self.failure)
 
-    def stop(self):
+    def stop(self, grace):
         pass
 
 
@@ -194,7 +195,7 @@ def test_bad_files_are_refused_and_leave_nothing(braingen, tmp_path):
     for command in (["segment", scan], ["render", scan]):
         code, stdout, stderr = braingen(*command, "--out", tmp_path / "out")
         assert (code, stdout) == (2, "")
-        assert "cannot be read as NIfTI" in stderr
+        assert "scan.nii is not a NIfTI file" in stderr
         assert not (tmp_path / "out").exists()
 
 
