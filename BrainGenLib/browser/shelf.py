@@ -19,7 +19,7 @@ class Shelf:
     """Case folders by name, in the order in which they came.
 
     Args:
-        folder: which only this user may read, as scans of people lie in it; made if need be.
+        folder: made if need be; only this user may read what is put into it, as scans of people are.
 
     Raises:
         BadInput: another server uses the folder, or it cannot be written to.
@@ -29,14 +29,13 @@ class Shelf:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
             self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
             self._lock.acquire()
         except Timeout as error:
             raise BadInput(f"Another `braingen app` uses {folder}; give this one another with --results.") from error
         except OSError as error:
             raise BadInput(f"Results cannot be kept in {folder} ({error.strerror}); choose --results.") from error
-        for left in folder.glob(f"*{_PART}"):
+        for left in folder.glob(f"{6 * '[0-9]'}{_PART}"):
             shutil.rmtree(left, ignore_errors=True)
         self._places: dict[str, Path] = {}
         for place in sorted(folder.iterdir()):
@@ -62,6 +61,7 @@ class Shelf:
         number = max((int(place.name) for place in self.folder.iterdir() if place.name.isdigit()), default=0) + 1
         part, place = self.folder / f"{number:06d}{_PART}", self.folder / f"{number:06d}"
         try:
+            part.mkdir(mode=0o700)
             case.save(part / _CASE)
             (part / _ABOUT).write_text(json.dumps({"name": name, "of": of}), "utf-8")
             part.rename(place)

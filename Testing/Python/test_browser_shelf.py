@@ -20,7 +20,7 @@ def test_cases_come_back_in_their_order_and_only_their_owner_reads_them(tmp_path
     for number in range(12):
         shelf.keep(f"case {number}", case(number), of="a scan")
     shelf.remove("case 3")
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.glob("0*"))} == {0o700}
     shelf._lock.release()
     again = Shelf(folder)
     assert again.names == [f"case {number}" for number in range(12) if number != 3]
@@ -28,6 +28,15 @@ def test_cases_come_back_in_their_order_and_only_their_owner_reads_them(tmp_path
     assert (found.images["T1w"][0, 0, 0], found.provenance, of) == (11, {"value": 11}, "a scan")
     again.keep("one more", case(0))
     assert len(list(folder.glob("0*"))) == 12
+
+
+def test_a_folder_of_the_user_stays_as_it_is(tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "download.part").mkdir()
+    Shelf(tmp_path).keep("one", case(1))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "000001").stat().st_mode) == 0o700
+    assert (tmp_path / "download.part").exists()
 
 
 def test_two_apps_do_not_share_a_folder(tmp_path):
