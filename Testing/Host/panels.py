@@ -6,14 +6,13 @@ from pathlib import Path
 
 import psutil
 import slicer
+from patience import PATIENCE
 from phantoms import phantom_image
 
 from BrainGenLib import spaces
 from BrainGenLib.scene.volumes import add_volume
 
 MODULE = Path(__file__).parents[2] / "BrainGen" / "BrainGen.py"
-# Seconds after which something will not come any more, also on a busy machine.
-PATIENCE = 300.0
 
 
 def finish(host, panel):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import slicer
-from panels import MODULE, PATIENCE
+from panels import MODULE
+from patience import PATIENCE
 from quick_worker import cube
 from slicerhost import python_slicer
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import MODULE, PATIENCE, finish, kill_python, listed
+from panels import MODULE, finish, kill_python, listed
+from patience import PATIENCE
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.export import bids

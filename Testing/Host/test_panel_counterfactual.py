@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import slicer
-from panels import MODULE, PATIENCE, add_scan, finish, listed, ready_to_change
+from panels import MODULE, add_scan, finish, listed, ready_to_change
+from patience import PATIENCE
 from phantoms import phantom_image
 
 from BrainGenLib import anatomy, bundles, requests, spaces

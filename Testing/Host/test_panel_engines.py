@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 import slicer
-from panels import MODULE, PATIENCE, finish
+from panels import MODULE, finish
+from patience import PATIENCE
 from quick_worker import cube
 from serving import serving
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import slicer
-from panels import PATIENCE, finish, kill_python
+from panels import finish, kill_python
+from patience import PATIENCE
 from quick_worker import cube
 
 from BrainGenLib.jobs import WorkerProcess

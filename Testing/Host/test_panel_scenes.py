@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import MODULE, PATIENCE, add_scan, finish
+from panels import MODULE, add_scan, finish
+from patience import PATIENCE
 from quick_worker import cube
 
 from BrainGenLib import anatomy, bundles, spaces

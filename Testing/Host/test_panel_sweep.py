@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import PATIENCE, add_scan, finish, listed, ready_to_change
+from panels import add_scan, finish, listed, ready_to_change
+from patience import PATIENCE
 
 from BrainGenLib import bundles, requests
 from BrainGenLib.errors import BadInput

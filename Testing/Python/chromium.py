@@ -15,9 +15,9 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+from patience import PATIENCE
 from PIL import Image
 
-PATIENCE = 60.0
 SIZE = (1400, 900)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from patience import PATIENCE
 from trame.app import get_server
 from trame_server.utils.typed_state import TypedState
 
@@ -22,8 +23,6 @@ from BrainGenLib.browser.state import (
 )
 from BrainGenLib.scene.cases import case_of
 from BrainGenLib.session import Session
-
-PATIENCE = 120.0
 
 
 class Front:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from patience import PATIENCE
 
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
@@ -21,7 +22,6 @@ from BrainGenLib.jobs import Event, Failure, Job
 from BrainGenLib.service import store, tokens
 from BrainGenLib.service.limits import Limits
 
-PATIENCE = 30.0
 CASE = Case({"T1w": np.arange(64, dtype=np.float32).reshape(4, 4, 4)}, np.ones((4, 4, 4), np.uint16), np.eye(4))
 
 

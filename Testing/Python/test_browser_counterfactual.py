@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from app_process import serving_app
-from chromium import PATIENCE, chromium
+from chromium import chromium
 from front import Front
+from patience import PATIENCE
 from phantoms import phantom_image
 from trame_server.utils.typed_state import TypedState
 
@@ -260,7 +261,7 @@ async def walk(address, scan, picture):
         place = await page.evaluate("document.querySelector('#braingen-panel').scrollTop")
         await page.click("#braingen-counterfactual")
         await page.until("!!document.querySelector('#braingen-cancel-counterfactual')")
-        await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
+        await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", PATIENCE)
         await page.until("document.querySelectorAll('.layout-grid-item').length === 9")
         # The panel is not at its top again.
         await page.until(f"Math.abs(document.querySelector('#braingen-panel').scrollTop - {place}) < 50")

@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from app_process import serving_app
-from chromium import PATIENCE, chromium
+from chromium import chromium
+from patience import PATIENCE
 from phantoms import phantom_image
 
 from BrainGenLib.browser.access import cookie_of
@@ -102,7 +103,7 @@ async def choose(page, selector, title):
 
 async def done(page):
     """Wait for the run to end."""
-    await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", 2 * PATIENCE)
+    await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", PATIENCE)
 
 
 async def walk(address, folder):
@@ -189,7 +190,7 @@ async def walk(address, folder):
         # Cancel.
         await page.click("#braingen-generate")
         await page.click("#braingen-cancel-generate")
-        await page.until("document.querySelector('#braingen-state').innerText.includes('Cancelled')", 2 * PATIENCE)
+        await page.until("document.querySelector('#braingen-state').innerText.includes('Cancelled')", PATIENCE)
 
         assert page.problems == []
     return await downloads(*address.split("/index.html?token="))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import slicer
 from app_process import serving_app
-from chromium import PATIENCE, chromium
+from chromium import chromium
 from front import Front
+from patience import PATIENCE
 from phantoms import phantom_image
 from trame_server.utils.typed_state import TypedState
 
@@ -179,7 +180,7 @@ async def walk(address, picture):
         )
         await page.click("#braingen-generate")
         await page.until("!!document.querySelector('#braingen-cancel-generate')")
-        await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", 4 * PATIENCE)
+        await page.until("/Done/.test(document.querySelector('#braingen-state').innerText)", PATIENCE)
         await page.until("!!document.querySelector('#braingen-film')")
         await page.evaluate(
             "(e => { e.value = '1'; e.dispatchEvent(new Event('input')) })(document.querySelector('#braingen-frame'))"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import PATIENCE
 
 from BrainGenLib import processes
 from BrainGenLib.jobs import Job, WorkerProcess
 from BrainGenLib.requests import Generate
 
-PATIENCE = 60.0
 ECHO = """
 import os, sys
 from BrainGenLib.worker import listen

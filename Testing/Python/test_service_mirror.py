@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from patience import PATIENCE
 from serving import CASE, QuickWorker, eventually, own_headers, serving, users_file
 from test_service import FOREVER, free_port, program  # noqa: F401
 
@@ -32,7 +33,7 @@ def token(headers):
 
 
 def jobs_at(url):
-    return requests.get(f"{url}/jobs", headers=own_headers(), timeout=5).json()
+    return requests.get(f"{url}/jobs", headers=own_headers(), timeout=PATIENCE).json()
 
 
 def stages(job):
@@ -143,7 +144,7 @@ def test_a_bad_token_is_told(tmp_path, job, monkeypatch):
 def test_a_server_that_is_not_there_is_tried_again_and_told(job):
     began = time.monotonic()
     mirror.run(job, f"http://127.0.0.1:{free_port()}", "", patience=1.0)
-    assert 1.0 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 1.0
     assert job.failure.code == "remote"
     assert "cannot be reached" in job.failure.message
     assert "reconnecting" in stages(job)
@@ -186,10 +187,9 @@ def test_cancelling_here_cancels_there(tmp_path, background):
     with serving(tmp_path / "jobs") as url:
         thread = background(job, url, "")
         eventually(lambda: "labels" in stages(job))
-        began = time.monotonic()
         job.cancel()
-        thread.join(10)
-        assert time.monotonic() - began < 3
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
         assert job.state is State.CANCELLED
         assert jobs_at(url) == []
         # The worker is free for others.
@@ -340,8 +340,12 @@ def test_the_process_runs_jobs_one_after_the_other_and_its_death_is_noticed(tmp_
         os.kill(process.pid, signal.SIGKILL)
         eventually(lambda: last.poll(process) is not None and last.state.finished)
         assert last.failure.message == "The process that speaks with the server ended unexpectedly."
-        for item in requests.get(f"{url}/jobs", headers={"Authorization": f"Bearer {secret}"}, timeout=5).json():
-            requests.delete(f"{url}/jobs/{item['id']}", headers={"Authorization": f"Bearer {secret}"}, timeout=5)
+        for item in requests.get(
+            f"{url}/jobs", headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE
+        ).json():
+            requests.delete(
+                f"{url}/jobs/{item['id']}", headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE
+            )
 
 
 def test_stopping_the_process_cancels_what_runs_there(tmp_path):

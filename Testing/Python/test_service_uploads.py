@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from patience import PATIENCE
 from serving import eventually, own_headers, serving
 
 from BrainGenLib.requests import Render, Segment
@@ -254,7 +255,9 @@ def server(tmp_path_factory):
 
 
 def post(url, content, kind="multipart/form-data; boundary=b"):
-    return requests.post(f"{url}/jobs", data=content, headers={"Content-Type": kind, **own_headers()}, timeout=20)
+    return requests.post(
+        f"{url}/jobs", data=content, headers={"Content-Type": kind, **own_headers()}, timeout=PATIENCE
+    )
 
 
 def is_clean(folder):
@@ -277,7 +280,7 @@ def test_a_malformed_upload_is_refused(server, content):
     assert len(failure["message"]) < 400
     assert failure["traceback"] == ""
     assert is_clean(folder)
-    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "ok"}
+    assert requests.get(f"{url}/health", timeout=PATIENCE).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize(
@@ -323,7 +326,7 @@ def test_a_wrong_length_or_an_upload_that_breaks_off_leaves_nothing(server, leng
         connection.sendall(head + b"Content-Length: " + length + b"\r\n\r\n" + body(content=nifti())[:-300])
         connection.shutdown(socket.SHUT_WR)
         assert b"201" not in connection.recv(20)
-    assert requests.get(f"{url}/health", timeout=5).ok
+    assert requests.get(f"{url}/health", timeout=PATIENCE).ok
     eventually(lambda: is_clean(folder))
 
 
@@ -342,4 +345,4 @@ def test_good_uploads_pass_beside_bad_ones(tmp_path):
             thread.join()
         assert sorted(status for is_good, status in answers if is_good) == [201, 201, 201]
         assert all(400 <= status < 500 for is_good, status in answers if not is_good)
-        assert len(requests.get(f"{url}/jobs", headers=own_headers(), timeout=5).json()) == 3
+        assert len(requests.get(f"{url}/jobs", headers=own_headers(), timeout=PATIENCE).json()) == 3

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from patience import PATIENCE
 from serving import eventually, serving, users_file
 from test_service import free_port
 from typer.testing import CliRunner
@@ -22,7 +23,6 @@ from BrainGenLib.jobs import Job, State, WorkerProcess
 from BrainGenLib.requests import Generate, Render
 from BrainGenLib.service.remote import MirrorProcess
 
-PATIENCE = 300.0
 REQUEST = Generate(steps=2, seed=3, pathologies={"wmh": 0.2}, contrasts=["T1w"])
 
 
@@ -40,7 +40,7 @@ def server(tiny_folder, tmp_path_factory):
 
     def answers():
         try:
-            return requests.get(f"{url}/health", timeout=5).ok
+            return requests.get(f"{url}/health", timeout=PATIENCE).ok
         except requests.ConnectionError:
             assert process.poll() is None, (folder / "log").read_text()
             return False
@@ -135,7 +135,7 @@ def test_a_worker_that_is_killed_is_told_and_the_next_job_runs(server, mirror, t
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_sigterm_ends_the_server_and_its_worker(server, mirror, tmp_path):
     process, url, _ = server
-    assert "server" not in requests.get(f"{url}/health", timeout=5).headers
+    assert "server" not in requests.get(f"{url}/health", timeout=PATIENCE).headers
     job = Job.create(tmp_path / "long", Generate(steps=1000))
     mirror.submit(job)
     eventually(lambda: at_work(job), PATIENCE)

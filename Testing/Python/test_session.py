@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import quick_worker
+from patience import PATIENCE
 
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import State, WorkerProcess
 from BrainGenLib.requests import Generate, Render
 from BrainGenLib.session import Session
-
-PATIENCE = 120.0
 
 
 @pytest.fixture(scope="module")

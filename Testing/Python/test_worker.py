@@ -11,12 +11,11 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
+from patience import PATIENCE
 
 from BrainGenLib.case import Case
 from BrainGenLib.jobs import Job, State, WorkerProcess
 from BrainGenLib.requests import Generate, Render
-
-PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ os._exit(0)
 """
     command = [sys.executable, "-c", parent, str(tmp_path / "job")]
     pid = int(subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE, check=True).stdout)
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end, "the worker outlived its parent"
         time.sleep(0.1)
