@@ -167,14 +167,17 @@ def generate(panel) -> None:
 
 def render(panel) -> None:
     row = next(row for row in panel.controls.rows if row.isPathology)
-    nodes = nodesOf("sub-0001")
-    segmentation = nodes.segmentation.GetSegmentation()
+    panel.ui.segmentationSelector.setCurrentNode(nodesOf("sub-0001").segmentation)
+    panel.ui.copyButton.click()
+    copy = panel._parameterNode.segmentation
+    check(row.condition.label in segmentNames(copy), "the labels of a case are copied, to be edited")
+    segmentation = copy.GetSegmentation()
     segmentation.RemoveSegment(segmentation.GetSegmentIdBySegmentName(row.condition.label))
     segmentation.AddEmptySegment("", "Segment_1")
-    panel.ui.segmentationSelector.setCurrentNode(nodes.segmentation)
     panel.ui.renderButton.click()
     done(panel, "a rendered image")
-    check("render-0001" in names(panel), "the edited segmentation was rendered, an empty Segment_1 ignored")
+    check("render-0001" in names(panel), "the edited copy was rendered, an empty Segment_1 ignored")
+    check(row.condition.label in segmentNames(nodesOf("sub-0001").segmentation), "the case is as it was made")
 
 
 def segment(panel) -> None:

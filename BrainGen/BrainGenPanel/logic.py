@@ -217,6 +217,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     def abandon(self) -> None:
         """Cancel, and let nothing more of it into the scene: it is being closed."""
+        self._layoutTimer.stop()
         if self._session is None:
             return
         from BrainGenLib.scene import cases

@@ -395,6 +395,40 @@ def test_what_is_known_of_lesions_stands_there_before_they_are_changed(panel, ph
     assert ui.lesionsFoundLabel.text == "The segmentation has 0.064 mL white matter hyperintensity."
 
 
+def test_a_case_is_removed_without_parting_its_segments(host, panel):
+    add_case(slicer.mrmlScene, cube(1), "one")
+    panel.logic.delete(["one"])
+    assert host.plugins.costly == []
+
+
+def test_three_columns_are_there_in_the_next_session(host, panel, phantom_classes, tmp_path):
+    changed_scan(panel, phantom_classes)
+    panel.logic.show("counterfactual-0001")
+    slicer.util.saveScene(str(tmp_path / "scene.mrml"))
+    slicer.mrmlScene.Clear(0)
+    host.new_session()
+    host.startup_completed()
+    slicer.util.loadScene(str(tmp_path / "scene.mrml"))
+    assert host.views_shown() == [name for row in zip(*columns.COLUMNS, strict=True) for name in row]
+
+
+def test_as_the_module_that_slicer_starts_with_it_finds_a_python(host, tmp_path):
+    import qt  # there once the host has started
+
+    settings = qt.QSettings()
+    settings.setValue("Modules/AdditionalPaths", [str(MODULE.parent)])
+    settings.setValue("Modules/HomeModule", "BrainGen")
+    script = tmp_path / "look.py"
+    script.write_text(
+        "import os, slicer\n"
+        "panel = slicer.modules.BrainGenWidget\n"
+        "assert panel.engineSection._probe._process is not None, panel.engineSection._probe._problem\n"
+        "assert os.path.basename(panel.logic.engine._interpreter()) == 'PythonSlicer'\n"
+    )
+    assert host.launch("--python-script", str(script)) == 0
+    assert host.errors == []
+
+
 class WithoutWindows:
     """The application as it is under ``--no-main-window``."""
 
