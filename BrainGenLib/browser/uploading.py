@@ -73,7 +73,7 @@ class Unnamed:
 
 def plain_name(name: str) -> str:
     """The last part of a name that a browser or an archive gave, as any file system takes it."""
-    name = Path(name.replace("\\", "/")).name.replace("\0", "")[-_MAX_NAME:]
+    name = "".join(filter(str.isprintable, Path(name.replace("\\", "/")).name))[-_MAX_NAME:]
     return name if name.strip(". ") else "file"
 
 
@@ -126,7 +126,7 @@ def _check(path: Path) -> None:
 
 
 def _read(path: Path, kind: str) -> Received | Unnamed:
-    name = path.name.split(".")[0]
+    name = path.name.split(".")[0] or kind
     if kind != _SEGMENTATION:
         scan = read_scan(path)
         return Received(name, scan.data, scan.affine, False)

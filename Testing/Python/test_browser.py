@@ -188,6 +188,9 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     front.do(lambda: front.app.transfers._add(scan, ""))
     row = next(row for row in front.results.cases if row.name == "patient26")
     assert (row.summary, row.synthetic, row.exported) == ("your file", False, False)
+    assert front.app.results.free_name("patient26") == "patient26-2"
+    # A name that the page gives to what passes.
+    assert front.app.results.free_name(PREVIEW) == "preview-2"
     assert front.views.marks["Red"] == "patient26"
     assert front.views.shown == ["patient26"]
     volume = nodes_of(front.app.scene, "patient26").volumes["scan"].GetID()

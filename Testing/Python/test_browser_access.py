@@ -245,12 +245,13 @@ def test_equal_names_in_two_archives_do_not_meet(tmp_path):
     assert sorted(found.data.shape[2] for found in receive(folder, "scan")) == [6, 9]
 
 
-@pytest.mark.parametrize("name", [".", "./", "..", "", "/", "a/..", "\\", "n" * 300 + ".nii", "a\0b"])
+@pytest.mark.parametrize("name", [".", "./", "..", "", "/", "a/..", "\\", "n" * 300 + ".nii", "a\0b", "a\r\nb.nii"])
 def test_any_name_of_a_file_becomes_one_in_the_folder(tmp_path, name):
     path = tmp_path / plain_name(name)
     path.write_bytes(b"")
     assert path.parent == tmp_path
     assert path.name.endswith(".nii") == name.endswith(".nii")
+    assert path.name.isprintable()
 
 
 def test_no_file_names_another_and_none_fills_the_memory(tmp_path, monkeypatch):
@@ -280,6 +281,12 @@ def test_archives_share_one_bound(tmp_path, monkeypatch):
             archive.writestr("slice", b"0" * 2000)
     with pytest.raises(BadInput, match=r"b\.zip holds more"):
         receive(tmp_path, "scan")
+
+
+def test_a_file_that_is_all_ending_gets_a_name(tmp_path):
+    nib.save(nib.Nifti1Image(scan(), AFFINE), tmp_path / ".nii")
+    (found,) = receive(tmp_path, "scan")
+    assert found.name == "scan"
 
 
 def test_a_mask_waits_for_the_name_of_its_lesion(tmp_path):

@@ -68,7 +68,7 @@ class ResultsLogic:
 
     def free_name(self, wanted: str) -> str:
         """A name that no case has, in the scene or still on its way there."""
-        return free_name(self._scene, wanted, self._shelf.names)
+        return free_name(self._scene, wanted, [PREVIEW, *self._shelf.names])
 
     async def show(self, name: str, contrast: str | None = None) -> None:
         """Show a case: all of it, a changed scan beside what it was; or in a contrast, where the slices stand."""

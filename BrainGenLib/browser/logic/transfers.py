@@ -8,6 +8,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from aiohttp import BodyPartReader, web
@@ -177,7 +178,7 @@ class TransfersLogic:
 async def _send(request: web.Request, path: Path) -> web.StreamResponse:
     """Send a file whole: its folder goes afterwards, and aiohttp would open that of a FileResponse once more."""
     headers = {
-        "Content-Disposition": f'attachment; filename="{path.name}"',
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name)}",
         "Content-Length": str(path.stat().st_size),
     }
     response = web.StreamResponse(headers=headers)
