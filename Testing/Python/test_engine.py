@@ -111,6 +111,7 @@ def test_lesions_without_a_brain_around_them_cannot_be_rendered(engine, tiny_bun
 def test_an_erased_lesion_is_rendered_as_what_surrounds_it(engine, tiny_bundles, tmp_path):
     labels = np.zeros((40, 40, 40), np.uint8)
     labels[4:36, 4:36, 4:36] = 2
+    labels[4:8, 4:36, 4:36] = 41
     whole = write(tmp_path / "whole.nii", labels, np.eye(4))
     labels[16:20, 16:20, 16:20] = 0
     erased = write(tmp_path / "erased.nii", labels, np.eye(4))

@@ -280,7 +280,7 @@ def test_a_case_without_labels_is_exported_and_read_again(installed, tmp_path, r
     assert np.abs(again.images[contrast] - case.images[contrast]).max() < 1e-4
     assert again.provenance == json.loads(json.dumps(case.provenance))
     _, row = (tmp_path / "out" / "participants.tsv").read_text("utf-8").splitlines()
-    assert row.startswith(f"sub-0001\t1\tgenerate\t{request_.bundle}\t0\tn/a\tn/a")
+    assert row.startswith(f"sub-0001\t1\tmodel\tgenerate\t{request_.bundle}\t0\tn/a\tn/a")
 
 
 def test_the_bundle_says_how_many_steps_suit_it(installed):

@@ -358,7 +358,7 @@ def test_the_command_writes_sessions_that_can_be_made_again(tiny_bundles, tmp_pa
         found = runner.invoke(app, ["replay", str(folder)])
         assert (found.exit_code, found.stdout.strip()) == (0, "Identical."), found.output
     participants = (out / "participants.tsv").read_text().splitlines()[1].split("\t")
-    assert participants[:5] == ["sub-0001", "1", "sweep", "brain-ldm", "4"]
+    assert participants[:6] == ["sub-0001", "1", "model", "sweep", "brain-ldm", "4"]
 
 
 @pytest.mark.parametrize(
