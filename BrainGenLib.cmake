@@ -141,6 +141,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/reading/slicer_segmentations.py
   BrainGenLib/reading/tables.py
   BrainGenLib/reading/volume.py
+  BrainGenLib/record.py
   BrainGenLib/reporting.py
   BrainGenLib/requests.py
   BrainGenLib/scene/__init__.py

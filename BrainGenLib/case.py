@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
 from BrainGenLib.errors import BadInput
-
-
-def _is_name(name: str) -> str:
-    # It becomes the name of a file, and the case may come from elsewhere; labels.nii and map-….nii are its own.
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name == "labels" or name.startswith("map-"):
-        raise ValueError("not the name of a contrast or map")
-    return name
-
-
-_Name = Annotated[str, AfterValidator(_is_name)]
-_Row = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
-
-
-class Record(BaseModel):
-    """What a file says of a case: ``case.json``, or the part ``BrainGen`` of a sidecar."""
-
-    contrasts: list[_Name] = []
-    maps: list[_Name] = []
-    has_labels: bool = False
-    measurements: dict[str, Any]
-    provenance: dict[str, Any]
-    synthetic: bool = True
-    affine: Annotated[list[_Row], Field(min_length=4, max_length=4)]
-    values: Annotated[list[FiniteFloat], Field(max_length=32)] = []
-
-    @classmethod
-    def read(cls, path: Path, part: str | None = None) -> Record:
-        """The record in a JSON file, or in a part of it.
-
-        Raises:
-            BadInput: it cannot be read, or says what no case can.
-        """
-        try:
-            data = json.loads(path.read_text("utf-8"))
-            return cls.model_validate(data if part is None else data[part])
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{path} is not of a case of BrainGen: {where}: {first['msg']}.") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path} is not of a case of BrainGen, or damaged.") from error
+from BrainGenLib.reading import nifti
+from BrainGenLib.record import Record
 
 
 @dataclass
@@ -89,13 +46,18 @@ class Case:
     frames: list[Frame] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s)."""
+        """Write ``case.json``, ``<contrast>.nii`` and ``labels.nii`` (uncompressed: 0.02 s instead of 1 s).
+
+        Raises:
+            OSError: they cannot be written; there is no folder to write ``folder`` in, for example.
+        """
         for _file in self.saving(folder):
             pass
 
     def saving(self, folder: Path) -> Iterator[Path]:
         """As :meth:`save`, but pausing after each file, which it names."""
-        folder.mkdir(parents=True, exist_ok=True)
+        # Not its parents: a worker that is left alone must not make a folder of a person's scan anew.
+        folder.mkdir(exist_ok=True)
         arrays = {contrast: volume.astype(np.float32, copy=False) for contrast, volume in self.images.items()}
         arrays |= {f"map-{name}": volume.astype(np.float32, copy=False) for name, volume in self.maps.items()}
         if self.labels is not None:
@@ -145,6 +107,9 @@ class Case:
         shapes = {array.shape for array in [*images.values(), *maps.values(), *([] if labels is None else [labels])]}
         if len(shapes) > 1 or any(len(shape) != 3 for shape in shapes):
             raise BadInput(f"{folder} is no case of BrainGen: its volumes are not on one grid.")
+        frames = [Frame(value, cls.load(folder / frame_folder(n))) for n, value in enumerate(record.values, 1)]
+        if "front" in record.measurements and not all("similarity" in one.case.measurements for one in frames):
+            raise BadInput(f"{folder} is no case of BrainGen: its frames are not compared with the scan.")
         return cls(
             images,
             labels,
@@ -154,7 +119,7 @@ class Case:
             record.synthetic,
             cls.load(folder / "template") if (folder / "template").is_dir() else None,
             maps,
-            [Frame(value, cls.load(folder / frame_folder(n))) for n, value in enumerate(record.values, 1)],
+            frames,
         )
 
 
@@ -178,6 +143,6 @@ def read_array(path: Path) -> np.ndarray:
         BadInput: it is missing or damaged.
     """
     try:
-        return np.asarray(cast(SpatialImage, nib.load(path)).dataobj)
-    except (OSError, ValueError, EOFError, ImageFileError) as error:
+        return nifti.read(path).data if path.name.endswith(".gz") else nifti.mapped(path)
+    except (OSError, ValueError) as error:
         raise BadInput(f"{path} is missing or damaged.") from error

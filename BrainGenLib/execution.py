@@ -43,6 +43,7 @@ class JobReporter:
     def preview(self, case: Case, name: str) -> None:
         """Save an early result in ``previews`` and write an event that names it."""
         folder = self._job.folder / "previews" / name
+        folder.parent.mkdir(exist_ok=True)
         case.save(folder.with_name(f"{name}.part"))
         os.replace(folder.with_name(f"{name}.part"), folder)
         self._write("preview", message=name, preview=folder.relative_to(self._job.folder).as_posix())

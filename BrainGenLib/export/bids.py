@@ -9,7 +9,6 @@ write. The frames of a sweep are sessions of one subject, whose values stand in 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -24,10 +23,11 @@ import numpy as np
 from filelock import FileLock
 
 from BrainGenLib import __version__, anatomy, sweeps
-from BrainGenLib.case import Case, Frame, Record, read_array
+from BrainGenLib.case import Case, Frame, read_array
 from BrainGenLib.errors import BadInput, reason
 from BrainGenLib.export.dataset import README, SOURCES, columns_of, row_of, source_of
 from BrainGenLib.export.plot import trade_off
+from BrainGenLib.record import Record
 from BrainGenLib.scratch import Scratch
 from BrainGenLib.spaces import GRID_1MM
 
@@ -240,7 +240,7 @@ def is_ours(out: Path) -> bool:
     try:
         description = json.loads((out / "dataset_description.json").read_text("utf-8"))
         return any(tool["Name"] == "BrainGen" for tool in description["GeneratedBy"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -288,7 +288,8 @@ def _participants(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         return [], []
     try:
         with path.open("r+", newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter="\t", restval="n/a")
+            # A quotation mark is a character like others: one alone would join rows.
+            reader = csv.DictReader(file, delimiter="\t", restval="n/a", quoting=csv.QUOTE_NONE)
             rows, columns = list(reader), list(reader.fieldnames or [])
     except (OSError, ValueError, csv.Error) as error:
         why = reason(error) if isinstance(error, OSError) else "it is not a UTF-8 table"
@@ -425,7 +426,7 @@ def _complete(path: Path, fields: dict[str, Any], new: dict[str, Any] | None = N
     try:
         found = json.loads(path.read_text("utf-8")) if os.path.lexists(path) else {}
         wanted = {**fields, **found, **(new or {})}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} cannot be understood; repair or remove it.") from error
     if wanted != found:
         _write_json(path, wanted)
@@ -437,9 +438,8 @@ def _label_table() -> str:
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+    lines = ("\t".join(re.sub(r"[\t\r\n]", " ", str(cell)) for cell in row) for row in [header, *rows])
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

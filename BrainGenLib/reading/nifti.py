@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
@@ -22,8 +23,8 @@ from BrainGenLib.reading import content
 
 # 1024³ voxels as float32.
 MAX_BYTES = 2**32
-# Of what stands before the voxels.
-HEADER_BYTES = 2**20
+# Of what stands before the voxels: a series' DICOM headers as JSON have megabytes.
+HEADER_BYTES = 2**24
 
 # Data types with one grey value per voxel of up to 8 bytes.
 _TYPES = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)
@@ -61,6 +62,19 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> Nifti:
     if slope is not None:
         data = apply_read_scaling(data, np.float64(slope), np.float64(inter))
     return Nifti(data, header)
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The voxels of a file that is not compressed, as :func:`read` has them; mapped, if they need no scaling.
+
+    Raises:
+        BadInput: as :func:`read`.
+        OSError: it cannot be opened.
+        ValueError: it ends before its last voxel.
+    """
+    with path.open("rb") as file:
+        header, _ = _header(path.name, content.blocks(path.name, file, compressed=False), MAX_BYTES)
+    return np.asarray(ArrayProxy(path, header))
 
 
 def check(path: Path, max_bytes: int) -> None:

@@ -133,12 +133,12 @@ def _header(name: str, file: IO[bytes], max_bytes: int) -> _Header:
     if not re.fullmatch(rb"NRRD000[1-5]\r?\n", file.readline(16)):
         raise BadInput(f"{name} is not an NRRD file.")
     fields, pairs = _fields(name, file)
-    dtype = _dtype(name, fields)
-    shape = _shape(name, fields)
-    content.check_size(name, shape, dtype.itemsize, max_bytes)
     encoding = fields.get("encoding", "nothing").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise BadInput(f"{name} is encoded as {encoding[:20]!r}; write it as raw or gzip.")
+    dtype = _dtype(name, fields)
+    shape = _shape(name, fields)
+    content.check_size(name, shape, dtype.itemsize, max_bytes)
     if any(fields.get(skip, "0") != "0" for skip in ("byte skip", "byteskip", "line skip", "lineskip")):
         raise BadInput(f"{name} says that its voxels do not follow its header; write it again as one NRRD file.")
     directions = _directions(name, fields, len(shape))
@@ -156,16 +156,18 @@ def _fields(name: str, file: IO[bytes]) -> tuple[dict[str, str], dict[str, str]]
         left -= len(line)
         if not line.endswith(b"\n"):
             raise BadInput(f"{name} has a header without end." if left <= 0 else f"{name} ends within its header.")
-        text = _text(name, line)
+        if line.startswith(b"#"):
+            continue
+        text = _text(line)
         if not text:
             return fields, pairs
-        if text.startswith("#"):
-            continue
         # The first separator counts, of whichever kind.
         separator = re.search(":=|: ", text)
         key, value = (text[: separator.start()], text[separator.end() :]) if separator else (text, "")
-        if separator and separator[0] == ":=" and key and key not in pairs:
-            pairs[key] = _unescaped(value)
+        if separator and separator[0] == ":=" and key and _printable(key) not in pairs:
+            pairs[_printable(key)] = _unescaped(_printable(value))
+        elif text != _printable(text):
+            raise BadInput(f"{name} has a header with characters that cannot be printed; save it again.")
         elif separator and separator[0] == ": " and key.lower() in _FIELDS - fields.keys():
             fields[key.lower()] = value.strip()
         else:
@@ -176,14 +178,18 @@ def _fields(name: str, file: IO[bytes]) -> tuple[dict[str, str], dict[str, str]]
     raise BadInput(f"{name} has a header without end.")
 
 
-def _text(name: str, line: bytes) -> str:
+def _text(line: bytes) -> str:
+    line = line.removesuffix(b"\n").removesuffix(b"\r").replace(b"\t", b" ")
     try:
-        text = line.decode("utf-8").removesuffix("\n").removesuffix("\r").replace("\t", " ")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{name} has a header that is not UTF-8 text; save it again.") from error
-    if not text.isprintable():
-        raise BadInput(f"{name} has a header with characters that cannot be printed; save it again.")
-    return text
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        # Names in DICOM, which programs copy into pairs.
+        return line.decode("latin-1")
+
+
+def _printable(text: str) -> str:
+    """DICOM fills up with spaces that do not break, and ends lines of text with two characters."""
+    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def _unescaped(value: str) -> str:

@@ -45,6 +45,7 @@ class QuickWorker:
         request = job.request()
         steps = getattr(request, "steps", 2)
         job.append(Event(time=1.0, stage="labels", step=0, of=steps))
+        (job.folder / "previews").mkdir(exist_ok=True)
         CASE.save(job.folder / "previews" / "T1w")
         job.append(Event(time=2.0, stage="preview", message="T1w", preview="previews/T1w"))
         step = 0
@@ -66,7 +67,14 @@ class QuickWorker:
 
 
 @contextmanager
-def serving(folder: Path, users: Path | None = None, limits: Limits | None = None, port: int = 0, launch=QuickWorker):
+def serving(
+    folder: Path,
+    users: Path | None = None,
+    limits: Limits | None = None,
+    port: int = 0,
+    launch=QuickWorker,
+    grace: int = 3,
+):
     """A server in a thread of this process; gives its URL."""
     import uvicorn
 
@@ -83,7 +91,9 @@ def serving(folder: Path, users: Path | None = None, limits: Limits | None = Non
         service = Service(
             folder, user_of, limits, traffic, Runner(folder, limits, launch), lambda: server.should_exit
         )
-        config = uvicorn.Config(create_app(service), http=Protocol, log_level="error", timeout_graceful_shutdown=3)
+        config = uvicorn.Config(
+            create_app(service), http=Protocol, log_level="error", timeout_graceful_shutdown=grace
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -144,6 +144,7 @@ def test_cases_of_a_scene_are_written_by_a_process_and_say_what_was_edited(tmp_p
     case.provenance["arrays"] = hashes(case)
     case.labels[2, 2, 2] = 77
     case.measurements = {}
+    (tmp_path / "cases").mkdir()
     case.save(tmp_path / "cases" / "a")
     Case({}, case.labels, case.affine, provenance=case.provenance, synthetic=False).save(tmp_path / "cases" / "scan")
     command = [sys.executable, "-m", "BrainGenLib.export.write", str(tmp_path / "out"), str(tmp_path / "cases")]
@@ -343,6 +344,7 @@ def test_a_file_that_appears_meanwhile_is_kept_and_the_others_go(tmp_path, case,
 
 def test_the_axes_of_a_scan_come_back(tmp_path, case):
     case.affine = np.array([[-1.0, 0, 0, 5], [0, 1, 0, -3], [0, 0, 2, 1], [0, 0, 0, 1]])
+    (tmp_path / "cases").mkdir()
     case.save(tmp_path / "cases" / "one")
     (subject,) = write(tmp_path / "out", [tmp_path / "cases" / "one"])
     for path in subject.rglob("*.nii.gz"):
@@ -350,3 +352,22 @@ def test_the_axes_of_a_scan_come_back(tmp_path, case):
         assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
         assert np.array_equal(image.affine, case.affine)
     assert np.array_equal(nib.load(subject / "anat" / "sub-0001_dseg.nii.gz").get_fdata(), case.labels)
+
+
+def test_a_table_keeps_its_cells_whatever_quotes_they_hold(tmp_path, case):
+    bids.write_case(tmp_path, case)
+    table = tmp_path / "participants.tsv"
+    lines = ["participant_id\tnote", 'sub-0001\t"alone', 'sub-0002\t5" or "six"', 'sub-0003\t""']
+    table.write_text("\n".join([*lines, ""]))
+    bids.write_case(tmp_path, case)
+    rows = [line.split("\t")[:2] for line in table.read_text().splitlines()]
+    assert rows == [*(line.split("\t") for line in lines), ["sub-0002", "n/a"]]
+
+
+@pytest.mark.parametrize("name", ["participants.json", "dataset_description.json"])
+def test_a_description_that_no_reader_can_end_is_named(tmp_path, case, name):
+    bids.write_case(tmp_path, case)
+    (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(BadInput, match=f"{name} cannot be understood"):
+        bids.write_case(tmp_path, case)
+    assert not list(tmp_path.glob("sub-0002"))

@@ -1,10 +1,11 @@
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from BrainGenLib.bundles import file_sha256
-from BrainGenLib.case import Case
+from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.provenance import fingerprint, is_of
 
@@ -70,7 +71,7 @@ def test_a_case_from_elsewhere_names_no_files_of_its_own(tmp_path, field, value)
         Case.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", "[" * 100_000])
 def test_a_damaged_case_is_refused_with_a_sentence(tmp_path, content):
     (tmp_path / "case.json").write_text(content)
     with pytest.raises(BadInput, match=r"case\.json is not of a case"):
@@ -100,3 +101,68 @@ def test_an_input_is_known_again_but_two_cases_do_not_share_its_checksum(tmp_pat
     for told in (first, second, file_sha256(scan)):
         assert is_of(scan, told)
         assert not is_of(other, told)
+
+
+REQUEST = {"verb": "counterfactual", "known": {"age": 60.0}, "locations": {"wmh": {"side": "left", "lobe": None}}}
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "value"),
+    [
+        (".", "provenance request", 7),
+        (".", "provenance request of", None),
+        (".", "provenance request of known", []),
+        (".", "provenance request of known age", [1]),
+        (".", "provenance request of locations wmh", "left"),
+        (".", "provenance bundles b", {}),
+        (".", "provenance arrays", "x"),
+        (".", "measurements over", ...),
+        (".", "measurements over", {}),
+        (".", "measurements unit", ...),
+        (".", "measurements front", 2),
+        (".", "measurements front", [3]),
+        (".", "measurements best", ...),
+        (".", "measurements best", 0),
+        ("frame-01", "measurements volumes_ml", 5),
+        ("frame-01", "measurements volumes_before_ml", {}),
+        ("frame-01", "measurements reached age", "much"),
+        ("frame-01", "measurements similarity", {}),
+        ("frame-02", "measurements similarity", ...),
+        ("frame-02", "provenance request", "x"),
+    ],
+)
+def test_what_a_case_says_of_itself_has_the_types_that_its_readers_expect(tmp_path, folder, path, value):
+    measured = {"volumes_ml": {"WMH": 1.0}, "volumes_before_ml": {"WMH": 2.0}, "reached": {"age": 0.5}}
+    measured["similarity"] = {"ssim": 0.9}
+    one = Case({"T1w": np.zeros((2, 2, 2), np.float32)}, None, np.eye(4), measured, {"request": REQUEST})
+    swept = {"over": "age", "unit": "year", "front": [1, 2], "best": 1}
+    provenance = {"request": {"verb": "sweep", "of": REQUEST}, "bundles": {"b": {"sha256": ""}}, "arrays": {}}
+    Case({}, None, np.eye(4), swept, provenance, frames=[Frame(1.0, one), Frame(2.0, one)]).save(tmp_path)
+    assert len(Case.load(tmp_path).frames) == 2
+    record = tmp_path / folder / "case.json"
+    data = place = json.loads(record.read_text())
+    *keys, last = path.split()
+    for key in keys:
+        place = place[key]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    record.write_text(json.dumps(data))
+    with pytest.raises(BadInput, match="case of BrainGen"):
+        Case.load(tmp_path)
+
+
+def test_extensions_in_the_volumes_of_a_case_are_passed_over(tmp_path, monkeypatch):
+    Case({"T1w": np.ones((2, 2, 2), np.float32)}, None, np.eye(4)).save(tmp_path)
+    image = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"hello"))
+    nib.save(image, tmp_path / "T1w.nii")
+    monkeypatch.setattr(nib.nifti1.Nifti1Extensions, "from_fileobj", lambda *_: pytest.fail("it was parsed"))
+    assert np.array_equal(Case.load(tmp_path).images["T1w"], np.ones((2, 2, 2)))
+
+
+def test_a_case_makes_no_folder_beside_its_own(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Case({}, np.zeros((2, 2, 2), np.uint16), np.eye(4)).save(tmp_path / "removed" / "case")
+    assert not list(tmp_path.iterdir())

@@ -66,6 +66,13 @@ def test_axes_values_place_and_pairs_of_a_header(tmp_path):
     assert read.pairs == {"Segment0_Name": "Ödem: left", "note": "two\nlines \\ := more"}
 
 
+def test_what_programs_copy_from_dicom_into_comments_and_pairs_is_read(tmp_path):
+    header = text("#K\xf6ln\xa0\x07", "site:=Universit\xe4t", "series:=t1\xa0mprage\u200b", "history:=a\rb")
+    read = nrrd.read(written(tmp_path, header.replace("ä".encode(), b"\xe4").replace("ö".encode(), b"\xf6")))
+    assert read.pairs == {"site": "Universität", "series": "t1 mprage ", "history": "a b"}
+    assert np.array_equal(read.data, VALUES)
+
+
 def test_line_ends_of_windows_and_the_other_byte_order(tmp_path):
     header = text(endian="big").replace(b"\n", b"\r\n")
     read = nrrd.read(written(tmp_path, header, VALUES.astype(">i2").tobytes("F")))
@@ -129,9 +136,9 @@ def without_place(sizes, kinds):
     ("header", "says"),
     [
         (text("data file: scan.raw"), "voxels in the same file"),
-        (text("note:=a\x07b"), "cannot be printed"),
-        (text("note:=a\u2028b"), "cannot be printed"),
-        (text("note:=\xff").replace("ÿ".encode(), b"\xff"), "not UTF-8"),
+        (text(content="a\x07b"), "cannot be printed"),
+        (text(content="a\u2028b"), "cannot be printed"),
+        (text("note:=a\x07b", "note:=a b"), "not accepted"),
         (text("Sizes: 6 5 4"), "not accepted"),
         (text("note:=a", "note:=b"), "not accepted"),
         (text("sizes :6 5 4"), "not accepted"),
@@ -139,6 +146,7 @@ def without_place(sizes, kinds):
         (text(byte_skip="-1"), "do not follow its header"),
         (text(type="block"), "one grey value"),
         (text(endian=None), "order the bytes"),
+        (text(endian=None, encoding="ascii"), "encoded as 'ascii'"),
         (text(sizes="6 5 4 1"), "how many axes"),
         (text(sizes="6 5 ４"), "how many voxels"),
         (text(sizes="6 5 0"), "cannot be"),
@@ -162,7 +170,7 @@ def without_place(sizes, kinds):
         (b"NRRD0005\ncontent: " + b"a" * 2**21, "without end"),
         (b"NRRD0005\ntype: short\ncontent: ", "ends within its header"),
     ],
-    ids=range(33),
+    ids=range(34),
 )
 def test_an_unclear_header_is_refused_in_one_sentence(tmp_path, header, says):
     path = written(tmp_path, header, b"")

@@ -217,6 +217,7 @@ def test_the_frames_come_back_for_export(stage, nodes, sweep, tmp_path):
         assert np.array_equal(one.case.images["T1w"], other.case.images["T1w"])
         assert np.array_equal(one.case.maps["difference"], other.case.maps["difference"])
         assert np.array_equal(one.case.labels, other.case.labels)
+    (tmp_path / "cases").mkdir()
     again.save(tmp_path / "cases" / "sub-0001")
     (subject,) = write(tmp_path / "out", [tmp_path / "cases" / "sub-0001"])
     assert (subject / "ses-03" / "anat" / "sub-0001_ses-03_dseg.nii.gz").is_file()

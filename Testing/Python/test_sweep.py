@@ -332,6 +332,7 @@ def test_the_plot_shows_every_frame_and_the_front(traded, tmp_path):
 
 
 def test_frames_survive_their_folder_the_way_over_a_server_and_the_export(traded, tmp_path):
+    (tmp_path / "cases").mkdir()
     traded.save(tmp_path / "cases" / "case")
     archive.unpack(archive.pack(tmp_path / "cases" / "case"), tmp_path / "there")
     again = Case.load(tmp_path / "there")
