@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -273,6 +274,10 @@ def exiting_on_full_disk() -> Iterator[None]:
 _LAST_WORDS = ("Traceback (most recent call last)", "Fatal Python error")
 
 
+# By an operator, a scheduler or systemd, which ask every process of a command or service at once.
+_ASKED_TO_END = [-getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 class WorkerProcess:
     """A worker of one's own: it runs the jobs submitted to it one by one, and ends with the process that started it.
 
@@ -301,18 +306,17 @@ class WorkerProcess:
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
         if threads is not None:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-        handle, name = tempfile.mkstemp(prefix="braingen-worker-", suffix=".log")
-        self._log = Path(name)
+        # Without a name, so that it goes with both processes however they end.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         self._process = processes.start(
             module,
             arguments,
             python=python,
             environment=environment,
             stdin=subprocess.PIPE,
-            stdout=handle,
-            stderr=handle,
+            stdout=self._log,
+            stderr=self._log,
         )
-        os.close(handle)
 
     @property
     def pid(self) -> int:
@@ -332,12 +336,23 @@ class WorkerProcess:
         except OSError:
             self._process.wait()
 
+    def printed(self) -> str:
+        """What the process has printed so far: warnings, the traceback that it ended with."""
+        self._log.seek(0)
+        return self._log.read().decode("utf-8", "replace")
+
     def obituary(self) -> Failure:
         """How the worker ended, for the job that it left unfinished."""
         code = self._process.wait()
-        log = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+        log = self.printed()
         if code == DISK_FULL_STATUS:
             return FULL
+        if code in _ASKED_TO_END:
+            return Failure(
+                code="interrupted",
+                message=f"The worker process was asked to end from outside ({signal.Signals(-code).name}).",
+                advice="Try again.",
+            )
         if code == -9 or (code == 1 and not any(word in log for word in _LAST_WORDS)):
             return Failure(
                 code="out_of_memory",
@@ -365,7 +380,6 @@ class WorkerProcess:
             processes.kill(self._process)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-        self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> WorkerProcess:
         return self

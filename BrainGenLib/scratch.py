@@ -52,6 +52,10 @@ class Scratch:
 
 
 def _remove(folder: Path, lock: FileLock) -> None:
+    # The lock file goes last: without it, what is left of a removal that was killed would stay for good.
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != _LOCK:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     # Windows does not remove a file that is open.

@@ -202,8 +202,10 @@ class Runner:
         try:
             watch(job, title)
         except KeyboardInterrupt:
-            job.cancel()
-            watch(job, f"{title}: stopping", STOP_SECONDS)
+            # On a full disk there is no room to ask.
+            with suppress(OSError):
+                job.cancel()
+                watch(job, f"{title}: stopping", STOP_SECONDS)
             give_up(_CANCELLED, self._json)
         if (failure := job.failure) is not None and job.result is None:
             failure.message = _with_own_names(failure.message, inputs)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from BrainGenLib import __version__, public_bundles
 from BrainGenLib import bundles as library
-from BrainGenLib.cli.console import Json, emit, guarded, plain
+from BrainGenLib.cli.console import EXIT_CODES, Json, emit, guarded, plain, remark
 from BrainGenLib.errors import BadInput
 
 app = typer.Typer(help="List the installed models, or install a public one.", invoke_without_command=True)
@@ -36,9 +36,14 @@ def bundles(context: typer.Context, as_json: Json = False) -> None:
         return
     with guarded(as_json):
         table = Table("bundle", "version", "can", "contrasts", "conditions", "MB")
-        installed = library.available()
+        installed, damaged = library.available(), False
         for bundle in installed.values():
-            bundle.verify()
+            try:
+                bundle.verify()
+            except BadInput as error:
+                damaged = True
+                remark(str(error), as_json)
+                continue
             data = bundle.metadata
             if as_json:
                 emit(data.model_dump() | {"folder": str(bundle.folder), "sha256": bundle.sha256}, "", as_json)
@@ -52,6 +57,8 @@ def bundles(context: typer.Context, as_json: Json = False) -> None:
             for entry in public_bundles.available().values():
                 if entry.name not in installed:
                     print(f"braingen bundles install {entry.name}: {entry.metadata.title}, {entry.megabytes:.0f} MB")
+        if damaged:
+            raise typer.Exit(EXIT_CODES["bad_input"])
 
 
 def _range(condition: library.Condition) -> str:

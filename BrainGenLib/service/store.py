@@ -5,6 +5,7 @@ Nothing else keeps state, so a server that was killed goes on where the folders 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat
 
 from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import Job, State
@@ -46,7 +47,7 @@ class Ticket(BaseModel):
     """
 
     owner: str
-    submitted: float
+    submitted: FiniteFloat
     number: int = 0
 
 
@@ -89,6 +90,8 @@ def take(folder: Path) -> IO[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
+        if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise BadInput(f"{folder} cannot be locked ({error.strerror}); give --jobs on another disk.") from error
         raise BadInput(f"Another server uses {folder}; give each a --jobs folder of its own.") from error
     for name in (".incoming", ".removed"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -13,8 +13,9 @@ import secrets
 import stat
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from BrainGenLib.errors import BadInput
 
@@ -69,24 +70,29 @@ def issue(path: Path, name: str) -> str:
     path = path.resolve()
     users = {**(read(path) if path.exists() else {}), name: _hash(token)}
     try:
-        # Of a name that nobody guesses, new, and for its owner alone.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.writelines(f"{user} {digest}\n" for user, digest in users.items())
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                _keep_access(path, Path(temporary))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        _write(path, "".join(f"{user} {digest}\n" for user, digest in users.items()))
     except OSError as error:
         raise BadInput(
             f"The tokens file {path} cannot be written ({error.strerror}); run this as its owner or as root."
         ) from error
     return token
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole, for its owner alone or for those who could read it before."""
+    # Of a name that nobody guesses, and new.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            _keep_access(path, Path(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _keep_access(path: Path, new: Path) -> None:
@@ -107,13 +113,10 @@ def own() -> str:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            handle, temporary = tempfile.mkstemp(prefix=".token-", dir=path.parent)
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(f"{secrets.token_urlsafe(32)}\n")
-            # Another server of this account may do the same now: the first wins.
-            with suppress(FileExistsError):
-                os.link(temporary, path)
-            os.unlink(temporary)
+            # Another server of this account may do the same now: one of them makes it, the other waits and reads.
+            with FileLock(path.with_name(".token.lock"), thread_local=False):
+                if not path.exists():
+                    _write(path, f"{secrets.token_urlsafe(32)}\n")
         if sys.platform != "win32" and path.stat().st_mode & 0o077:
             raise BadInput(f"Others can read the token {path}; remove it, and start again.")
         token = found()

@@ -1,8 +1,10 @@
 """The command line: what it writes, what it says, and how it exits."""
 
+import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,6 +267,24 @@ def test_a_result_that_comes_after_ctrl_c_is_not_written(braingen, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_command_that_is_stopped_on_a_full_disk_was_cancelled(braingen, tmp_path, monkeypatch):
+    class Stopped(StubWorker):
+        """Is at work when the command is stopped."""
+
+        def submit(self, job):
+            monkeypatch.setattr(console.Job, "cancel", full)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def full(job):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(console, "WorkerProcess", Stopped)
+    code, _, stderr = braingen("generate", "--out", tmp_path / "out")
+    assert code == 3
+    assert "Cancelled." in stderr
+
+
 def test_what_files_and_servers_say_does_not_steer_the_terminal(braingen, tmp_path, monkeypatch):
     monkeypatch.setattr(console, "WorkerProcess", StubWorker)
     text = "see [/x] and [bold]this[/] \x1b[2J\x1b]0;title\x07\u202e."
@@ -283,6 +303,17 @@ def test_bundles_and_info_say_what_there_is(braingen):
     machine = json.loads(braingen("info", "--json")[1])
     assert machine["devices"][-1]["name"] == "cpu"
     assert "device cpu" in braingen("info")[1]
+
+
+def test_a_damaged_bundle_hides_no_other(braingen, tiny_folder, tmp_path, monkeypatch):
+    shutil.copytree(tiny_folder / "segmenter", tmp_path / "a" / "segmenter")
+    (tmp_path / "a" / "segmenter" / "models" / "segmenter.safetensors").unlink()
+    monkeypatch.setenv("BRAINGEN_BUNDLES", os.pathsep.join([str(tmp_path / "a"), str(tiny_folder)]))
+    code, stdout, _ = braingen("bundles", "--json")
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert code == 2
+    assert "is missing; install the bundle again" in next(line["remark"] for line in lines if "remark" in line)
+    assert "brainspade3d" in [line.get("name") for line in lines]
 
 
 def test_info_lists_the_label_table(braingen):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_the_interpreter_is_asked_for_when_it_is_needed(tmp_path, launcher, monk
         wait_until(used.exists)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names of open files")
+def test_what_a_worker_prints_lies_in_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    worker = WorkerProcess(module="task", environment=environment(tmp_path, "print('hello', flush=True); input()"))
+    wait_until(lambda: worker.printed() == "hello\n")
+    assert not list((tmp_path / "temporary").iterdir())
+    worker.stop()
+
+
 def test_stopping_ends_what_a_launcher_has_launched(tmp_path, launcher):
     task = processes.Background("task", python=launcher, environment=environment(tmp_path, SLEEP))
     root = psutil.Process(task._process.pid)
@@ -103,8 +114,8 @@ def test_names_of_folders_reach_a_worker_whatever_its_code_page(tmp_path):
     variables = environment(tmp_path, ECHO, PYTHONIOENCODING="cp1252")
     worker = WorkerProcess(module="task", environment=variables)
     worker.submit(Job.create(folder / "job", Generate()))
-    wait_until(lambda: worker._log.read_text().startswith(("True", "False")))
-    assert worker._log.read_text().startswith("True")
+    wait_until(lambda: worker.printed().startswith(("True", "False")))
+    assert worker.printed().startswith("True")
     worker.stop()
 
 

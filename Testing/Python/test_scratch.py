@@ -42,3 +42,21 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
         assert sorted(map(str, tmp_path.iterdir())) == sorted([str(other), used, str(folder)])
         assert left not in (used, str(folder))
     alive.communicate()
+
+
+def test_a_removal_that_is_stopped_leaves_what_the_next_one_removes(tmp_path, monkeypatch):
+    scratch = Scratch(parent=tmp_path)
+    (scratch.folder / "inputs").mkdir()
+    (scratch.folder / "inputs" / "scan.nii").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            scratch.close()
+    scratch._lock.release()
+    assert scratch.folder.exists()
+    Scratch(parent=tmp_path).close()
+    assert not list(tmp_path.iterdir())
+
+
+def stopped(path, **_):
+    raise KeyboardInterrupt

@@ -42,7 +42,7 @@ def watch(job, worker, until=lambda events: False):
         if finished or until(events):
             return events
         time.sleep(0.05)
-    raise AssertionError(f"Nothing happened in time; the worker said: {worker._log.read_text()}")
+    raise AssertionError(f"Nothing happened in time; the worker said: {worker.printed()}")
 
 
 def started(events):
@@ -99,7 +99,7 @@ def test_bad_input_ends_the_job_with_a_sentence(worker, tmp_path, segmentation):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, "out_of_memory"), (signal.SIGTERM, "crashed")])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, "out_of_memory"), (signal.SIGTERM, "interrupted")])
 def test_whoever_watches_notices_the_death_of_the_worker(worker, tmp_path, number, code):
     job = Job.create(tmp_path / "job", Generate(steps=1000))
     worker.submit(job)
