@@ -51,6 +51,12 @@ def structures(values: np.ndarray) -> np.ndarray:
     """
     values = _whole(np.asarray(values))
     present = np.unique(values)
+    if 0 < present.max() <= SMALL:
+        raise BadInput(
+            f"it has the labels {', '.join(str(value) for value in present if value)}, which mean another thing in "
+            "every tool. Relabel it to the values of the label table; of a tumour map of BraTS say that it is a "
+            "tumour (--lesion-as tumour)."
+        )
     lookup = {int(value): int(value) for value in present}
     for value in lookup:
         lookup[value] = SYNONYMS.get(value, value)
@@ -70,11 +76,6 @@ def structures(values: np.ndarray) -> np.ndarray:
             targets = NEAREST[value]
             wanted = None if targets is None else [int(c) for c in anatomy.to_classes(np.array(targets))]
             fill_nearest(classes, here, wanted)
-    if 0 < present.max() <= SMALL:
-        raise BadInput(
-            f"it has the labels {', '.join(str(value) for value in present if value)}, which mean another thing in "
-            "every tool. Relabel it to the values of the label table; name a tumour map of BraTS as one."
-        )
     return classes
 
 
