@@ -79,15 +79,25 @@ def structures(values: np.ndarray) -> np.ndarray:
     return classes
 
 
+def whole_numbers(values: np.ndarray) -> np.ndarray | None:
+    """Values as integers where all are whole, to rounding; None if they are not.
+
+    NaN counts as 0: many tools write it outside of a brain.
+    """
+    if values.dtype.kind in "iu":
+        return values
+    values = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
+    rounded = np.rint(values)
+    return rounded.astype(np.int64) if np.all(np.abs(values - rounded) <= WHOLE) else None
+
+
 def _whole(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f":
-        rounded = np.rint(values)
-        if not np.all(np.abs(values - rounded) <= WHOLE):
-            raise BadInput("it is not a segmentation: it holds values that are not whole numbers.")
-        values = rounded
-    if (highest := max(abs(values.min()), abs(values.max()))) > np.iinfo(np.int32).max:
+    whole = whole_numbers(values)
+    if whole is None:
+        raise BadInput("it is not a segmentation: it holds values that are not whole numbers.")
+    if (highest := max(abs(int(whole.min())), abs(int(whole.max())))) > np.iinfo(np.int32).max:
         raise BadInput(f"label values reach to {highest}, which no convention has.")
-    return values.astype(np.int32)
+    return whole.astype(np.int32)
 
 
 def structures_of(path: Path, values: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume
     """
     volume = read_volume(path)
     lesions = anatomy.lesions()
-    whole = _whole_numbers(volume.data)
+    whole = conventions.whole_numbers(volume.data)
     present = {int(value) for value in np.unique(whole)} - {0} if whole is not None else set()
     meaning = _tumour_parts(path, present, cavities) if condition == "tumour" else {}
     if whole is not None and meaning:
@@ -109,22 +109,12 @@ def holds_cavity(path: Path) -> bool:
     Raises:
         BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`.
     """
-    whole = _whole_numbers(read_volume(path).data)
+    whole = conventions.whole_numbers(read_volume(path).data)
     return whole is not None and {3, CAVITY} <= set(np.unique(whole).tolist())
 
 
-def _whole_numbers(data: np.ndarray) -> np.ndarray | None:
-    """Values as int32 where all are whole numbers, to rounding; None if they are not."""
-    if data.dtype.kind in "iu":
-        return data.astype(np.int32)
-    # Outside of a brain many tools write NaN.
-    values = np.nan_to_num(data, posinf=np.inf, neginf=-np.inf)
-    rounded = np.rint(values)
-    return rounded.astype(np.int32) if np.all(np.abs(values - rounded) <= conventions.WHOLE) else None
-
-
 def _inside(data: np.ndarray, name: str) -> np.ndarray:
-    whole = _whole_numbers(data)
+    whole = conventions.whole_numbers(data)
     values = np.nan_to_num(data, posinf=np.inf, neginf=-np.inf) if whole is None else whole
     present = np.unique(values[values != 0])
     if len(present) <= 1:

@@ -16,6 +16,12 @@ DARK = 0.005
 """How much brighter than air the darkest tissue within a mask is, as a share of the range of its intensities."""
 CONSTANT = 0.2
 """Share of a volume's border that has one and the same value where a mask or a padding left it."""
+FACE = 0.95
+"""The same of one face, where a slab was added."""
+PLATEAU = 0.05
+"""Values this near to the darkest, as a share of the range, may be air."""
+AIR = 0.2
+"""Share of a scan that lies there where it shows air of its own, beside what it is padded with."""
 
 
 def read_scan(path: Path) -> Volume:
@@ -39,24 +45,28 @@ def read_scan(path: Path) -> Volume:
 def air(data: np.ndarray) -> float:
     """The intensity of air in a scan (any shape of three axes), in the scan's units.
 
-    It need not be 0: scans are z-scored, shifted, or padded with a value of another scale. A constant background is
-    air where it is darker than nearly all of the scan and not further below than the scan's own range; where it is
-    not, as the 0 around a z-scored brain or a padding of -32768, and where there is none, air is the darkest
-    percentile of everything else.
+    It need not be 0: scans are z-scored, shifted, or padded with values of another scale. A constant background is
+    air where it is darker than nearly all of the scan and not further below than the scan's own range, and where the
+    scan shows no other air. Where it is not, as the 0 around a z-scored brain or a padding of -32768, and where there
+    is none, air is the darkest percentile of everything else.
     """
-    rest, constant = data, _constant(data)
-    if constant is not None:
-        rest = data[data != constant]
+    return _air(data, _constants(data))
+
+
+def _air(data: np.ndarray, constants: list[float]) -> float:
+    rest = data[~np.isin(data, constants)] if constants else data
     # Every seventh voxel: percentiles of millions of values take seconds.
     sample = rest.reshape(-1)[:: 7 if rest.size > 100_000 else 1]
     if not sample.size:
         return float(data.min())
     dark, bright = (float(value) for value in np.percentile(sample, (DARKEST, BRIGHTEST)))
-    if constant is None:
+    if not constants:
         return dark
-    if constant > dark or constant < dark - (bright - dark):
-        return dark - DARK * (bright - dark)
-    return constant
+    size = bright - dark
+    level = next((value for value in constants if dark - size <= value <= dark), None)
+    if level is None or (level < dark - PLATEAU * size and np.mean(sample <= dark + PLATEAU * size) > AIR):
+        return dark - DARK * size
+    return level
 
 
 def without_air(data: np.ndarray) -> np.ndarray:
@@ -65,10 +75,11 @@ def without_air(data: np.ndarray) -> np.ndarray:
     A constant background becomes 0 whatever its value is. Where all values are whole numbers some of them are equal
     to it by chance, and only what is connected with the volume's border is background.
     """
-    level, constant = air(data), _constant(data)
+    constants = _constants(data)
+    level = _air(data, constants)
     scan = np.maximum(data.astype(np.float32) - np.float32(level), 0)
-    if constant is not None and constant > level:
-        outside = data == constant
+    if brighter := [value for value in constants if value > level]:
+        outside = np.isin(data, brighter)
         if np.array_equal(data, np.round(data)):
             pieces, count = ndimage.label(outside)
             at_border = np.zeros(count + 1, bool)
@@ -88,11 +99,16 @@ def above_air(data: np.ndarray) -> np.ndarray:
     return scan
 
 
-def _constant(data: np.ndarray) -> float | None:
-    """The value that much of a volume's border has, if there is one."""
-    values, counts = np.unique(np.concatenate([face.ravel() for face in _faces(data)]), return_counts=True)
-    most = int(counts.argmax())
-    return float(values[most]) if counts[most] > CONSTANT * counts.sum() else None
+def _constants(data: np.ndarray) -> list[float]:
+    """The values that much of a volume's border has, or nearly all of one of its faces; the former first."""
+    found = []
+    faces = [face.ravel() for face in _faces(data)]
+    for part, share in ((np.concatenate(faces), CONSTANT), *((face, FACE) for face in faces)):
+        values, counts = np.unique(part, return_counts=True)
+        most = int(counts.argmax())
+        if counts[most] > share * counts.sum():
+            found.append(float(values[most]))
+    return list(dict.fromkeys(found))
 
 
 def _faces(data: np.ndarray) -> list[np.ndarray]:

@@ -63,7 +63,12 @@ def _labelled(name: str, volume: Volume) -> Volume:
 
 
 def _classes(name: str, data: np.ndarray) -> np.ndarray:
-    values = _whole_numbers(name, data)
+    values = conventions.whole_numbers(data)
+    if values is None:
+        raise BadInput(
+            f"{name} is not a segmentation: it holds values that are not whole numbers. Of a map of the probability "
+            f"of a lesion say which one it is (--lesion-as): {_names()}."
+        )
     present = [int(value) for value in np.unique(values) if value]
     lesions = [label.value for label in anatomy.lesions().values()]
     if not present:
@@ -84,18 +89,6 @@ def _classes(name: str, data: np.ndarray) -> np.ndarray:
             "left from right."
         )
     return classes
-
-
-def _whole_numbers(name: str, data: np.ndarray) -> np.ndarray:
-    if data.dtype.kind in "iu":
-        return data.astype(np.int64)
-    values = np.rint(data)
-    if not np.all(np.isfinite(data)) or np.any(np.abs(data - values) > conventions.WHOLE):
-        raise BadInput(
-            f"{name} is not a segmentation: it holds values that are not whole numbers. Of a map of the probability "
-            f"of a lesion say which one it is (--lesion-as): {_names()}."
-        )
-    return values.astype(np.int64)
 
 
 def _names() -> str:

@@ -76,6 +76,14 @@ def test_the_table_of_another_study_is_not_read(tree):
         ("age", "312", {"Age": {"units": "Months"}}, 26),
         ("age", "312", {"age": {"Description": "age in months at the scan"}}, 26),
         ("age", "1461", {"age": {"Units": "days"}}, 4),
+        ("age", "312", {"age": {"Unit": "months"}}, 26),
+        ("age", "312", {"age": {"Description": "Age of the child, months"}}, 26),
+        ("age", "31", {"age": {"Description": "age of the participant on the day of the scan"}}, 31),
+        ("age", "31", {"age": {"Description": "age two weeks after the stroke"}}, 31),
+        ("Age at scan", "61", None, 61),
+        ("age_at_first_scan_years", "61", None, 61),
+        ("scan_age", "52", {"scan_age": {"Units": "weeks"}}, 1),
+        ("age", "61 y/o", None, 61),
         ("age", "26", {"age": {"Units": "year"}}, 26),
         ("age", "26", {"age": {"Units": "year(s)"}}, 26),
         ("age", "312", {"age": {"Units": "[months]"}}, 26),
@@ -130,6 +138,11 @@ def test_missing_ages_are_just_missing(tmp_path, text):
         ("sex", "1", {"sex": {"Levels": {"0": "male", "1": "Female participant"}}}, "F"),
         ("sex", "1.0", {"Sex": {"Levels": {"1": {"Description": "female"}}}}, "F"),
         ("sex", "other", None, None),
+        ("M/F", "F", None, "F"),
+        ("Biological sex", "w", None, "F"),
+        ("SEX_ID (1=m, 2=f)", "2", None, "F"),
+        ("sex", "0", {"sex": {"Description": "0 = female, 1 = male"}}, "F"),
+        ("sex", "1", {"sex": {"Levels": {"female": 0, "male": 1}}}, "M"),
     ],
 )
 def test_sexes_and_their_codes(tmp_path, header, text, described, sex):
@@ -141,6 +154,15 @@ def test_a_code_without_meaning_is_named(tmp_path):
     person = one(tmp_path, "participant_id\tsex", "sub-01\t1")
     assert person.sex is None
     assert "Levels" in person.doubts[0].reason
+
+
+@pytest.mark.parametrize(
+    ("header", "what"), [("age_at_onset", "age"), ("age_group", "age"), ("scan_age", "age"), ("is_male", "sex")]
+)
+def test_a_column_that_need_not_be_age_or_sex_is_named(tmp_path, header, what):
+    person = one(tmp_path, f"participant_id\t{header}", "sub-01\t1")
+    assert (person.age, person.sex) == (None, None)
+    assert (person.doubts[0].column, header in person.doubts[0].reason) == (what, True)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -216,3 +238,15 @@ def test_a_broken_table_is_named(tree, tiny_bundles):
     (tree / "participants.json").write_text("{")
     with pytest.raises(BadInput, match=r"participants.json is damaged JSON"):
         _person(scan, "brain-ldm")
+
+
+def test_rows_that_differ_in_other_things_are_one_person(tmp_path):
+    header = "participant_id\tsession\tage\tscore"
+    assert one(tmp_path, header, "sub-01\t1\t61\t7\nsub-01\t1\t61\t8").age == 61
+    # The rows of others are no reason to refuse this one.
+    assert one(tmp_path, header, "sub-01\t1\t61\t7\nsub-02\t1\t50\t7\nsub-02\t1\t51\t7").age == 61
+    one(tmp_path, header, "sub-01\tses-1\t61\t7\nsub-01\tses-2\t62\t7")
+    assert participants.person_on(tmp_path / "sub-01_ses-2_T1w.nii.gz").age == 62
+    # A number of sessions.
+    one(tmp_path, header, "sub-01\t3\t61\t7")
+    assert participants.person_on(tmp_path / "sub-01_ses-2_T1w.nii.gz").age == 61

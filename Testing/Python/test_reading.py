@@ -85,6 +85,19 @@ def test_above_air_a_scan_is_the_same_however_it_is_written(brain, factor, offse
     assert air(written) == pytest.approx(offset, abs=0.5 * factor)
 
 
+@pytest.mark.parametrize("value", [-32768, -500, -50, -1, 4095])
+def test_a_slab_of_another_value_is_no_air(brain, value):
+    """A brain, and a head with noise in its air, to which a program has added slices."""
+    data, inside = brain
+    noise = np.abs(np.random.default_rng(1).normal(0, 0.5, data.shape)).astype(np.float32)
+    for scan in (data, np.where(inside, data, noise)):
+        written = scan.copy()
+        written[:, :, :4] = value
+        found = above_air(written)
+        assert not found[:, :, :4].any()
+        assert np.abs(found - scan)[:, :, 4:].max() < 2
+
+
 @pytest.mark.parametrize("value", [1e6, -1e6])
 def test_single_voxels_do_not_scale_a_scan(brain, value):
     data, _ = brain

@@ -53,6 +53,13 @@ def test_numbers_of_freesurfer_and_samseg_are_understood(tmp_path):
     ]
 
 
+def test_nothing_is_nan_outside_of_a_brain(tmp_path):
+    values = halves(2, 41, 17, kind=np.float32)
+    plain = seen(write(tmp_path / "a.nii", values))
+    values[values == 0] = np.nan
+    assert seen(write(tmp_path / "b.nii", values)) == plain
+
+
 def test_what_is_no_brain_is_left_out(tmp_path):
     found = seen(write(tmp_path / "head.nii", halves(2, 41, 516, 530, 251, 17, 53, 11, 24)))
     assert found[2:4] == [0, 0]
