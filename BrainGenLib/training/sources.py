@@ -84,6 +84,11 @@ def scan_bids(bids: Path) -> list[Session]:
     files: dict[tuple[str, str], list[_Named]] = {}
     for named in _named_files(bids):
         files.setdefault((named.of("sub"), named.of("ses")), []).append(named)
+    for subject in [subject for subject, ses in files if not ses]:
+        # Derivatives that name no session are of the only one that there is.
+        others = [key for key in files if key[0] == subject and key[1]]
+        if len(others) == 1 and not any(named.raw for named in files[subject, ""]):
+            files[others[0]] += files.pop((subject, ""))
     sessions = []
     for (subject, ses), found in files.items():
         session = Session(f"{subject}_ses-{ses}" if ses else subject)
@@ -139,9 +144,17 @@ class _Named:
     @property
     def lesion(self) -> str:
         """Name of the lesion that a mask shows, empty for other files."""
-        label = SPELLINGS.get(self.of("label").lower(), self.of("label").lower())
-        known = label in (*anatomy.lesions(), "tumour")
-        return label if known and self.suffix in ("mask", "dseg") else ""
+        if self.suffix not in ("mask", "dseg") or self.path.parent.name != "anat":
+            return ""
+        said = [self.of("label")] if self.suffix == "dseg" else [self.of("label"), self.of("desc")]
+        names = [SPELLINGS.get(name.lower(), name.lower()) for name in said]
+        return next((name for name in names if name in anatomy.lesions()), "")
+
+    @property
+    def of_a_lesion(self) -> bool:
+        """Whether the name speaks of a lesion, of whichever kind."""
+        words = [value for name, value in self.entities.items() if name not in ("sub", "ses")]
+        return bool(re.search(r"lesion|tumou?r|stroke|infarct|wmh", " ".join([*words, self.suffix]), re.IGNORECASE))
 
     @property
     def brain(self) -> bool:
@@ -161,21 +174,26 @@ class _Named:
 
 
 def _named_files(bids: Path) -> Iterator[_Named]:
-    # By levels: ** does not follow links, of which trees under version control consist.
+    # By levels: ** does not follow links, of which trees under version control consist. Scans are in anat, lesions
+    # may have been outlined on other images.
     roots = [("", True), *((f"derivatives/{'*/' * level}", False) for level in range(4))]
     for root, raw in roots:
-        paths = [path for ses in ("", "ses-*/") for path in bids.glob(f"{root}sub-*/{ses}anat/*.nii*")]
-        for path in sorted(paths):
-            if not path.name.endswith((".nii", ".nii.gz")):
+        places = [f"{root}sub-*/{ses}{kind}/*" for ses in ("", "ses-*/") for kind in ("anat", "dwi", "perf")]
+        for path in sorted(path for place in places for path in bids.glob(place)):
+            # Hidden ones are what macOS leaves beside a file.
+            name = re.fullmatch(r"([^.].*?)\.nii(\.gz)?", path.name, re.IGNORECASE)
+            if name is None:
                 continue
-            *parts, suffix = path.name.split(".nii")[0].split("_")
+            *parts, suffix = name[1].split("_")
             entities = dict(part.split("-", 1) for part in parts if "-" in part)
             if "run" in entities:
                 entities["run"] = entities["run"].lstrip("0") or "0"
             folders = [f"{name}-{entities[name]}" for name in ("sub", "ses") if name in entities]
             if "sub" in entities:
                 above = list(path.parts[-2 - len(folders) : -2])
-                yield _Named(path, entities, suffix, raw, above != folders)
+                named = _Named(path, entities, suffix, raw, above != folders)
+                if path.parent.name == "anat" or named.of_a_lesion:
+                    yield named
 
 
 # -- what goes together ----------------------------------------------------------------------------------------------
@@ -198,8 +216,15 @@ def _choose(session: Session, found: list[_Named]) -> None:
     lesions = sorted((f for f in found if f.lesion), key=lambda f: (f.of("desc") != "", f.path.name))
     brains = [f for f in found if f.brain]
     known = (*scans, *partial, *labels, *lesions, *brains)
-    odd = [f for f in found if f not in known and f.suffix in ("mask", "dseg", "roi") and _may_be_lesion(f)]
-    leave_out(odd, f"the name says not which lesion it is: label-{', label-'.join(anatomy.lesions())}, label-tumour")
+    odd = [f for f in found if f not in known and f.of_a_lesion]
+    kinds = f"label-{', label-'.join(anatomy.lesions())}"
+    leave_out(odd, f"a lesion of a kind that the name does not say ({kinds}), or one that is not in anat")
+    if odd and not lesions:
+        session.problem = (
+            f"{odd[0].path.name} shows a lesion that cannot be used, and without it a patient would count as "
+            f"healthy: its name has to say of which kind it is ({kinds}), and it has to be in anat. Rename it, or "
+            "remove it."
+        )
 
     world = _world(scans, labels, lesions)
     elsewhere = [f for f in (*scans, *labels, *brains) if f.world != world]
@@ -252,11 +277,6 @@ def _choose(session: Session, found: list[_Named]) -> None:
 def _likeliest(labels: _Named) -> tuple[int, bool, str]:
     desc = labels.of("desc").lower()
     return LABELS.index(desc) if desc in LABELS else len(LABELS), labels.of("res") != "", labels.path.name
-
-
-def _may_be_lesion(file: _Named) -> bool:
-    names = f"{file.of('label')} {file.of('desc')}"
-    return bool(re.search(r"lesion|tumou?r|stroke|infarct|wm?h|\bL\b", names, re.IGNORECASE))
 
 
 def _world(scans: list[_Named], labels: list[_Named], lesions: list[_Named]) -> str:

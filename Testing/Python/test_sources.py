@@ -160,6 +160,49 @@ def test_spellings_of_lesions_and_masks_of_unknown_ones(tmp_path):
     assert dropped(session) == ["sub-a_label-lesion_mask"]
 
 
+@pytest.mark.parametrize(
+    "lesion",
+    [
+        "derivatives/a/sub-a/anat/sub-a_label-lesion_mask.nii.gz",
+        "derivatives/a/sub-a/anat/sub-a_T1w_lesion-manual.nii.gz",
+        "derivatives/ATLAS/sub-a/anat/sub-a_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz",
+        "sub-a/anat/sub-a_T1w_label-lesion_roi.nii.gz",
+        "derivatives/a/sub-a/dwi/sub-a_space-TRACE_desc-lesion_mask.nii.gz",
+        "derivatives/a/sub-a/dwi/sub-a_label-stroke_mask.nii.gz",
+    ],
+)
+def test_a_lesion_of_unknown_kind_does_not_leave_a_healthy_brain(tmp_path, lesion):
+    (tmp_path / lesion).parent.mkdir(parents=True)
+    (tmp_path / lesion).touch()
+    assert Path(lesion).name in one(tmp_path, NATIVE).problem
+    # Names of people, tissues and sides are no lesions.
+    others = [
+        "sub-stroke1_T1w",
+        "sub-stroke1_label-WM_mask",
+        "sub-stroke1_desc-white_mask",
+        "sub-stroke1_label-L_mask",
+    ]
+    assert not sessions(tmp_path, *others)["stroke1"].problem
+
+
+def test_what_a_mask_is_called_may_say_which_lesion_it_is(tmp_path):
+    assert set(one(tmp_path, "sub-a_FLAIR", "sub-a_desc-wmh_mask").lesions) == {"wmh"}
+
+
+def test_derivatives_without_session_are_of_the_only_one(tmp_path):
+    (session,) = sessions(tmp_path, "sub-a_ses-1_T1w", "sub-a_label-stroke_mask").values()
+    assert (set(session.images), set(session.lesions)) == ({"T1w"}, {"stroke"})
+
+
+def test_hidden_files_are_none_and_endings_may_be_in_capitals(tmp_path):
+    folder = tmp_path / "sub-a" / "anat"
+    folder.mkdir(parents=True)
+    for name in ("._sub-a_T1w.nii.gz", ".sub-a_T2w.nii.gz", "sub-a_FLAIR.NII.GZ", "sub-a_T1w.json"):
+        (folder / name).touch()
+    assert set(one(tmp_path, NATIVE).images) == {"T1w", "FLAIR"}
+    assert name_of(one(tmp_path, NATIVE).images["T1w"]) == NATIVE
+
+
 def test_sessions_and_links_to_folders(tmp_path):
     far = tmp_path / "far" / "anat"
     far.mkdir(parents=True)
