@@ -86,7 +86,9 @@ def whole_numbers(values: np.ndarray) -> np.ndarray | None:
     """
     if values.dtype.kind in "iu":
         return values
-    values = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
+    if np.isinf(values).any():
+        return None
+    values = np.nan_to_num(values)
     rounded = np.rint(values)
     return rounded.astype(np.int64) if np.all(np.abs(values - rounded) <= WHOLE) else None
 
