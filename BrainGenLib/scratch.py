@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,11 +39,13 @@ class Scratch:
             with suppress(FileNotFoundError):
                 self._lock.acquire()
                 if (self.folder / _LOCK).exists():
-                    return
+                    break
+        # A command that is stopped before its folder has an owner that closes it removes it too.
+        self._end = weakref.finalize(self, _remove, self.folder, self._lock)
 
     def close(self) -> None:
         """Remove the folder; Windows keeps files of it that are mapped until the end of the process."""
-        _remove(self.folder, self._lock)
+        self._end()
 
     def __enter__(self) -> Path:
         return self.folder
@@ -53,9 +56,11 @@ class Scratch:
 
 def _remove(folder: Path, lock: FileLock) -> None:
     # The lock file goes last: without it, what is left of a removal that was killed would stay for good.
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in folder.glob("*"):
         if path.name != _LOCK:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                path.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     # Windows does not remove a file that is open.

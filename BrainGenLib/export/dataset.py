@@ -30,10 +30,9 @@ _OLDEST = 89
 def source_of(case: Case) -> str:
     """Which of :data:`SOURCES` a case has."""
     request = _asked(case)
-    if request.get("verb") == "counterfactual":
-        return "scan"
-    given = (field for field in ("segmentation", "style") if request.get(field))
-    return next(given, "model" if request else "unknown")
+    # Requests of later versions may name files that this one does not know.
+    without = "model" if request.get("verb") in ("generate", "render") else "unknown"
+    return next((field for field in ("scan", "segmentation", "style") if request.get(field)), without)
 
 
 def columns_of() -> dict[str, dict[str, Any]]:

@@ -284,6 +284,9 @@ def test_a_changed_scan_is_never_said_to_be_of_nobody(tmp_path, case, swept):
         ({"verb": "generate", "style": "a.nii"}, "style"),
         ({"verb": "sweep", "of": {"verb": "generate", "style": "a.nii"}}, "style"),
         ({"verb": "generate", "style": None}, "model"),
+        # As a later version may ask.
+        ({"verb": "harmonise", "scan": "a.nii"}, "scan"),
+        ({"verb": "mix", "first": "a.nii"}, "unknown"),
         ({}, "unknown"),
     ],
 )

@@ -44,6 +44,13 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     alive.communicate()
 
 
+def test_a_folder_that_nobody_closes_goes_with_its_process(tmp_path):
+    program = "import sys; from pathlib import Path; from BrainGenLib.scratch import Scratch; "
+    program += "kept = Scratch(parent=Path(sys.argv[1])); raise KeyboardInterrupt"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], stderr=subprocess.DEVNULL, check=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_removal_that_is_stopped_leaves_what_the_next_one_removes(tmp_path, monkeypatch):
     scratch = Scratch(parent=tmp_path)
     (scratch.folder / "inputs").mkdir()
