@@ -241,10 +241,6 @@ def brain(pathology: list[str], side: list[str], lobe: list[str], anatomy: list[
 def check(request: requests.Request, inputs: Mapping[str, Path], server: str | None = None) -> None:
     """Say at once what is wrong, before a worker has loaded anything."""
     for path in inputs.values():
-        if path.is_dir():
-            raise BadInput(
-                f"{path} is a folder; give a scan as one file. Convert DICOM first, e.g. dcm2niix -z y -o OUT {path}"
-            )
         if not path.is_file():
             raise BadInput(f"There is no file {path}.")
     # A server checks the request itself; it is asked for what it has only once, when it gets the job.

@@ -26,6 +26,10 @@ def ending(path: Path) -> str:
     Raises:
         BadInput: it is of no format that is read; says what to do instead.
     """
+    if path.is_dir():
+        raise BadInput(
+            f"{path} is a folder; give a scan as one file. Convert DICOM first, e.g. dcm2niix -z y -o OUT {path}"
+        )
     name = path.name.lower()
     for known in ENDINGS:
         if name.endswith(known):
@@ -35,8 +39,6 @@ def ending(path: Path) -> str:
             raise BadInput(f"{path.name} is {advice}.")
     if not path.exists():
         raise BadInput(f"There is no file {path}.")
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder; of a DICOM series make one .nii.gz, and choose that.")
     raise BadInput(
         f"{path.name} cannot be read: its name ends in none of {', '.join(ENDINGS)}. Convert it to NIfTI (.nii.gz)."
     )

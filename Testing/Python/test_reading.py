@@ -248,7 +248,7 @@ def test_a_truncated_file_is_refused(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path, says in ((tmp_path / "nothing.nii", "There is no file"), (tmp_path, "is a folder; of a DICOM series")):
+    for path, says in ((tmp_path / "nothing.nii", "There is no file"), (tmp_path, "Convert DICOM first")):
         with pytest.raises(BadInput, match=says):
             read_scan(path)
 

@@ -27,7 +27,8 @@ def worker(tiny_bundles):
 @pytest.fixture
 def segmentation(tmp_path):
     labels = np.zeros((48, 48, 48), np.uint16)
-    labels[8:40, 8:40, 8:40] = 2
+    labels[8:40, 8:40, 8:40] = 41
+    labels[8:24, 8:40, 8:40] = 2
     path = tmp_path / "labels.nii"
     nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
     return path
@@ -95,7 +96,7 @@ def test_bad_input_ends_the_job_with_a_sentence(worker, tmp_path, segmentation):
     worker.submit(job)
     watch(job, worker)
     assert job.failure.code == "bad_input"
-    assert "labels.nii cannot be read" in job.failure.message
+    assert "labels.nii is not a NIfTI file" in job.failure.message
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
