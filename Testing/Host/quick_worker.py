@@ -53,6 +53,7 @@ def work(job: Job) -> None:
             return
         job.append(Event(time=time.time(), stage="labels", step=step, of=steps, seconds_left=steps - step))
         if step == steps // 2:
+            (job.folder / "previews").mkdir(exist_ok=True)
             cube(1).save(job.folder / "previews" / "labels")
             job.append(Event(time=time.time(), stage="preview", preview="previews/labels"))
         time.sleep(STEP_SECONDS)
