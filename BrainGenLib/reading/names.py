@@ -14,6 +14,9 @@ _NAMES = {
     "4thventricle": "fourth ventricle",
     "csf": "extraventricular CSF",
     "wmhypointensities": "white matter hyperintensity",
+    "whitematterhyperintensities": "white matter hyperintensity",
+    "mslesion": "multiple sclerosis lesion",
+    "mslesions": "multiple sclerosis lesion",
     **{f"{side}thalamusproper": f"{side} thalamus" for side in ("left", "right")},
     **{f"{side}inflatvent": f"{side} inferior lateral ventricle" for side in ("left", "right")},
     **{f"{side}ventraldc": f"{side} ventral diencephalon" for side in ("left", "right")},
@@ -22,12 +25,20 @@ _NAMES = {
 }
 
 
+_SPELLINGS = {"l": "left", "lh": "left", "r": "right", "rh": "right", "tumor": "tumour", "edema": "oedema"}
+
+
 def label_named(name: str) -> anatomy.Label | None:
-    """The label of the table that a name means; None if there is none."""
+    """The label of the table that a name means; None if there is none.
+
+    A side may stand before or behind the structure, and be one letter.
+    """
     labels = anatomy.labels()[1:]
     known = {_plain(label.condition): label for label in labels if label.condition}
     known |= {_plain(label.name): label for label in labels}
-    return known.get(_plain(_NAMES.get(_plain(name), name)))
+    words = [_SPELLINGS.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower())]
+    plain = "".join(sorted(words, key=lambda word: word not in ("left", "right")))
+    return known.get(_plain(_NAMES.get(plain, plain)))
 
 
 def names_of(path: Path) -> dict[int, str]:

@@ -30,26 +30,32 @@ def classes_of(name: str, nrrd: Nrrd, lesion: str | None) -> np.ndarray:
 
     Args:
         name: of the file, for sentences.
-        lesion: what a file with one segment shows, whatever its name; None goes by terminology and names.
+        lesion: what a file with one segment (empty ones apart) shows, whatever its name; None goes by terminology and
+            names.
 
     Raises:
         BadInput: a segment is no structure or lesion of the label table, or voxels belong to no segment.
     """
     layers = nrrd.data if nrrd.data.ndim == 4 else nrrd.data[None]
     numbers = sorted(int(match[1]) for key in nrrd.pairs if (match := re.fullmatch(r"Segment(\d{1,5})_ID", key)))
-    if lesion is not None and len(numbers) > 1:
-        raise BadInput(
-            f"{name} has {len(numbers)} segments; which lesion it is can be said of a file with one. Leave it out, "
-            "and give each segment its terminology entry."
-        )
     classes = np.zeros(layers.shape[1:], np.uint8)
     seen = np.zeros(layers.shape, bool)
+    shown = 0
     for number in numbers:
         layer = _number(name, nrrd, number, "Layer", number if len(layers) > 1 else 0)
         value = _number(name, nrrd, number, "LabelValue", 1)
         if layer >= len(layers):
             raise BadInput(f"{name} has {len(layers)} layers, but a segment in layer {layer + 1}; save it again.")
         inside = layers[layer] == value
+        # An empty segment, as Slicer begins a segmentation with, shows nothing, whatever it is called.
+        if not inside.any():
+            continue
+        shown += 1
+        if lesion is not None and shown > 1:
+            raise BadInput(
+                f"{name} has several segments; which lesion it is can be said of a file with one. Leave it out, and "
+                "give each segment its terminology entry."
+            )
         seen[layer] |= inside
         index = anatomy.lesions()[lesion].index if lesion else _label(name, nrrd, number).index
         # Lesions are the last classes of the table.

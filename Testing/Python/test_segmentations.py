@@ -190,7 +190,7 @@ def test_layers_of_slicer_are_read_and_lesions_win(tmp_path):
     [
         ([{"Name": "Segment_1", "LabelValue": "1"}], None, "the segment 'Segment_1' is no structure or lesion"),
         ([{"Name": "hippocampus", "LabelValue": "17"}], None, "the segment 'hippocampus'"),
-        ([{"Name": "ms", "LabelValue": "1"}, {"Name": "wmh", "LabelValue": "2"}], "ms", "has 2 segments"),
+        ([{"Name": "ms", "LabelValue": "1"}, {"Name": "wmh", "LabelValue": "2"}], "ms", "has several segments"),
         ([{"Name": "ms", "LabelValue": "1", "Layer": "one"}], None, "no number"),
     ],
 )
@@ -199,6 +199,33 @@ def test_segments_that_are_not_known_are_refused(tmp_path, segments, lesion, say
     path.write_bytes(path.read_bytes().replace(b"_Layer:=0", f"_Layer:={segments[0].get('Layer', '0')}".encode()))
     with pytest.raises(BadInput, match=says):
         read_segmentation(path, lesion)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Hippocampus left", "left hippocampus"),
+        ("hippocampus_R", "right hippocampus"),
+        ("lh hippocampus", "left hippocampus"),
+        ("Right-Hippocampus", "right hippocampus"),
+        ("3rd-Ventricle", "third ventricle"),
+        ("Tumor core", "tumour core"),
+        ("Edema", "oedema"),
+        ("MS lesion", "multiple sclerosis lesion"),
+        ("White matter hyperintensities", "white matter hyperintensity"),
+    ],
+)
+def test_names_of_segments_are_spelt_in_many_ways(tmp_path, name, label):
+    path = slicer_file(tmp_path / "a.seg.nrrd", [{"Name": name, "LabelValue": "1"}])
+    assert seen(path)[0] == named(label)
+
+
+def test_an_empty_segment_is_nothing_whatever_it_is_called(tmp_path):
+    segments = [{"Name": "left hippocampus", "LabelValue": "1"}, {"Name": "Segment_1", "LabelValue": "2"}]
+    path = slicer_file(tmp_path / "a.seg.nrrd", segments)
+    path.write_bytes(path.read_bytes().replace(b"\x02", b"\0"))
+    assert seen(path)[:2] == [named("left hippocampus"), 0]
+    assert seen(path, "ms")[0] == LESIONS["ms"]
 
 
 def test_one_segment_of_slicer_is_the_lesion_that_it_is_said_to_be(tmp_path):
