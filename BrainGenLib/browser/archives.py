@@ -22,7 +22,7 @@ def write_bids_zip(cases: dict[str, Case], out: Path) -> None:
         BadInput: the disk is full, ….
     """
     folder, made = out.with_suffix(""), out.with_name("cases")
-    made.mkdir(parents=True)
+    made.mkdir(parents=True, exist_ok=True)
     for name, case in cases.items():
         case.save(made / name)
     write(folder, [made / name for name in cases])
