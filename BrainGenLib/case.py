@@ -15,6 +15,9 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import nifti
 from BrainGenLib.record import Record
 
+MARK = "SYNTHETIC"
+"""Begins the description in the header of every NIfTI file of a synthetic case: it stays with the file."""
+
 
 @dataclass
 class Case:
@@ -54,6 +57,11 @@ class Case:
         for _file in self.saving(folder):
             pass
 
+    def mark(self, image: nib.Nifti1Image) -> None:
+        """Say in the header of a file whether its voxels are synthetic."""
+        if self.synthetic:
+            image.header["descrip"] = f"{MARK}, made by BrainGen".encode()
+
     def saving(self, folder: Path) -> Iterator[Path]:
         """As :meth:`save`, but pausing after each file, which it names."""
         # Not its parents: a worker that is left alone must not make a folder of a person's scan anew.
@@ -63,7 +71,9 @@ class Case:
         if self.labels is not None:
             arrays["labels"] = self.labels.astype(np.uint16, copy=False)
         for name, array in arrays.items():
-            nib.save(nib.Nifti1Image(array, self.affine), folder / f"{name}.nii")
+            image = nib.Nifti1Image(array, self.affine)
+            self.mark(image)
+            nib.save(image, folder / f"{name}.nii")
             yield folder / f"{name}.nii"
         (folder / "case.json").write_text(
             json.dumps(

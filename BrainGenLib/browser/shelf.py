@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Shelf:
         for left in folder.glob(f"{6 * '[0-9]'}{_PART}"):
             shutil.rmtree(left, ignore_errors=True)
         self._places: dict[str, Path] = {}
+        self._keeping = threading.Lock()
         for place in sorted(folder.iterdir()):
             if (name := self._about(place).get("name")) is not None:
                 self._places[name] = place
@@ -48,7 +50,7 @@ class Shelf:
         return list(self._places)
 
     def keep(self, name: str, case: Case, of: str = "") -> None:
-        """Write a case; it takes a while, so call it in a thread.
+        """Write a case, unless it is removed meanwhile; it takes a while, so call it in a thread.
 
         Args:
             name: of the case.
@@ -58,17 +60,25 @@ class Shelf:
         Raises:
             OSError: the disk is full, ….
         """
-        number = max((int(place.name) for place in self.folder.iterdir() if place.name.isdigit()), default=0) + 1
-        part, place = self.folder / f"{number:06d}{_PART}", self.folder / f"{number:06d}"
-        try:
+        with self._keeping:
+            taken = [
+                int(place.stem) for place in (*self.folder.iterdir(), *self._places.values()) if place.stem.isdigit()
+            ]
+            place = self.folder / f"{max(taken, default=0) + 1:06d}"
+            part = place.with_suffix(_PART)
             part.mkdir(mode=0o700)
+            self._places[name] = place
+        try:
             case.save(part / _CASE)
             (part / _ABOUT).write_text(json.dumps({"name": name, "of": of}), "utf-8")
-            part.rename(place)
+            with self._keeping:
+                if self._places.get(name) == place:
+                    part.rename(place)
         except OSError:
-            shutil.rmtree(part, ignore_errors=True)
+            self.remove(name)
             raise
-        self._places[name] = place
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def load(self, name: str) -> tuple[Case, str]:
         """A case, and what it is of.
@@ -81,7 +91,9 @@ class Shelf:
 
     def remove(self, name: str) -> None:
         """Remove a case from disk; nothing happens if there is none of that name."""
-        if (place := self._places.pop(name, None)) is not None:
+        with self._keeping:
+            place = self._places.pop(name, None)
+        if place is not None:
             shutil.rmtree(place, ignore_errors=True)
 
     @staticmethod

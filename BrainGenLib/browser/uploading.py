@@ -11,10 +11,13 @@ import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from BrainGenLib import anatomy
+from BrainGenLib.case import MARK
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import dicom
 from BrainGenLib.reading.scans import read_scan
@@ -39,12 +42,14 @@ class Received:
         data: (i, j, k) grey values; of a segmentation, values of the label table.
         affine: 4×4 voxel to world, RAS+ mm.
         labels: whether it is a segmentation.
+        synthetic: whether BrainGen made it, as name or header of the file say.
     """
 
     name: str
     data: np.ndarray
     affine: np.ndarray
     labels: bool
+    synthetic: bool = False
 
 
 @dataclass
@@ -73,7 +78,9 @@ class Unnamed:
 
 def plain_name(name: str) -> str:
     """The last part of a name that a browser or an archive gave, as any file system takes it."""
-    name = "".join(filter(str.isprintable, Path(name.replace("\\", "/")).name))[-_MAX_NAME:]
+    name = "".join(filter(str.isprintable, Path(name.replace("\\", "/")).name))
+    # File systems count bytes, and scenes write files whose names are longer.
+    name = name.encode()[-_MAX_NAME:].decode(errors="ignore")
     return name if name.strip(". ") else "file"
 
 
@@ -129,7 +136,7 @@ def _read(path: Path, kind: str) -> Received | Unnamed:
     name = path.name.split(".")[0] or kind
     if kind != _SEGMENTATION:
         scan = read_scan(path)
-        return Received(name, scan.data, scan.affine, False)
+        return Received(name, scan.data, scan.affine, False, _is_synthetic(path))
     try:
         classes = read_segmentation(path)
     except BadInput:
@@ -137,7 +144,15 @@ def _read(path: Path, kind: str) -> Received | Unnamed:
         if not (lesions := possible_lesions(path)):
             raise
         return Unnamed(name, path, lesions)
-    return Received(name, anatomy.to_values(classes.data), classes.affine, True)
+    return Received(name, anatomy.to_values(classes.data), classes.affine, True, _is_synthetic(path))
+
+
+def _is_synthetic(path: Path) -> bool:
+    """Whether a file that can be read says that BrainGen made it."""
+    if MARK in path.name or not path.name.lower().endswith((".nii", ".nii.gz")):
+        return MARK in path.name
+    header: Any = nib.load(path).header
+    return bytes(header["descrip"]).startswith(MARK.encode())
 
 
 def _unpack(archive: Path, folder: Path, most: int) -> None:

@@ -193,14 +193,14 @@ def write_segmentation(out: Path, stem: str, case: Case) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with Scratch(_PARTIAL, out) as partial:
-            _save(partial / names[0], case.labels, case.affine)
+            _save(partial / names[0], case.labels, case)
             text = "Label map of a scan that was given; it describes the brain of the person who was scanned."
             _write_json(partial / names[1], _sidecar(case, text))
-            _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case.affine)
+            _save(partial / names[2], brain_mask(case.labels).astype(np.uint8), case)
             rows = list(case.measurements["volumes_ml"].items())
             _write_text(partial / names[3], _table(("structure", "volume_ml"), rows))
             if template is not None and template.labels is not None:
-                _save(partial / names[4], template.labels, template.affine)
+                _save(partial / names[4], template.labels, template)
             _write_text(partial / "dseg.tsv", _label_table())
             for name in [*names, *(["dseg.tsv"] if not (out / "dseg.tsv").exists() else [])]:
                 _place(partial / name, out / name)
@@ -345,10 +345,10 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
     for contrast, volume in case.images.items():
         path = _image_path(anat / name, contrast)
         if own_values or volume.min() < 0 or volume.max() > 1:
-            _save(path, volume.astype(np.float32), case.affine)
+            _save(path, volume.astype(np.float32), case)
         else:
             # int16 halves the file at a precision (1.5e-5) below any noise.
-            _save(path, np.round(volume * 32767).astype(np.int16), case.affine, slope=1 / 32767)
+            _save(path, np.round(volume * 32767).astype(np.int16), case, slope=1 / 32767)
         sidecar = _sidecar(case, f"SYNTHETIC {contrast} image made by BrainGen. {SOURCES[source]}")
         # The images of the label-driven models never have a skull; the others say.
         stripped = case.provenance.get("skull_stripped", True)
@@ -356,13 +356,13 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
         _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     for map_, volume in case.maps.items():
         path = anat / f"{name}_desc-{map_}_{MAP}.nii.gz"
-        _save(path, volume.astype(np.float32), case.affine)
+        _save(path, volume.astype(np.float32), case)
         _write_json(
             path.with_name(f"{name}_desc-{map_}_{MAP}.json"), _sidecar(case, f"{MAPS[map_]} {SOURCES[source]}")
         )
     if case.labels is not None:
         path = _image_path(anat / name, "dseg")
-        _save(path, case.labels, case.affine)
+        _save(path, case.labels, case)
         text = f"Label map of the SYNTHETIC images beside it; values are in dseg.tsv. {SOURCES[source]}"
         sidecar = _sidecar(case, text)
         _write_json(path.with_name(f"{name}_dseg.json"), sidecar)
@@ -372,11 +372,12 @@ def _image_path(prefix: Path, suffix: str) -> Path:
     return prefix.with_name(f"{prefix.name}_{ENTITIES.get(suffix, suffix)}.nii.gz")
 
 
-def _save(path: Path, array: np.ndarray, affine: np.ndarray, slope: float | None = None) -> None:
-    image = nib.nifti1.Nifti1Image(array, affine)
-    code = "mni" if np.allclose(affine, GRID_1MM.affine) else "scanner"
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
+def _save(path: Path, array: np.ndarray, case: Case, slope: float | None = None) -> None:
+    image = nib.nifti1.Nifti1Image(array, case.affine)
+    code = "mni" if np.allclose(case.affine, GRID_1MM.affine) else "scanner"
+    image.set_sform(case.affine, code)
+    image.set_qform(case.affine, code)
+    case.mark(image)
     image.header.set_xyzt_units("mm")
     if slope is not None:
         image.header.set_slope_inter(slope, 0)

@@ -7,9 +7,11 @@ whatever changed the layers: this library, the page, or the controls of Slicer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, SYNTHETIC
+from BrainGenLib.scene.segmentation import source_of
 from BrainGenLib.scene.showing import nodes_of_class
 
 _SIZE = 14
@@ -39,7 +41,8 @@ def shown_in(view: Any) -> Shown:
     names = [node.GetAttribute(MAP) or node.GetName().removesuffix(f" {MARK}") for node in volumes]
     # Outlines of the image's own case say nothing new.
     names += [_labels(node) for node in segmentations if node.GetAttribute(CASE) not in cases]
-    synthetic = any(node.GetAttribute(SYNTHETIC) == MARK for node in (*volumes, *segmentations))
+    sources = [source for source in map(source_of, segmentations) if source is not None]
+    synthetic = any(map(_synthetic, (*volumes, *segmentations, *sources)))
     return Shown(" + ".join(dict.fromkeys(names)), synthetic)
 
 
@@ -71,17 +74,17 @@ class Annotation:
     @property
     def text(self) -> str:
         """What the last picture says."""
-        return " ".join(filter(None, (self._name.GetInput(), self._mark.GetInput())))
+        return " ".join(filter(None, (self._name.GetInput(), self._mark.GetInput()))).replace(r"\$", "$")
 
     def _update(self, window: Any, _event: str) -> None:
         shown = shown_in(self._view)
         if self._marked_only and not shown.synthetic:
             shown = Shown("", False)
         width, height = window.GetSize()
-        for line, (actor, text) in enumerate(
-            ((self._name, shown.name), (self._mark, MARK if shown.synthetic else ""))
-        ):
-            actor.SetInput(text)
+        name = _fitted(printable(shown.name), self._name.GetTextProperty(), width)
+        for line, (actor, text) in enumerate(((self._name, name), (self._mark, MARK if shown.synthetic else ""))):
+            # Between two dollar signs VTK would set formulas.
+            actor.SetInput(text.replace("$", r"\$"))
             actor.SetVisibility(bool(text))
             actor.SetDisplayPosition(width // 2, height - self._top - round(1.4 * self._size * line))
 
@@ -98,6 +101,44 @@ class Annotation:
         look.SetVerticalJustificationToTop()
         self._renderer.AddViewProp(actor)
         return actor
+
+
+def printable(name: str) -> str:
+    """A name with a question mark for each character that VTK's font lacks, as of Chinese: it would be left out."""
+    return "".join(character if _in_font(character) else "?" for character in name)
+
+
+@lru_cache(4096)
+def _in_font(character: str) -> bool:
+    import vtk
+
+    look = vtk.vtkTextProperty()
+    # At that size the narrowest is wider than nothing.
+    look.SetFontSize(48)
+    return character == " " or _pixels(character.replace("$", "S"), look) > 1
+
+
+def _fitted(name: str, look: Any, width: int) -> str:
+    """A name without its middle where it is wider (pixels) than the picture: both ends tell names apart."""
+    kept, text = len(name), name
+    while kept > 2 and _pixels(text.replace("$", "S"), look) > width:
+        kept -= max(1, kept // 20)
+        text = f"{name[: kept - kept // 2]}...{name[len(name) - kept // 2 :]}"
+    return text
+
+
+def _pixels(text: str, look: Any) -> int:
+    """Width of a text."""
+    import vtk
+
+    box = [0, 0, 0, 0]
+    vtk.vtkTextRenderer.GetInstance().GetBoundingBox(look, text, box, 72)
+    return box[1] - box[0]
+
+
+def _synthetic(node: Any) -> bool:
+    """Whether a model made it: so it is marked, or its name says so, as that of a file that Slicer saved."""
+    return node.GetAttribute(SYNTHETIC) == MARK or MARK in (node.GetName() or "")
 
 
 def _volumes_in(view: Any) -> list[Any]:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from BrainGenLib.case import Case
+from BrainGenLib.case import MARK, Case
 from BrainGenLib.scene import judgements, sequences
 from BrainGenLib.scene.maps import add_map
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import add_volume, is_left_handed
 
-MARK = "SYNTHETIC"
 SYNTHETIC, CASE, CONTRAST, MAP = "BrainGen.synthetic", "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
 TURNED = "BrainGen.turned"
 """Attribute of the nodes of a left-handed grid, whose last axis is turned round in the scene."""

@@ -89,6 +89,8 @@ def _filling(scene: Any, browser: Any, case: Case, proxy: Any, nodes: Iterator[A
     modifying = browser.StartModify()
     browser.AddSynchronizedSequenceNode(sequence)
     browser.AddProxyNode(proxy, sequence, False)
+    # The frame that is shown already; nothing would say which it is.
+    browser.SetSelectedItemNumber(0)
     browser.EndModify(modifying)
 
 

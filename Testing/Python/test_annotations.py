@@ -163,3 +163,47 @@ def test_the_words_are_in_the_picture_and_change_with_it(stage, slices):
     composite_of(stage, slices["Red"]).SetBackgroundVolumeID(scan.GetID())
     assert red(window) == 0
     assert annotation.text == "patient26_T2"
+
+
+def test_labels_of_a_synthetic_image_and_what_a_file_names_so_are_synthetic(stage, slices, threed):
+    made = add_case(stage.scene, case_of(), "generate-01")
+    found = add_case(stage.scene, case_of(synthetic=False, images=()), "segment-01")
+    changes.remember(found, made.volumes["T1w"])
+    show(stage.scene, found)
+    assert shown_in(threed) == Shown("segment-01 labels", True)
+    again = add_volume(stage.scene, np.ones(SHAPE, np.float32), AFFINE, "generate-01 T1w SYNTHETIC_1")
+    clear(stage.scene)
+    composite_of(stage, slices["Red"]).SetBackgroundVolumeID(again.GetID())
+    assert shown_in(slices["Red"]) == Shown("generate-01 T1w SYNTHETIC_1", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a$x$b $y$", "a$x$b $y$"),
+        ("患者 T1 Müller", "?? T1 Müller"),
+        ("Łódź-1 <b>{{7*7}}</b>", "Łódź-1 <b>{{7*7}}</b>"),
+    ],
+)
+def test_names_are_written_as_they_are(stage, slices, name, written):
+    volume = add_volume(stage.scene, np.ones(SHAPE, np.float32), AFFINE, name)
+    composite_of(stage, slices["Red"]).SetBackgroundVolumeID(volume.GetID())
+    window = render_window()
+    window.SetSize(300, 200)
+    annotation = Annotation(slices["Red"], window)
+    window.Render()
+    assert annotation.text == written
+
+
+def test_a_name_that_is_too_wide_for_a_picture_keeps_both_ends(stage, slices):
+    name = f"sub-01_{30 * 'long_'}T1w"
+    volume = add_volume(stage.scene, np.ones(SHAPE, np.float32), AFFINE, name)
+    composite_of(stage, slices["Red"]).SetBackgroundVolumeID(volume.GetID())
+    window = render_window()
+    window.SetSize(300, 200)
+    annotation = Annotation(slices["Red"], window)
+    window.Render()
+    assert annotation.text.startswith("sub-01_long")
+    assert annotation.text.endswith("_T1w")
+    assert "..." in annotation.text
+    assert 15 < len(annotation.text) < 50

@@ -220,9 +220,16 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     assert front.views.marks["Red"] == "patient26 + lesions labels"
     front.do(front.app.views.clear)
     assert set(front.views.marks.values()) == {""}
-    delete(front, "patient26")
+    # What is chosen in a list is what will be run: it is shown.
+    front.do(lambda: front.app.results.show_volume(volume))
+    assert front.views.marks["Red"] == "patient26"
     front.do(lambda: front.app.results.show("lesions"))
+    delete(front, "patient26")
     assert front.views.marks["Red"] == "lesions labels"
+    assert nodes_of(front.app.scene, "lesions").segmentation.GetDisplayNode().GetVisibility2DFill()
+    # Both pages that show a question may answer it.
+    front.do(front.app.transfers.answer)
+    front.do(front.app.transfers.drop)
     delete(front, "lesions")
     assert "lesions" not in [row.name for row in front.results.cases]
     front.do(lambda: front.app.results.show(generated))

@@ -16,6 +16,7 @@ from BrainGenLib import anatomy
 from BrainGenLib.browser import uploading
 from BrainGenLib.browser.access import COOKIE, cookie_of, guard, new_token
 from BrainGenLib.browser.uploading import plain_name, receive
+from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 from BrainGenLib.service import volumes
 
@@ -307,3 +308,25 @@ def test_a_mask_waits_for_the_name_of_its_lesion(tmp_path):
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "lesions.nii.gz")
     with pytest.raises(BadInput, match=r"lesions\.nii\.gz"):
         receive(tmp_path, "segmentation")
+
+
+def test_a_file_that_a_model_made_is_known_when_it_comes_back(tmp_path):
+    """By its header, or by the name that Slicer gave it."""
+    made = Case({"T1w": scan((12, 14, 16)).astype(np.float32)}, None, np.eye(4))
+    made.save(tmp_path / "made")
+    Case(made.images, None, made.affine, synthetic=False).save(tmp_path / "scan")
+    for number, name in enumerate(("made/T1w.nii", "scan/T1w.nii")):
+        sent = tmp_path / f"sent-{number}"
+        sent.mkdir()
+        (tmp_path / name).rename(sent / "T1w.nii")
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    (renamed / "generate-01 T1w SYNTHETIC.nii").write_bytes((tmp_path / "sent-1" / "T1w.nii").read_bytes())
+    found = [receive(tmp_path / folder, "scan")[0].synthetic for folder in ("sent-0", "sent-1", "renamed")]
+    assert found == [True, False, True]
+
+
+def test_names_are_no_longer_than_file_systems_take(tmp_path):
+    name = plain_name(f"{100 * '患'}.nii.gz")
+    assert name.endswith("患.nii.gz")
+    assert len(name.encode()) <= 100

@@ -1,6 +1,8 @@
 """Where the page keeps its results."""
 
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -75,3 +77,21 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         shelf.keep("lost", case(1))
     assert shelf.names == []
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_cases_that_are_kept_at_once_do_not_meet(tmp_path, monkeypatch):
+    shelf, arrived = Shelf(tmp_path), threading.Barrier(3)
+    save = Case.save
+    monkeypatch.setattr(Case, "save", lambda self, folder: (arrived.wait(10), save(self, folder)))
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: shelf.keep(f"case {number}", case(number)), range(3)))
+    assert sorted(shelf.load(f"case {number}")[0].provenance["value"] for number in range(3)) == [0, 1, 2]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["000001", "000002", "000003"]
+
+
+def test_what_is_removed_while_it_is_written_does_not_come_back(tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path)
+    save = Case.save
+    monkeypatch.setattr(Case, "save", lambda self, folder: (shelf.remove("one"), save(self, folder)))
+    shelf.keep("one", case(1))
+    assert (shelf.names, [path for path in tmp_path.iterdir() if path.is_dir()]) == ([], [])

@@ -73,6 +73,7 @@ def check_film(stage, sweep):
     browser, sequences = film_of(stage.scene)
     assert set(sequences) == {f"sub-0001 {what} SYNTHETIC" for what in ("T1w", "difference", "segmentation")}
     assert browser.GetNumberOfItems() == 3
+    assert browser.GetSelectedItemNumber() == 0
     assert browser.GetPlaybackRateFps() == 3
     assert browser.GetAttribute("BrainGen.synthetic") == "SYNTHETIC"
     logic = slicer.vtkSlicerSequencesLogic()

@@ -11,10 +11,10 @@ from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
 from BrainGenLib.browser.shelf import Shelf
-from BrainGenLib.browser.state import CaseRow, ResultsState, RunState
+from BrainGenLib.browser.state import CaseRow, ResultsState, RunState, ViewsState
 from BrainGenLib.case import Case
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import CASE, MARK, SYNTHETIC, CaseNodes, adding
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MARK, SYNTHETIC, CaseNodes, adding
 from BrainGenLib.scene.cases import case_names, free_name, nodes_of, remove_case
 from BrainGenLib.scene.changes import before, remember
 from BrainGenLib.scene.showing import bounds_of, image_of, nodes_of_class
@@ -25,6 +25,7 @@ class ResultsLogic:
         self._server, self._scene, self._shelf, self._views = server, scene, shelf, views
         self._typed: TypedState[ResultsState] = TypedState(server.state, ResultsState)
         self._run: TypedState[RunState] = TypedState(server.state, RunState)
+        self._shown = TypedState(server.state, ViewsState).data
         self._typed.data.kept = str(shelf.folder)
 
     @property
@@ -78,18 +79,31 @@ class ResultsLogic:
         else:
             self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
 
+    def show_volume(self, node_id: str) -> None:
+        """Show a volume that was chosen in a list, by the ID of its node."""
+        node = self._scene.GetNodeByID(node_id or "")
+        if node is not None:
+            nodes = nodes_of(self._scene, node.GetAttribute(CASE))
+            self._views.show(nodes, bounds_of(nodes).mean(1), node.GetAttribute(CONTRAST))
+
     async def compare(self) -> None:
         """Show the two chosen cases side by side."""
         first, second = (nodes_of(self._scene, name) for name in self._chosen()[:2])
         await self._views.compare(first, second)
 
     def delete(self) -> None:
-        """Take the chosen cases out of the scene, and off the disk."""
+        """Take the chosen cases out of the scene, and off the disk; what was shown with them is shown alone."""
+        before = self._shown.shown
         for name in self._chosen():
             remove_case(self._scene, name)
             self._shelf.remove(name)
         self.refresh()
         self._views.refresh()
+        left = [name for name in before if name in case_names(self._scene)]
+        if left and left != before:
+            self._views.show(nodes_of(self._scene, left[-1]))
+        elif before and not left:
+            self._views.clear()
 
     def refresh(self) -> None:
         """Bring the rows up to date with the scene."""
@@ -105,7 +119,8 @@ class ResultsLogic:
             await asyncio.sleep(0)
         if not case.provenance:
             for volume in nodes.volumes.values():
-                volume.SetName(name)
+                # A file of an earlier session may be an image that a model made.
+                volume.SetName(f"{name} {MARK}" if case.synthetic and MARK not in name else name)
         volumes = nodes_of_class(self._scene, "vtkMRMLScalarVolumeNode")
         scan = next((one for one in volumes if of and one.GetName() == of), None)
         if scan is not None:

@@ -118,6 +118,8 @@ class RunLogic:
 
     def _drop_preview(self) -> None:
         """What will not be finished goes; the newest case takes its place in the views."""
+        if PREVIEW not in case_names(self._scene):
+            return
         remove_case(self._scene, PREVIEW)
         self._views.refresh()
         if names := case_names(self._scene):

@@ -79,12 +79,16 @@ class TransfersLogic:
             self._ask()
             self._tell(message=f"Added {', '.join(added)}." if added else "")
             return web.json_response({"added": added, "asked": [item.name for item in self._waiting]})
-        except BadInput as error:
-            self._tell(failure=str(error))
-            return web.json_response({"error": str(error)}, status=400)
+        except (BadInput, OSError) as error:
+            said = str(error) if isinstance(error, BadInput) else f"The files did not arrive whole: {error.strerror}."
+            self._tell(failure=said)
+            return web.json_response({"error": said}, status=400)
 
     async def answer(self) -> None:
         """Add the segmentation that was asked about, as what the user says that it is."""
+        if not self._waiting:
+            # Another page has answered.
+            return
         data, item = self._typed.data, self._waiting.popleft()
         lesion, scan = data.lesion, self._scene.GetNodeByID(data.of or "")
         data.asking = ""
@@ -103,7 +107,7 @@ class TransfersLogic:
 
     def drop(self) -> None:
         """Forget the segmentation that was asked about."""
-        item = self._waiting.popleft()
+        item = self._waiting.popleft() if self._waiting else None
         if isinstance(item, Unnamed):
             shutil.rmtree(item.path.parent)
         self._ask()
@@ -163,7 +167,7 @@ class TransfersLogic:
     async def _add(self, item: Received, of: str) -> str:
         """Put a file into the scene and show it; returns its name there."""
         images, labels = ({}, item.data) if item.labels else ({"scan": item.data}, None)
-        nodes = await self._results.add(item.name, Case(images, labels, item.affine, synthetic=False), of)
+        nodes = await self._results.add(item.name, Case(images, labels, item.affine, synthetic=item.synthetic), of)
         self._views.show(nodes, np.asarray(bounds_of(nodes).mean(1)))
         # What was brought is what is to be worked on.
         for scan in nodes.volumes.values():

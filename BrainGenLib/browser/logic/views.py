@@ -13,7 +13,7 @@ from BrainGenLib.browser.stage import COLUMNS, FOUR_UP, THREE_COLUMNS, TWO_ROWS,
 from BrainGenLib.browser.state import Choice, SceneState, ViewsState
 from BrainGenLib.browser.surfaces import adding_surfaces
 from BrainGenLib.scene.annotations import shown_in
-from BrainGenLib.scene.case_to_scene import CASE, MARK, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, CaseNodes
 from BrainGenLib.scene.changes import show_change
 from BrainGenLib.scene.segmentation import look_inside
 from BrainGenLib.scene.showing import clear, compare, show
@@ -102,8 +102,9 @@ class ViewsLogic:
 
     def refresh(self) -> None:
         """Bring lists of nodes and captions up to date with the scene, in every open page at once."""
-        self._scene.data.volumes = self._choices("vtkMRMLScalarVolumeNode")
-        self._scene.data.segmentations = self._choices("vtkMRMLSegmentationNode")
+        volumes = self._nodes("vtkMRMLScalarVolumeNode")
+        self._scene.data.volumes = _choices([node for node in volumes if not node.GetAttribute(MAP)])
+        self._scene.data.segmentations = _choices(self._nodes("vtkMRMLSegmentationNode"))
         views = self._stage.app.view_manager
         marks = {}
         for view in (*views.get_slice_views(), *views.get_threed_views()):
@@ -116,13 +117,13 @@ class ViewsLogic:
             for view in views.get_slice_views()
             for layer in (view.get_background_volume_id(), view.get_foreground_volume_id())
         )
-        volumes = [node for node in layers if node is not None]
+        shown_volumes = [node for node in layers if node is not None]
         segmentations = [
             node for node in self._nodes("vtkMRMLSegmentationNode") if node.GetDisplayNode().GetVisibility()
         ]
-        cases = dict.fromkeys(node.GetAttribute(CASE) for node in (*volumes, *segmentations))
+        cases = dict.fromkeys(node.GetAttribute(CASE) for node in (*shown_volumes, *segmentations))
         self._views.data.shown = [name for name in cases if name]
-        self.on_shown(volumes)
+        self.on_shown(shown_volumes)
         self._server.state.flush()
 
     def _outline(self) -> None:
@@ -148,11 +149,10 @@ class ViewsLogic:
             camera.SetViewUp(0, 0, 1)
             camera.ResetClippingRange()
 
-    def _choices(self, kind: str) -> list[Choice]:
-        return [
-            Choice(node.GetName(), node.GetID()) for node in self._nodes(kind) if node.GetAttribute(CASE) != PREVIEW
-        ]
-
     def _nodes(self, kind: str) -> list[Any]:
         scene = self._stage.scene
         return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def _choices(nodes: list[Any]) -> list[Choice]:
+    return [Choice(node.GetName(), node.GetID()) for node in nodes if node.GetAttribute(CASE) != PREVIEW]

@@ -22,6 +22,7 @@ class CounterfactualUI:
     apply_clicked = Signal()
     find_clicked = Signal()
     cancel_clicked = Signal()
+    scan_chosen = Signal(str)
 
     def __init__(self, server: Any) -> None:
         name = TypedState(server.state, CounterfactualState).name
@@ -30,7 +31,12 @@ class CounterfactualUI:
         with Section("Counterfactual", "counterfactual").body:
             with html.Div(**_LINE):
                 html.Label("Scan")
-                choose(name.scan, nodes.volumes)
+                choose(
+                    name.scan,
+                    nodes.volumes,
+                    change=(self.scan_chosen, "[$event.target.value]"),
+                    id="braingen-counterfactual-scan",
+                )
             with html.Div(**_LINE):
                 html.Label("Model")
                 choose(name.bundle, name.bundles)
