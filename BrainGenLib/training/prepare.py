@@ -34,6 +34,8 @@ LEAST_LESION_ML = 0.1
 LEAST_INSIDE = 0.6
 # A rigid correction between scans of one session that is larger than this is a failure, not a movement.
 LARGEST_SHIFT_MM = 25.0
+# Mutual information (nats) of two contrasts of one brain; those that lie on each other have 0.2 to 0.5, others 0.05.
+LEAST_INFORMATION = 0.1
 # Share of the labelled tissue that a brain-masked scan shows; less, and the labels lie elsewhere.
 LEAST_SHOWN = 0.85
 # Examples in a line that stands for many files or people.
@@ -260,13 +262,27 @@ def _align(
             raise ValueError(f"{session.images[contrast].path}: {error}") from error
         centre = fixed.affine @ np.r_[np.array(fixed.data.shape) / 2, 1.0]
         shift = float(np.linalg.norm((matrix @ centre - centre)[:3]))
-        if shift > LARGEST_SHIFT_MM:
+        if shift > LARGEST_SHIFT_MM or _information(fixed, scan, matrix, around) < LEAST_INFORMATION:
             raise ValueError(
-                f"{session.images[contrast].path} could not be aligned with the {reference} of its session."
+                f"{session.images[contrast].path} could not be aligned with the {reference} of its session; they "
+                "have to lie in one world. Register them, or leave one out."
             )
         scan.to_own = matrix
         quality[f"shift_{contrast}_mm"] = round(shift, 2)
     return quality
+
+
+def _information(fixed: Scan, moving: Scan, matrix: np.ndarray, around: np.ndarray | None) -> float:
+    """Mutual information (nats) of two scans, of 32 levels each, where ``around`` is set and both show something."""
+    there = spaces.resample(moving.data, moving.affine, fixed.data.shape, fixed.affine, matrix=matrix, order=1)  # type: ignore[arg-type]
+    both = (fixed.data > 0) & (there > 0) if around is None else (around > 0) & (fixed.data > 0)
+    if not both.any():
+        return 0.0
+    tops = [np.percentile(values[both], 99) for values in (fixed.data, there)]
+    counts, _, _ = np.histogram2d(np.minimum(fixed.data[both], tops[0]), np.minimum(there[both], tops[1]), 32)
+    share = counts / counts.sum()
+    alone = share.sum(1, keepdims=True) * share.sum(0, keepdims=True)
+    return float((share[share > 0] * np.log((share / np.where(alone > 0, alone, 1))[share > 0])).sum())
 
 
 def _to_template(

@@ -267,6 +267,26 @@ def prepared(root: Path) -> tuple[prepare.Prepared, sources.Session]:
 DERIVED = "derivatives/x/sub-a/anat/sub-a_{}.nii.gz"
 
 
+def test_contrasts_that_do_not_lie_on_each_other_are_refused(tmp_path, native):
+    """Aligned by a small movement, and yet nothing of one is found in the other."""
+    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"])
+    save(tmp_path / DERIVED.format("desc-anatomy_dseg"), native["labels"])
+    other = 300 - native["scan"] ** 0.8
+    away = SCAN.copy()
+    away[:3, 3] += 1
+    save(tmp_path / "sub-a/anat/sub-a_FLAIR.nii.gz", other, away)
+    ((case, _, volumes),), _ = prepared(tmp_path)
+    assert case.quality["shift_FLAIR_mm"] < 3
+    assert set(volumes) == {"T1w", "FLAIR"}
+    save(
+        tmp_path / "sub-a/anat/sub-a_FLAIR.nii.gz",
+        np.random.default_rng(0).permutation(other.ravel()).reshape(other.shape),
+        away,
+    )
+    with pytest.raises(ValueError, match=r"FLAIR.nii.gz could not be aligned with the T1w.*Register them"):
+        prepared(tmp_path)
+
+
 def test_a_lesion_in_the_template_is_placed_by_the_alignment(tmp_path, native):
     # Moved far away, so that worlds do not happen to be alike.
     away = SCAN.copy()
