@@ -170,6 +170,15 @@ def test_processing_events_ends_a_block(host, slicer):
     assert 0.1 <= host.longest_work_s < 0.6
 
 
+def test_what_only_the_stand_in_does_is_no_block(host):
+    from slicerhost.pulse import pulse
+
+    host.reset_longest_block()
+    with pulse.busy("a slot"), pulse.apart():
+        time.sleep(0.2)
+    assert host.longest_block_s < 0.1
+
+
 def test_time_that_the_test_takes_is_no_block(host, slicer):
     work(0.4)
     slicer.app.processEvents()

@@ -10,13 +10,17 @@ import vtk
 from PySide6.QtCore import Property, QObject, Signal
 from PySide6.QtWidgets import QWidget
 
+from slicerhost.pulse import pulse
+
 
 class _View(QWidget):
     """What draws a view: its window is there, empty of what the view shows."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self._window = vtk.vtkRenderWindow()
+        # Without a screen each looks for one.
+        with pulse.apart():
+            self._window = vtk.vtkRenderWindow()
         self._window.SetOffScreenRendering(True)
         self._window.SetSize(200, 200)
         # Where Slicer's own things are.
