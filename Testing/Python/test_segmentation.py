@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from BrainGenLib import anatomy, morphometry
+from BrainGenLib import anatomy, morphometry, spaces
 from BrainGenLib.methods import segmentation
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Silent
@@ -110,6 +110,14 @@ def test_a_small_head_is_no_brain_though_its_air_is_zero(small):
     registration, bare = segmentation.brain_or_head(head, affine)
     assert bare is None
     assert registration.size == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_brain_lies_as_deep_in_a_head_as_skull_and_scalp_are_thick(small):
+    _, head, affine = small
+    depth = spaces._Depth(head > 0, affine)
+    assert depth.of(np.diag([0.8, 0.8, 0.8, 1])) == pytest.approx(12, abs=3)
+    # Where the scalp lies on the border of the template's brain.
+    assert depth.of(np.diag([0.95, 0.95, 0.95, 1])) < spaces.LEAST_DEPTH_MM
 
 
 def test_a_brain_is_bare_with_noise_around_it(small):
