@@ -126,6 +126,9 @@ async def walk(address, folder):
             page, lambda seen: all(bright(seen[name]) > 0.03 and coloured(seen[name]) > 0.002 for name in slices)
         )
         assert await captions(page) == [f"generate-01 {shown} SYNTHETIC" for shown in ("T1w", "labels", "T1w", "T1w")]
+        # They can be read even where a picture of another size is cut off.
+        width = "Math.min(...[...document.querySelectorAll('.braingen-caption')].map(e => e.clientWidth))"
+        assert await page.evaluate(width) > 100
         assert all(map(marked, (await views(page, _BELOW_BAR)).values()))
         await settled(page, lambda seen: np.ptp(seen["3D"].astype(int), (0, 1)).max() > 120)
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import deque
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -135,10 +136,11 @@ class TransfersLogic:
                     await asyncio.to_thread(write_bids_zip, cases, path)
             except KeyError as error:
                 raise web.HTTPNotFound(text=f"The scene holds no case {error}.\n") from error
-            except BadInput as error:
-                self._run.data.failure = str(error)
+            except (BadInput, OSError, BrokenExecutor) as error:
+                said = str(error) if isinstance(error, BadInput) else f"The download could not be written: {error}"
+                self._run.data.failure = said
                 self._server.state.flush()
-                raise web.HTTPBadRequest(text=f"{error}\n") from error
+                raise web.HTTPBadRequest(text=f"{said}\n") from error
             return await _send(request, path)
 
     def _check_exported(self, names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What lies over a view: its plane and the slider of a slice. What it shows is said in the picture itself."""
+"""What lies over a view: its plane, what it shows (as in the picture itself), and the slider of a slice."""
 
 from __future__ import annotations
 
