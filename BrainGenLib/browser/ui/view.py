@@ -11,6 +11,7 @@ from trame_slicer.app.ui.slider import Slider, SliderState
 
 from BrainGenLib.browser.stage import plane_of
 from BrainGenLib.browser.state import ViewsState
+from BrainGenLib.case import MARK
 
 _COLORS = {"Red": "#F34A33", "Green": "#6DAD4A", "Yellow": "#EFD64D"}
 _PLANES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
@@ -72,7 +73,11 @@ def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
 
 def _caption(server: Any, view: Any) -> None:
     name = TypedState(server.state, ViewsState).name
-    html.Span(f"{{{{ {name.marks}['{view.get_singleton_tag()}'] }}}}", classes="braingen-caption", role="status")
+    mark = f"({name.marks}['{view.get_singleton_tag()}'] || '')"
+    with html.Span(classes="braingen-caption", role="status"):
+        # A long name is cut off, what stands behind it never.
+        html.Span(f"{{{{ {mark}.replace(/ ?{MARK}$/, '') }}}}")
+        html.Span(f"{{{{ {mark}.endsWith('{MARK}') ? ' {MARK}' : '' }}}}")
     html.Span(style="flex: 1;")
 
 
