@@ -1,5 +1,6 @@
 """The browser app without a browser: what its sections do with state, scene and jobs."""
 
+import asyncio
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -323,6 +324,20 @@ def test_two_cases_are_compared_in_rows_and_one_alone_is_shown_again(front, gene
     assert front.views.marks["Red"] != front.views.marks["RedPlus"]
     front.do(lambda: front.app.results.show(generated))
     assert front.views.layout == FOUR_UP
+
+
+def test_what_is_hidden_while_views_are_arranged_stays_hidden(front, generated):
+    async def hide_at_once():
+        nodes = nodes_of(front.app.scene, generated)
+        arranged = asyncio.ensure_future(front.app.views.compare(nodes, nodes))
+        await asyncio.sleep(0.05)
+        front.app.views.clear()
+        await arranged
+        front.app.views.refresh()
+
+    front.do(hide_at_once)
+    assert set(front.views.marks.values()) == {""}
+    front.do(lambda: front.app.results.show(generated))
 
 
 def test_a_downloaded_case_is_a_dataset_that_nibabel_reads_and_a_scene(front, generated, tmp_path):

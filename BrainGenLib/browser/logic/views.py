@@ -31,6 +31,8 @@ class ViewsLogic:
         self._views: TypedState[ViewsState] = TypedState(server.state, ViewsState)
         self._scene: TypedState[SceneState] = TypedState(server.state, SceneState)
         self._surfaces: asyncio.Task | None = None
+        # Counts what was asked to be shown, so that what comes late puts nothing back.
+        self._asked = 0
         self.on_shown: Callable[[list[Any]], None] = lambda volumes: None
         self._views.bind_changes({self._views.name.outlines: lambda *_: self._outline()})
         self.four_up()
@@ -44,6 +46,7 @@ class ViewsLogic:
 
     def show(self, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
         """Show a case; the arguments are those of :func:`BrainGenLib.scene.showing.show`."""
+        self._asked += 1
         if self._views.data.layout != FOUR_UP:
             self.four_up()
         show(self._stage.scene, nodes, point, contrast)
@@ -56,6 +59,7 @@ class ViewsLogic:
 
     def clear(self) -> None:
         """Show nothing."""
+        self._asked += 1
         self.stop_surfaces()
         clear(self._stage.scene)
         self.refresh()
@@ -70,6 +74,8 @@ class ViewsLogic:
 
     async def _lay_out(self, layout: str, fill: Callable[[], None]) -> None:
         """Arrange views, and fill them."""
+        self._asked += 1
+        asked = self._asked
         views = self._stage.app.view_manager
         fill()
         self._arrange(layout)
@@ -84,7 +90,7 @@ class ViewsLogic:
                 break
         await asyncio.sleep(0.2)
         # Once more, for the sizes that the views have now.
-        if self._views.data.layout == layout:
+        if self._asked == asked:
             fill()
             self._server.state.flush()
 
