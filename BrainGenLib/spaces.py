@@ -52,8 +52,6 @@ HEAD_TILTS = (-20.0, -10.0, 0.0, 10.0, 20.0)
 """Degrees about the axis from left to right."""
 HEAD_FORWARD_MM, HEAD_UP_MM = (-15, 0, 15), range(-30, 76, 15)
 """Middle of the brain against that of the head."""
-HEAD_TRIES = 3
-"""Starts from which an alignment is made."""
 HEAD_BINS = 24
 LEAST_DEPTH_MM = 5.0
 """Skull and scalp over a brain, median over its upper half."""
@@ -438,7 +436,7 @@ class _Depth:
 
 
 def _likely_starts(image: np.ndarray, affine: np.ndarray, support: np.ndarray, depth: _Depth) -> list[np.ndarray]:
-    """Template world to the world of a whole head: of each size the best of many places, and of these the best."""
+    """Template world to the world of a whole head: of each size the best of many places."""
     from scipy import ndimage
 
     fixed, brain = template()
@@ -463,9 +461,8 @@ def _likely_starts(image: np.ndarray, affine: np.ndarray, support: np.ndarray, d
             counts = np.bincount(rows + values.astype(int), minlength=HEAD_BINS**2)
             information = _mutual_information(counts.reshape(HEAD_BINS, HEAD_BINS))
             tried.append((depth.of(start) >= LEAST_DEPTH_MM, information, start))
-        best.append(max(tried, key=lambda one: one[:2]))
-    best.sort(key=lambda one: one[:2], reverse=True)
-    return [start for _, _, start in best[:HEAD_TRIES]]
+        best.append(max(tried, key=lambda one: one[:2])[2])
+    return best
 
 
 def _mutual_information(counts: np.ndarray) -> float:
