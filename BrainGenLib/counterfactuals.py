@@ -20,6 +20,8 @@ from BrainGenLib.reading.volume import Volume
 
 NOTICED = (0.015, 0.05)
 """Changes below the first, as a share of the brightest tissue, are left out, those above the second taken whole."""
+CLEARED = 0.25
+"""Lesions that still stand out by more than this share of what they did can be seen."""
 SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
 SHELL = 6
@@ -189,6 +191,35 @@ def lesions_reached(before: np.ndarray, after: np.ndarray, asked_ml: Mapping[str
         for name, change in asked_ml.items()
         if abs(change) >= LEAST_ML
     }
+
+
+def still_seen(
+    image: np.ndarray, changed: np.ndarray, before: np.ndarray, after: np.ndarray, names: Iterable[str]
+) -> dict[str, float]:
+    """How far lesions that were taken away still stand out of the tissue around them, as a share of how far they did.
+
+    Both are differences of medians. Lesions that stood out by less than a standard deviation of that tissue are left
+    out: of them no image says anything.
+
+    Args:
+        image, changed: the scan before and after, in [0, 1], on GRID_1MM.
+        before, after: class maps on GRID_1MM.
+        names: pathologies that were to become fewer.
+    """
+    ill = np.isin(before, anatomy.classes_of(kind="lesion")) | np.isin(after, anatomy.classes_of(kind="lesion"))
+    seen = {}
+    for name in names:
+        gone = (before == anatomy.lesions()[name].index) & (after != before)
+        if gone.sum() * spaces.GRID_1MM.spacing**3 / 1000 < LEAST_ML:
+            continue
+        near = ndimage.binary_dilation(gone, iterations=SHELL) & ~ndimage.binary_dilation(ill, iterations=2)
+        around = near & np.isin(after, np.unique(after[gone]))
+        if not around.any():
+            continue
+        stood, stands = (abs(np.median(one[gone]) - np.median(one[around])) for one in (image, changed))
+        if stood > image[around].std():
+            seen[name] = round(float(stands / stood), 4)
+    return seen
 
 
 def removal_remarks(

@@ -65,6 +65,11 @@ def _tell_lesions(
     if request.lesions == "labels":
         less = [name for name, more in change.asked_ml.items() if more < 0 or request.wanted[name] == 0]
         measurements["remarks"] = counterfactuals.removal_remarks(less, had, request.wanted, given=given)
+        measurements["remarks"] += [
+            f"The {anatomy.lesions()[name].name} can still be seen: it stands out by {share:.0%} of what it did."
+            for name, share in measurements["still_seen"].items()
+            if share > counterfactuals.CLEARED
+        ]
         if not given:
             # Of what the segmenter missed it knows nothing afterwards either.
             for name in less:
@@ -85,11 +90,13 @@ def _in_own_grid(
     after = counterfactuals.changed_scan(change, aligned)
     changed_intensities = np.maximum(aligned.intensities + (after - scan.data), 0)
     classes = change.classes
+
+    def in_template(volume: np.ndarray) -> np.ndarray:
+        return spaces.to_grid(volume, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan)
+
     if classes is None:
-        fine = spaces.to_grid(
-            changed_intensities, scan.affine, spaces.GRID_1MM, template_to_scan=found.template_to_scan
-        )
-        classes = segmentation.segment_in_template(segmenter, np.where(aligned.brain, fine, 0))
+        fine = np.where(aligned.brain, in_template(changed_intensities), 0)
+        classes = segmentation.segment_in_template(segmenter, fine)
         if change.lesions is None:
             # Both by the segmenter: a painted lesion would seem to go, because it finds hardly any.
             before = found.classes
@@ -104,6 +111,16 @@ def _in_own_grid(
     def labels_of(template: np.ndarray) -> np.ndarray:
         return segmentation.to_scan(template, found.template_to_scan, given.data.shape, given.affine)
 
+    reached = {**change.reached, **counterfactuals.lesions_reached(before, classes, change.asked_ml)}
+    less = [name for name, more in change.asked_ml.items() if more < 0 and name in reached]
+    seen: dict[str, float] = {}
+    # Of lesions that moved, the places are others.
+    if less and change.warp is None:
+        image, changed = in_template(aligned.intensities), in_template(changed_intensities)
+        seen = counterfactuals.still_seen(image, changed, before, classes, less)
+    # Labels may say that a lesion is gone; its reader sees the image.
+    reached |= {name: min(reached[name], round(max(1 - share, 0.0), 4)) for name, share in seen.items()}
+
     case = Case({contrast: back(after)}, anatomy.to_values(labels_of(classes)), given.affine)
     case.maps = {"difference": back(after - scan.data)}
     if change.spread is not None:
@@ -114,7 +131,8 @@ def _in_own_grid(
         **change.measurements,
         "volumes_before_ml": morphometry.volumes_ml(labels_of(before), voxel_mm3),
         "similarity": counterfactuals.similarity(aligned.intensities, changed_intensities),
-        "reached": {**change.reached, **counterfactuals.lesions_reached(before, classes, change.asked_ml)},
+        "reached": reached,
+        "still_seen": seen,
         "template_to_scan": found.template_to_scan.tolist(),
     }
     return case
