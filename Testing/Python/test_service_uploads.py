@@ -205,7 +205,7 @@ NRRD = {
     "gzip bomb": nrrd(fields=fields(encoding="gzip"), data=gzip.compress(bytes(2**26))),
     "header without end": b"NRRD0004\n" + b"# comment\n" * 120_000,
     "line without end": b"NRRD0004\ncontent: " + b"a" * 1_200_000,
-    "not utf-8": nrrd("content: hello").replace(b"hello", b"\xff\xfe"),
+    "no text": nrrd("content: hello").replace(b"hello", b"\x00\x01"),
 }
 
 REQUEST = Segment(scan="scan.nii").model_dump_json().encode()
