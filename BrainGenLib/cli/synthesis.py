@@ -195,7 +195,7 @@ def replay(
 
         before = bids.read_case(case).provenance
         if lacking := [one for one in ("request", "inputs", "threads", "arrays") if one not in before]:
-            raise BadInput(f"How {case} was made is not told in full ({lacking[0]}), so it cannot be made again.")
+            raise BadInput(f"How {case} was made is not recorded in full ({lacking[0]}), so it cannot be made again.")
         request = requests.parse(before["request"])
         inputs = _recognised(
             before["inputs"], [*file, *case.glob("inputs/*"), *case.resolve().parent.glob("inputs/*")]

@@ -119,8 +119,8 @@ def segment(
         again = align(volume, affine, brain)
         if not 1 / LARGEST_CHANGE < again.size / registration.size < LARGEST_CHANGE:
             raise ValueError(
-                f"its brain cannot be told from its skull: it is {again.size / registration.size:.2f} times as long "
-                "as at first; strip the skull off, and try again."
+                f"its brain cannot be separated from its skull: it is {again.size / registration.size:.2f} times as "
+                "long as at first; strip the skull off, and try again."
             )
         registration = again
     report.step("segment", 3, 4, "Labelling")
