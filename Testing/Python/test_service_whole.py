@@ -96,6 +96,7 @@ def test_a_case_made_there_equals_one_made_here_bit_for_bit(tiny_bundles, tmp_pa
 def segmentation(tmp_path):
     labels = np.zeros((48, 40, 32), np.uint16)
     labels[8:40, 8:32, 8:24] = 41
+    labels[8:24, 8:32, 8:24] = 2
     path = tmp_path / "labels.nii.gz"
     nib.save(nib.Nifti1Image(labels, np.diag([1.5, 1.5, 1.5, 1])), path)
     return path
