@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from panels import MODULE
 from slicerhost import Host, start
-from slicerhost.modules import ScriptedModule
+from slicerhost.modules import qSlicerScriptedLoadableModule
 from slicerhost.python_slicer import surroundings
 from slicerhost.versions import VERSIONS
 
@@ -180,7 +180,7 @@ def version(request: pytest.FixtureRequest, host: Host) -> str:
 
 
 @pytest.fixture(scope="module")
-def module(tiny_folder: Path, python_slicer: Path) -> Iterator[ScriptedModule]:
+def module(tiny_folder: Path, python_slicer: Path) -> Iterator[qSlicerScriptedLoadableModule]:
     """BrainGen with tiny bundles: one for all tests of a file, as for a day of work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAINGEN_BUNDLES", str(tiny_folder))

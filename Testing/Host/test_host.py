@@ -39,17 +39,36 @@ def test_a_module_is_set_up_once_and_entered_each_time(host, tiny, panel, slicer
 
 
 def test_a_module_is_where_slicer_has_it(host, tiny, panel, slicer):
-    assert tiny.title == "Tiny"
-    assert slicer.util.modulePath("Tiny") == tiny.path
-    assert slicer.util.getModule("Tiny") is tiny
+    assert slicer.modules.tiny.title == "Tiny"
+    assert slicer.util.modulePath("Tiny") == slicer.modules.tiny.path == tiny.path
+    assert slicer.util.getModule("Tiny") is slicer.modules.tiny
+    assert isinstance(slicer.modules.tiny, slicer.qSlicerScriptedLoadableModule)
     assert slicer.util.getModuleWidget("Tiny") is panel
     assert slicer.modules.TinyWidget is panel
     assert panel.resourcePath("a.txt") == str(Path(tiny.path).parent / "Resources" / "a.txt")
 
 
-def test_a_module_has_no_other_properties_than_slicers(tiny):
-    with pytest.raises(AttributeError):
-        tiny.dependancies = []
+def test_a_module_offers_no_more_than_slicers(tiny, slicer):
+    module = slicer.modules.tiny
+    with pytest.raises(AttributeError, match="has no attribute named 'dependancies'"):
+        module.dependancies = []
+    with pytest.raises(AttributeError, match="not writable"):
+        module.name = "Other"
+    # Lists come back as a copy, which cannot be changed.
+    module.categories = ["Tests"]
+    assert module.categories == ("Tests",)
+    for kind, name in (("tiny", "enter"), ("tiny", "python"), ("segmentations", "enter"), ("sequences", "active")):
+        with pytest.raises(AttributeError, match=f"has no attribute named '{name}'"):
+            getattr(getattr(slicer.modules, kind), name)
+
+
+def test_the_toolbar_of_sequences_plays_what_is_in_the_scene(host, slicer):
+    toolbar = slicer.modules.sequences.toolBar()
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    assert slicer.modules.sequences.showSequenceBrowser(browser)
+    assert toolbar.activeBrowserNode() is browser
+    slicer.mrmlScene.Clear(0)
+    assert toolbar.activeBrowserNode() is None
 
 
 def test_sample_data_is_registered_when_slicer_has_started(host, tiny):

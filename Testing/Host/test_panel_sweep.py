@@ -18,7 +18,7 @@ from BrainGenLib.scene import cases, changes
 @pytest.fixture
 def panel(host, module):
     """The panel, and no film shown yet."""
-    slicer.modules.sequences.active = None
+    slicer.modules.sequences.toolBar().setActiveBrowserNode(None)
     with ready_to_change(host, module) as panel:
         yield panel
 
@@ -53,7 +53,7 @@ def frames(name):
     [browser] = [
         node for node in cases.nodes_of(slicer.mrmlScene, name).film if node.IsA("vtkMRMLSequenceBrowserNode")
     ]
-    assert slicer.modules.sequences.active is browser
+    assert slicer.modules.sequences.toolBar().activeBrowserNode() is browser
     found = vtk.vtkCollection()
     browser.GetSynchronizedSequenceNodes(found, True)
     sequences = [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
@@ -169,7 +169,7 @@ def test_a_growing_drift_is_a_film_beside_the_scan(host, panel, scan, tmp_path):
 
     # Each frame stands beside the scan, as bright as it.
     before = slicer.util.arrayFromVolume(scan)
-    browser, seen = slicer.modules.sequences.active, []
+    browser, seen = slicer.modules.sequences.toolBar().activeBrowserNode(), []
     for number in range(3):
         browser.SetSelectedItemNumber(number)
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
@@ -180,7 +180,7 @@ def test_a_growing_drift_is_a_film_beside_the_scan(host, panel, scan, tmp_path):
         assert levels[0] == levels[1]
     assert not np.array_equal(seen[0], seen[2])
 
-    slicer.modules.sequences.active = None
+    slicer.modules.sequences.toolBar().setActiveBrowserNode(None)
     layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
     ui.resultsList.item(0).setSelected(True)
     ui.showButton.click()

@@ -143,9 +143,9 @@ def test_inherited_members_are_offered_up_to_those_of_qt():
 
 
 def stand_ins():
-    from slicerhost import application, ctk_widgets, io_manager, layout, mrml_widgets
+    from slicerhost import application, ctk_widgets, io_manager, layout, modules, mrml_widgets
 
-    for module in (application, ctk_widgets, io_manager, layout, mrml_widgets):
+    for module in (application, ctk_widgets, io_manager, layout, modules, mrml_widgets):
         for kind in vars(module).values():
             if getattr(kind, "__module__", "") == module.__name__ and kind.__name__.startswith(
                 pythonqt_table.PREFIXES

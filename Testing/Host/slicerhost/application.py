@@ -16,6 +16,7 @@ from slicerhost.ctk_widgets import stored
 from slicerhost.io_manager import qSlicerIOManager
 from slicerhost.layout import qSlicerLayoutManager
 from slicerhost.pulse import pulse
+from slicerhost.wrapping import unwrap, wrap
 
 # Before Slicer's launcher changes it: there is no PythonSlicer on the path.
 _STARTED_WITH = QProcessEnvironment.systemEnvironment()
@@ -38,7 +39,7 @@ class qSlicerModuleManager(QObject):
     def add(self, module: Any) -> None:
         """Take a module that was loaded into the lists."""
         self._loaded[module.name] = module
-        setattr(slicer.modules, module.name.lower(), module)
+        setattr(slicer.modules, module.name.lower(), wrap(module))
         setattr(slicer.moduleNames, module.name, module.name)
         self.moduleLoaded.emit(module.name)
 
@@ -66,7 +67,7 @@ class qSlicerModuleSelectorToolBar(QToolBar):
 
     def selectModule(self, name: str) -> None:
         """Leave the module that is shown and enter another."""
-        manager = slicer.app.moduleManager()
+        manager = unwrap(slicer.app).moduleManager()
         if manager.module(name) is None:
             raise RuntimeError(f"There is no module {name!r}.")
         if shown := manager.module(self._selected):

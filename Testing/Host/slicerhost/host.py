@@ -18,7 +18,7 @@ from PySide6.QtWidgets import QApplication
 
 from slicerhost import observed, python_slicer, qt_module, sample_data, versions
 from slicerhost.dialogs import dialogs
-from slicerhost.modules import ScriptedModule
+from slicerhost.modules import qSlicerScriptedLoadableModule
 from slicerhost.namespace import fill, renew_terminologies
 from slicerhost.observed import complain
 from slicerhost.pulse import pulse
@@ -89,9 +89,9 @@ class Host:
         """Be that version of Slicer, one of ``versions.VERSIONS``, until the next reset."""
         versions.imitate(version)
 
-    def load_module(self, path: Path) -> ScriptedModule:
+    def load_module(self, path: Path) -> qSlicerScriptedLoadableModule:
         """The module of a file, not yet shown."""
-        module = ScriptedModule(Path(path).resolve())
+        module = qSlicerScriptedLoadableModule(Path(path).resolve())
         self._application.moduleManager().add(module)
         return module
 
@@ -121,7 +121,7 @@ class Host:
         if given.testing:
             QCoreApplication.setApplicationName(f"{name}-tmp")
             QSettings().clear()
-        loaded: list[ScriptedModule] = []
+        loaded: list[qSlicerScriptedLoadableModule] = []
         try:
             return self._run(given, loaded)
         finally:
@@ -130,7 +130,7 @@ class Host:
             self._application.testing = False
             QCoreApplication.setApplicationName(name)
 
-    def _run(self, given: argparse.Namespace, loaded: list[ScriptedModule]) -> int:
+    def _run(self, given: argparse.Namespace, loaded: list[qSlicerScriptedLoadableModule]) -> int:
         # A list of one comes back from the file as the one.
         known = QSettings().value("Modules/AdditionalPaths") or []
         for folder in [*given.additional_module_paths, *([known] if isinstance(known, str) else known)]:
@@ -151,13 +151,13 @@ class Host:
         self.process_events()
         return 1 if given.testing and self.errors else self._application.exit_status or 0
 
-    def open(self, module: ScriptedModule) -> Any:
+    def open(self, module: qSlicerScriptedLoadableModule) -> Any:
         """Show a module: its panel, set up and entered."""
         slicer.util.selectModule(module.name)
         self.process_events()
         return module.widgetRepresentation().self()
 
-    def close(self, module: ScriptedModule) -> None:
+    def close(self, module: qSlicerScriptedLoadableModule) -> None:
         """Leave a module and clean it up, as when Slicer ends."""
         module.leave()
         self._application.moduleManager().moduleAboutToBeUnloaded.emit(module.name)

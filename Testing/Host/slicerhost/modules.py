@@ -9,17 +9,42 @@ from types import ModuleType
 from typing import Any
 
 import slicer
+from PySide6.QtCore import Property, QObject
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QVBoxLayout
 
-from slicerhost.mrml_widgets import qSlicerScriptedLoadableModuleWidget
+from slicerhost.ctk_widgets import stored
+from slicerhost.mrml_widgets import qMRMLSequenceBrowserToolBar, qSlicerScriptedLoadableModuleWidget
 from slicerhost.wrapping import wrap
 
 
-class CoreModule:
+class qSlicerAbstractCoreModule(QObject):
+    """What all modules have in common."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    name = Property(str, lambda self: self._name, constant=True)
+
+    def mrmlScene(self) -> Any:
+        return slicer.mrmlScene
+
+
+class qSlicerAbstractModule(qSlicerAbstractCoreModule):
+    """A module that may have a panel."""
+
+
+class qSlicerLoadableModule(qSlicerAbstractModule):
+    """A module that is read from a file."""
+
+
+class _OwnModule(qSlicerLoadableModule):
     """A module of Slicer of which there is the logic alone."""
 
-    def __init__(self, name: str, logic: Any) -> None:
-        self.name, self._logic = name, logic
+    def __init__(self, logic: Any) -> None:
+        super().__init__(type(self).__name__.removeprefix("qSlicer").removesuffix("Module"))
+        self._logic = logic
 
     def logic(self) -> Any:
         return self._logic
@@ -30,61 +55,82 @@ class CoreModule:
     leave = enter
 
 
-class SequencesModule(CoreModule):
-    """Attributes: ``active`` is the browser node that the toolbar plays."""
+class qSlicerVolumesModule(_OwnModule):
+    """Volumes."""
 
-    active: Any = None
+
+class qSlicerSubjectHierarchyModule(_OwnModule):
+    """Subject hierarchy."""
+
+
+class qSlicerSegmentationsModule(_OwnModule):
+    """Segmentations."""
+
+
+class qSlicerTerminologiesModule(_OwnModule):
+    """Terminologies."""
+
+
+class qSlicerSequencesModule(_OwnModule):
+    """Sequences, with the toolbar that plays them."""
+
+    def __init__(self, logic: Any) -> None:
+        super().__init__(logic)
+        self._toolBar = qMRMLSequenceBrowserToolBar()
+
+    def toolBar(self) -> qMRMLSequenceBrowserToolBar:
+        return self._toolBar
 
     def showSequenceBrowser(self, browser: Any) -> bool:
-        self.active = browser
+        self._toolBar.setActiveBrowserNode(browser)
         return True
 
 
-class ScriptedModule:
-    """What ``slicer.modules.<name>`` is, and what the module's class gets as its parent.
-
-    It has the properties of a module's card and takes no others.
-    """
-
-    __slots__ = (
-        "_frame",
-        "acknowledgementText",
-        "categories",
-        "contributors",
-        "dependencies",
-        "helpText",
-        "hidden",
-        "icon",
-        "name",
-        "path",
-        "title",
-    )
+class qSlicerScriptedLoadableModule(qSlicerLoadableModule):
+    """What ``slicer.modules.<name>`` is, and what the module's class gets as its parent."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = str(path), path.stem
-        self.title = self.helpText = self.acknowledgementText = ""
-        self.categories: list[str] = []
-        self.dependencies: list[str] = []
-        self.contributors: list[str] = []
-        self.icon: Any = None
-        self.hidden = False
+        super().__init__(path.stem)
+        self._path = str(path)
+        self._title = self._helpText = self._acknowledgementText = ""
+        self._categories: list[str] = []
+        self._dependencies: list[str] = []
+        self._contributors: list[str] = []
+        self._associatedNodeTypes: list[str] = []
+        self._extensions: dict[str, Any] = {}
+        self._icon = QIcon()
+        self._hidden = False
+        self._index = -1
         self._frame: qSlicerScriptedLoadableModuleWidget | None = None
         self._read()
-        setattr(slicer.modules, f"{self.name}Instance", getattr(self.python, self.name)(self))
+        setattr(slicer.modules, f"{self.name}Instance", getattr(self.python, self.name)(wrap(self)))
+
+    path = Property(str, lambda self: self._path, constant=True)
+    title = stored(str, "title")
+    helpText = stored(str, "helpText")
+    acknowledgementText = stored(str, "acknowledgementText")
+    categories = stored("QStringList", "categories")
+    dependencies = stored("QStringList", "dependencies")
+    contributors = stored("QStringList", "contributors")
+    associatedNodeTypes = stored("QStringList", "associatedNodeTypes")
+    extensions = stored("QVariantMap", "extensions")
+    icon = stored(QIcon, "icon")
+    hidden = stored(bool, "hidden")
+    index = stored(int, "index")
 
     @property
     def python(self) -> ModuleType:
         """The Python module of the file, as it was last read."""
         return sys.modules[self.name]
 
-    def widgetRepresentation(self) -> Any:
+    def widgetRepresentation(self) -> qSlicerScriptedLoadableModuleWidget:
         """The frame with the panel, which is built when it is first asked for."""
         if self._frame is None:
             self._frame = qSlicerScriptedLoadableModuleWidget(self._build)
             self._frame.setLayout(QVBoxLayout())
             self._frame.setMRMLScene(slicer.mrmlScene)
             self._frame.reload()
-        return wrap(self._frame)
+        return self._frame
 
     def enter(self) -> None:
         """Show the panel."""

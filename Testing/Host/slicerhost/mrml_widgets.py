@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import vtk
 from PySide6.QtCore import Property, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QToolBar, QWidget
 
 from slicerhost.ctk_widgets import ctkSliderWidget, stored
 
@@ -67,6 +67,23 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerAbstractModuleWidget):
     def reload(self) -> None:
         """Build the panel anew, after its file was read again."""
         self._python = self._build()
+
+
+class qMRMLSequenceBrowserToolBar(QToolBar):
+    """The toolbar that plays a sequence."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._browser: Any = None
+
+    def activeBrowserNode(self) -> Any:
+        """The browser node that is played: none once it has left the scene."""
+        if self._browser is not None and self._browser.GetScene() is None:
+            self._browser = None
+        return self._browser
+
+    def setActiveBrowserNode(self, browser: Any) -> None:
+        self._browser = browser
 
 
 class qMRMLNodeComboBox(QWidget):

@@ -13,17 +13,16 @@ import slicer
 from pythonqt_table import offer
 
 from BrainGenLib.scene.bootstrap import headless
-from slicerhost import standins
+from slicerhost import modules, standins
 from slicerhost.application import qSlicerApplication
 from slicerhost.dialogs import dialogs
-from slicerhost.modules import CoreModule, ScriptedModule, SequencesModule
 from slicerhost.wrapping import mirror, wrap
 
 _LOGICS = {
-    "Volumes": "vtkSlicerVolumesLogic",
-    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
-    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
-    "Sequences": "vtkSlicerSequencesLogic",
+    modules.qSlicerVolumesModule: "vtkSlicerVolumesLogic",
+    modules.qSlicerSubjectHierarchyModule: "vtkSlicerSubjectHierarchyModuleLogic",
+    modules.qSlicerSegmentationsModule: "vtkSlicerSegmentationsModuleLogic",
+    modules.qSlicerSequencesModule: "vtkSlicerSequencesLogic",
 }
 _FILES = ("util", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper")
 
@@ -36,7 +35,6 @@ def fill(source: str | None, pip_install: Callable[..., None]) -> qSlicerApplica
         pip_install: called in place of pip.
     """
     slicer.__dict__["__getattr__"] = _widget_class
-    slicer.qSlicerScriptedLoadableModule = ScriptedModule
     for name in ("modules", "moduleNames"):
         setattr(slicer, name, ModuleType(f"slicer.{name}"))
         sys.modules[f"slicer.{name}"] = getattr(slicer, name)
@@ -71,16 +69,16 @@ def renew_terminologies(application: qSlicerApplication) -> None:
     logic.SetMRMLApplicationLogic(application.applicationLogic())
     # With a scene it would look for Slicer's own lists, which the wheel lacks.
     application.applicationLogic().SetModuleLogic("Terminologies", logic)
-    application.moduleManager().add(CoreModule("Terminologies", logic))
+    application.moduleManager().add(modules.qSlicerTerminologiesModule(logic))
 
 
 def _add_core_modules(application: qSlicerApplication) -> None:
     shared = application.applicationLogic()
-    for name, kind in _LOGICS.items():
-        logic = getattr(slicer, kind)()
+    for kind, logic_class in _LOGICS.items():
+        logic = getattr(slicer, logic_class)()
         logic.SetMRMLApplicationLogic(shared)
         logic.SetMRMLScene(slicer.mrmlScene)
-        shared.SetModuleLogic(name, logic)
-        module = SequencesModule if name == "Sequences" else CoreModule
-        application.moduleManager().add(module(name, logic))
+        module = kind(logic)
+        shared.SetModuleLogic(module.name, logic)
+        application.moduleManager().add(module)
     renew_terminologies(application)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6 import QtWidgets
 
-from slicerhost import ctk_widgets, mrml_widgets
+from slicerhost import ctk_widgets, modules, mrml_widgets
 from slicerhost.observed import missing
 
 PREFIXES = ("ctk", "qMRML", "qSlicer")
@@ -16,7 +16,7 @@ PREFIXES = ("ctk", "qMRML", "qSlicer")
 @functools.cache
 def native_class(name: str) -> type:
     """The stand-in, or an empty widget of its own type; making one of those is noted as missing."""
-    for module in (ctk_widgets, mrml_widgets):
+    for module in (ctk_widgets, mrml_widgets, modules):
         if found := vars(module).get(name):
             return found
 

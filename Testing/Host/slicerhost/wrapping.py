@@ -195,14 +195,16 @@ def mirror(native_class: type) -> type:
     """The class that Python code sees for a PySide6 class."""
     if native_class is _Native:
         return Wrapper
-    bases = tuple(mirror(base) for base in native_class.__bases__ if issubclass(base, _Native))
+    parts = _with_shared(native_class)
+    bases = tuple(mirror(base) for base in parts[-1].__bases__ if issubclass(base, _Native))
     offered = offer(native_class.__name__)
     members: dict[str, Any] = {"_native_class": native_class, "_offer": offered, "__module__": "qt"}
-    for name, member in vars(native_class).items():
-        # An overriding getter, as sizeHint() of buttons, is still hidden by the property.
-        if not name.startswith("_") and not _is_property(native_class, name):
-            members.update(_member(native_class, name, member))
-    members.update(_properties(native_class))
+    for part in reversed(parts):
+        for name, member in vars(part).items():
+            # An overriding getter, as sizeHint() of buttons, is still hidden by the property.
+            if not name.startswith("_") and not _is_property(part, name):
+                members.update(_member(part, name, member))
+        members.update(_properties(part))
     if offered is not None:
         shown = offered.own | offered.qt
         members = {name: member for name, member in members.items() if name.startswith("_") or name in shown}
@@ -210,6 +212,14 @@ def mirror(native_class: type) -> type:
         if replaced_class is native_class:
             members[name] = member
     return type(native_class.__name__, bases, members)
+
+
+def _with_shared(native_class: type) -> list[type]:
+    """The class and what it shares with other stand-ins, which is no class of Slicer and has no mirror of its own."""
+    parts = [native_class]
+    while parts[-1].__bases__[0].__name__.startswith("_"):
+        parts.append(parts[-1].__bases__[0])
+    return parts
 
 
 def _member(native_class: type, name: str, member: Any) -> dict[str, Any]:
