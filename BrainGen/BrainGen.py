@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import qt
 import slicer
 import vtk
-from BrainGenPanel import packages, startup
+from BrainGenPanel import packages, parameters, startup
 from BrainGenPanel.bundle_controls import BundleControls
 from BrainGenPanel.counterfactual_section import CounterfactualSection
 from BrainGenPanel.engine_section import EngineSection
@@ -93,6 +93,8 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        # Before the lists hear of it.
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=1.0)
 
         self.initializeParameterNode()
         self.engineSection.update()
@@ -131,6 +133,11 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onNodesChanged(self, _caller, _event) -> None:
         if not self.resultsTimer.active:
             self.resultsTimer.start()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, _caller, _event, node) -> None:
+        if self._parameterNode:
+            parameters.forget(self._parameterNode, node)
 
     def updateResults(self) -> None:
         if self.engineSection.installed:

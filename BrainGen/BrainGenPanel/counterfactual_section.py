@@ -33,6 +33,7 @@ class CounterfactualSection:
         self._ui = ui
         self._logic = logic
         self._node = None
+        self._scan = None
         self._bundles = {}
         self._segmenter = None
         self._counted = {}
@@ -85,6 +86,7 @@ class CounterfactualSection:
         """Show what can be done with these choices; the bundle that generates does not matter."""
         self._node = node
         metadata = self.metadata
+        self._keepLesions()
         self._ui.changeSection.setEnabled(metadata is not None)
         self._question.update(node.lesions if node and metadata is not None else None)
         if node and metadata is not None:
@@ -100,6 +102,16 @@ class CounterfactualSection:
         for widget in (self._ui.lesionsFoundLabel, self._ui.findLesionsButton):
             widget.setEnabled(scan is not None and not self._logic.busyWith)
         self._button.update(scan is not None and wanted and told, _("Make sweep") if axis is not None else "")
+
+    def _keepLesions(self) -> None:
+        """Another scan that was chosen has not the lesions of the one before."""
+        scan = self._node.changeScan if self._node else None
+        changed, self._scan = scan is not self._scan, scan
+        if changed and scan is not None and self._node.lesions is not None:
+            from BrainGenLib.scene.cases import of_another
+
+            if of_another(self._node.lesions, scan):
+                self._node.lesions = None
 
     def onFindLesions(self, _checked) -> None:
         with self._attempt():

@@ -5,6 +5,10 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+# Nodes that are chosen in lists. When the chosen one leaves, Qt goes on to the one above it, perhaps of another
+# person.
+CHOSEN = ("styleVolume", "segmentation", "renderStyleVolume", "scan", "changeScan", "lesions")
+
 
 @parameterNodeWrapper
 class BrainGenParameterNode:
@@ -58,3 +62,15 @@ class BrainGenParameterNode:
     changeSweepFrom: float = 0.0
     changeSweepTo: float = 1.0
     changeSweepFrames: Annotated[int, WithinRange(2, 32)] = 7
+
+
+def forget(parameterNode, node) -> None:
+    """Choose a node no more that leaves the scene, nor as lesions what was chosen with it; see :data:`CHOSEN`."""
+    if not node.IsA("vtkMRMLScalarVolumeNode") and not node.IsA("vtkMRMLSegmentationNode"):
+        return
+    if parameterNode.changeScan is node:
+        # No other scan has these.
+        parameterNode.lesions = None
+    for name in CHOSEN:
+        if getattr(parameterNode, name) is node:
+            setattr(parameterNode, name, None)

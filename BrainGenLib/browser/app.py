@@ -121,8 +121,8 @@ class BrowserApp(TrameApp):
         page.segment.segment_clicked.connect(self.segment.segment)
         page.counterfactual.find_clicked.connect(self.counterfactual.find_lesions)
         page.counterfactual.apply_clicked.connect(self.counterfactual.apply)
-        for section in (page.segment, page.counterfactual):
-            section.scan_chosen.connect(self.results.show_volume)
+        for chosen in (page.render.segmentation_chosen, page.segment.scan_chosen, page.counterfactual.scan_chosen):
+            chosen.connect(self.results.show_node)
         page.results.show_clicked.connect(self.results.show)
         page.results.contrast_clicked.connect(self.results.show)
         page.results.compare_clicked.connect(self.results.compare)

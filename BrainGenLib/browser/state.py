@@ -15,6 +15,11 @@ class Choice:
     value: str
 
 
+def still_there(chosen: str, choices: list[Choice]) -> str:
+    """What is chosen in a list; nothing once that has left it, for another entry may be of another person."""
+    return chosen if chosen in [choice.value for choice in choices] else ""
+
+
 @dataclass
 class ConditionRow:
     """A slider: a condition of the bundle and what is asked of it.

@@ -13,7 +13,7 @@ from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, SYNTHETIC, TURNED, CaseNodes
-from BrainGenLib.scene.segmentation import label_map_of
+from BrainGenLib.scene.segmentation import label_map_of, source_of
 from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import turned, world_affine
 
@@ -62,6 +62,20 @@ def nodes_of(scene: Any, name: str) -> CaseNodes:
         {node.GetAttribute(MAP): node for node in nodes if node.GetAttribute(MAP)},
         [node for kind in _FILM for node in nodes if node.IsA(kind)],
     )
+
+
+def of_another(segmentation: Any, scan: Any) -> bool:
+    """Whether a segmentation is known to be of another scan: neither of this one nor of another image of its case.
+
+    Args:
+        segmentation: vtkMRMLSegmentationNode.
+        scan: volume node.
+    """
+    source = source_of(segmentation)
+    if source is None or source is scan:
+        return False
+    cases = {segmentation.GetAttribute(CASE), source.GetAttribute(CASE)} - {None}
+    return scan.GetAttribute(CASE) not in cases
 
 
 def remove_case(scene: Any, name: str) -> None:

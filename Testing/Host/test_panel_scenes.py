@@ -395,6 +395,49 @@ def test_what_is_known_of_lesions_stands_there_before_they_are_changed(panel, ph
     assert ui.lesionsFoundLabel.text == "The segmentation has 0.064 mL white matter hyperintensity."
 
 
+def test_a_node_that_was_chosen_and_leaves_gives_way_to_no_other(panel, phantom_classes):
+    """No request runs on another person's scan, or with the lesions of another."""
+    ui, node = panel.ui, panel._parameterNode
+    other, scan = add_scan(phantom_classes), add_scan(phantom_classes)
+    selectors = (ui.scanSelector, ui.changeScanSelector, ui.styleSelector, ui.renderStyleSelector)
+    assert [selector.currentNode() for selector in selectors] == [None] * 4
+    assert ui.scanSelector.findChild("QComboBox").itemText(0) == "choose a scan"
+    for selector in selectors:
+        selector.setCurrentNode(scan)
+    spare, painted = mask(), mask()
+    painted.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+    for selector in (ui.segmentationSelector, ui.lesionsSelector):
+        selector.setCurrentNode(painted)
+    assert ui.segmentButton.enabled
+    slicer.mrmlScene.RemoveNode(scan)
+    assert [selector.currentNode() for selector in selectors] == [None] * 4
+    assert (node.scan, node.changeScan, node.styleVolume, node.lesions) == (None,) * 4
+    assert not ui.segmentButton.enabled
+    slicer.mrmlScene.RemoveNode(painted)
+    assert ui.segmentationSelector.currentNode() is None
+    assert (spare.GetScene(), other.GetScene()) == (slicer.mrmlScene,) * 2
+
+
+def test_lesions_go_with_their_scan_and_stay_for_another_contrast_of_it(panel, phantom_classes):
+    ui, node = panel.ui, panel._parameterNode
+    image = np.ones((8, 8, 8), np.float32)
+    labels = np.full((8, 8, 8), anatomy.lesions()["wmh"].value, np.uint16)
+    case = Case({"T1w": image, "FLAIR": image}, labels, np.eye(4))
+    mine = add_case(slicer.mrmlScene, case, "mine")
+    ui.changeScanSelector.setCurrentNode(mine.volumes["T1w"])
+    ui.lesionsSelector.setCurrentNode(mine.segmentation)
+    ui.changeScanSelector.setCurrentNode(mine.volumes["FLAIR"])
+    assert node.lesions is mine.segmentation
+    ui.changeScanSelector.setCurrentNode(add_scan(phantom_classes))
+    assert node.lesions is None
+    # Nothing is known of what was painted without a source volume.
+    unknown = mask()
+    unknown.SetNodeReferenceID(unknown.GetReferenceImageGeometryReferenceRole(), None)
+    ui.lesionsSelector.setCurrentNode(unknown)
+    ui.changeScanSelector.setCurrentNode(mine.volumes["T1w"])
+    assert node.lesions is unknown
+
+
 def test_a_case_is_removed_without_parting_its_segments(host, panel):
     add_case(slicer.mrmlScene, cube(1), "one")
     panel.logic.delete(["one"])

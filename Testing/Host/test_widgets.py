@@ -72,6 +72,21 @@ def test_a_selector_says_when_its_node_changes(slicer, selector):
     assert seen == [node, None]
 
 
+def test_a_selector_whose_node_goes_shows_the_one_above_as_qt_does(slicer, selector):
+    first, second, third = (volume(slicer, name) for name in ("first", "second", "third"))
+    selector.setCurrentNode(third)
+    slicer.mrmlScene.RemoveNode(third)
+    assert selector.currentNode() is second
+    selector.setCurrentNode(first)
+    slicer.mrmlScene.RemoveNode(first)
+    assert selector.currentNode() is None
+    selector.noneEnabled = False
+    selector.setCurrentNode(second)
+    volume(slicer, "fourth")
+    slicer.mrmlScene.RemoveNode(second)
+    assert selector.currentNode() is None
+
+
 def test_a_selector_without_none_waits_to_be_told(slicer, selector):
     selector.noneEnabled = False
     node = volume(slicer, "first")

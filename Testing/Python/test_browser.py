@@ -208,9 +208,15 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     assert front.upload.asking == ""
     assert front.counterfactual.segmentation == nodes_of(front.app.scene, "lesions").segmentation.GetID()
     assert front.counterfactual.lesions == "The segmentation has 1 mL multiple sclerosis lesion."
-    front.counterfactual.scan = nodes_of(front.app.scene, generated).volumes["T1w"].GetID()
+    first, second = nodes_of(front.app.scene, generated).volumes.values()
+    front.counterfactual.scan = first.GetID()
     front.do(lambda: None)
     assert front.counterfactual.segmentation == ""
+    own = front.counterfactual.segmentation = nodes_of(front.app.scene, generated).segmentation.GetID()
+    front.counterfactual.scan = second.GetID()
+    front.do(lambda: None)
+    # It is of the other contrast too.
+    assert front.counterfactual.segmentation == own
     assert np.array_equal(front.case("lesions").labels, np.where(mask, anatomy.lesions()["ms"].value, 0))
     assert front.views.marks["Red"] == "patient26 + lesions labels"
     # Shown for itself, another case has nothing of it.
@@ -222,16 +228,24 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     front.do(front.app.views.clear)
     assert set(front.views.marks.values()) == {""}
     # What is chosen in a list is what will be run: it is shown.
-    front.do(lambda: front.app.results.show_volume(volume))
+    front.do(lambda: front.app.results.show_node(volume))
     assert front.views.marks["Red"] == "patient26"
     front.do(lambda: front.app.results.show("lesions"))
+    front.generate.style = front.render.style = front.segment.scan = front.counterfactual.scan = volume
+    front.do(lambda: None)
+    front.counterfactual.segmentation = nodes_of(front.app.scene, "lesions").segmentation.GetID()
     delete(front, "patient26")
+    # No other person's scan or lesions take the place.
+    chosen = (front.segment.scan, front.counterfactual.scan, front.counterfactual.segmentation)
+    assert (*chosen, front.generate.style, front.render.style) == ("",) * 5
+    front.render.segmentation = nodes_of(front.app.scene, "lesions").segmentation.GetID()
     assert front.views.marks["Red"] == "lesions labels"
     assert nodes_of(front.app.scene, "lesions").segmentation.GetDisplayNode().GetVisibility2DFill()
     # Both pages that show a question may answer it.
     front.do(front.app.transfers.answer)
     front.do(front.app.transfers.drop)
     delete(front, "lesions")
+    assert front.render.segmentation == ""
     assert "lesions" not in [row.name for row in front.results.cases]
     front.do(lambda: front.app.results.show(generated))
 

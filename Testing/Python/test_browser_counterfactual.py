@@ -131,7 +131,9 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     data = front.counterfactual
     scan = add_volume(front.app.scene, image, spaces.GRID_2MM.affine, "scan")
     front.do(front.app.views.refresh)
-    assert data.scan == scan.GetID()
+    # Nobody has chosen it.
+    assert data.scan == ""
+    data.scan = scan.GetID()
     data.bundle, data.contrast, data.guidance = "brain-ldm", "T1w", 8.0
     front.do(lambda: None)
     want(front, "known", age=30)

@@ -160,6 +160,7 @@ async def walk(address, folder):
             "[...document.querySelectorAll('.v-expansion-panel-title')]"
             ".find(e => e.innerText.startsWith('Render')).click()"
         )
+        await choose(page, "#braingen-render-segmentation", "generate-01 segmentation SYNTHETIC")
         await page.click("[title='Erase white matter hyperintensity']")
         await page.until("!!document.querySelector(\"[title='Restore white matter hyperintensity']\")")
         await settled(page, lambda seen: not np.array_equal(seen["Axial"], first["Axial"]))

@@ -13,11 +13,12 @@ from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.sweep import SweepLogic
-from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState, SceneState
+from BrainGenLib.browser.state import Choice, CounterfactualState, GenerateState, SceneState, still_there
 from BrainGenLib.errors import BadInput
 from BrainGenLib.lesion_findings import described as lesions_described
 from BrainGenLib.requests import Counterfactual, Segment
-from BrainGenLib.scene.segmentation import found_in, lesions_ml, source_of
+from BrainGenLib.scene.cases import of_another
+from BrainGenLib.scene.segmentation import found_in, lesions_ml
 
 SECTION = "counterfactual"
 
@@ -81,9 +82,8 @@ class CounterfactualLogic:
     def _keep_to_scan(self) -> None:
         """Choose no segmentation that is known to be of another scan."""
         data = self._typed.data
-        chosen = self._scene.GetNodeByID(data.segmentation or "")
-        source = source_of(chosen) if chosen is not None else None
-        if source is not None and source.GetID() != data.scan:
+        chosen, scan = (self._scene.GetNodeByID(one or "") for one in (data.segmentation, data.scan))
+        if chosen is not None and scan is not None and of_another(chosen, scan):
             data.segmentation = ""
         self._tell_lesions()
 
@@ -127,13 +127,13 @@ class CounterfactualLogic:
         units = None if data.auto_drift else float(data.drift)
         data.delta, data.curve = described(self._engine.metadata_of(data.bundle), units)
 
-    def _keep_scan(self, volumes: list) -> None:
-        known = [choice.value for choice in volumes]
-        if self._typed.data.scan not in known:
-            self._typed.data.scan = known[-1] if known else ""
+    def _keep_scan(self, volumes: list[Choice]) -> None:
+        data = self._typed.data
+        if data.scan and not still_there(data.scan, volumes):
+            # With it goes what was said of it; no other scan has these lesions.
+            data.scan = data.segmentation = ""
         self._tell_lesions()
 
-    def _keep_segmentation(self, segmentations: list) -> None:
-        if self._typed.data.segmentation not in [choice.value for choice in segmentations]:
-            self._typed.data.segmentation = ""
+    def _keep_segmentation(self, segmentations: list[Choice]) -> None:
+        self._typed.data.segmentation = still_there(self._typed.data.segmentation, segmentations)
         self._tell_lesions()

@@ -15,7 +15,7 @@ from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.sweep import SweepLogic
-from BrainGenLib.browser.state import EngineState, GenerateState
+from BrainGenLib.browser.state import Choice, EngineState, GenerateState, SceneState, still_there
 from BrainGenLib.errors import BadInput
 
 SECTION = "generate"
@@ -41,6 +41,8 @@ class GenerateLogic:
                 name.contrasts: lambda *_: self._offer_sweep(),
             }
         )
+        nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
+        nodes.bind_changes({nodes.name.volumes: self._keep_style})
         self._offer()
 
     def generate(self) -> None:
@@ -72,6 +74,9 @@ class GenerateLogic:
     def _draw_curve(self) -> None:
         data = self._typed.data
         data.delta, data.curve = described(self._engine.metadata, None if data.own_drift else float(data.drift))
+
+    def _keep_style(self, volumes: list[Choice]) -> None:
+        self._typed.data.style = still_there(self._typed.data.style, volumes)
 
     def _moved(self) -> None:
         if self._waiting is not None:

@@ -12,7 +12,15 @@ from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
-from BrainGenLib.browser.state import EngineState, GenerateState, RenderState, SceneState, SegmentRow
+from BrainGenLib.browser.state import (
+    Choice,
+    EngineState,
+    GenerateState,
+    RenderState,
+    SceneState,
+    SegmentRow,
+    still_there,
+)
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Render
 from BrainGenLib.scene.editing import copy_to_edit, is_copy
@@ -29,7 +37,7 @@ class RenderLogic:
         self._erased: dict[str, list[Erased]] = {}
         self.on_copy: Callable[[], None] = lambda: None
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
-        nodes.bind_changes({nodes.name.segmentations: self._keep_choice})
+        nodes.bind_changes({nodes.name.segmentations: self._keep_segmentation, nodes.name.volumes: self._keep_style})
         self._typed.bind_changes({self._typed.name.segmentation: lambda *_: self._list()})
         chosen: TypedState[EngineState] = TypedState(server.state, EngineState)
         chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
@@ -98,13 +106,14 @@ class RenderLogic:
     def _node(self) -> Any | None:
         return self._scene.GetNodeByID(self._typed.data.segmentation or "")
 
-    def _keep_choice(self, segmentations: list) -> None:
-        known = [choice.value for choice in segmentations]
-        for left in set(self._erased) - set(known):
+    def _keep_segmentation(self, segmentations: list[Choice]) -> None:
+        for left in set(self._erased) - {choice.value for choice in segmentations}:
             del self._erased[left]
-        if self._typed.data.segmentation not in known:
-            self._typed.data.segmentation = known[-1] if known else ""
-            self._list()
+        self._typed.data.segmentation = still_there(self._typed.data.segmentation, segmentations)
+        self._list()
+
+    def _keep_style(self, volumes: list[Choice]) -> None:
+        self._typed.data.style = still_there(self._typed.data.style, volumes)
 
     def _list(self) -> None:
         node = self._node()

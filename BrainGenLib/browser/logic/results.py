@@ -79,8 +79,8 @@ class ResultsLogic:
         else:
             self._views.show(nodes, bounds_of(nodes).mean(1) if contrast is None else None, contrast)
 
-    def show_volume(self, node_id: str) -> None:
-        """Show a volume that was chosen in a list, by the ID of its node."""
+    def show_node(self, node_id: str) -> None:
+        """Show a volume or segmentation that was chosen in a list, by the ID of its node."""
         node = self._scene.GetNodeByID(node_id or "")
         if node is not None:
             nodes = nodes_of(self._scene, node.GetAttribute(CASE))

@@ -10,7 +10,7 @@ from BrainGenLib import requests
 from BrainGenLib.browser.logic.engine import EngineLogic
 from BrainGenLib.browser.logic.inputs import InputFiles
 from BrainGenLib.browser.logic.run import RunLogic
-from BrainGenLib.browser.state import SceneState, SegmentState
+from BrainGenLib.browser.state import Choice, SceneState, SegmentState, still_there
 from BrainGenLib.errors import BadInput
 
 SECTION = "segment"
@@ -23,7 +23,7 @@ class SegmentLogic:
         self._typed.data.bundles = engine.bundles_that("segment")
         self._typed.data.bundle = next((choice.value for choice in self._typed.data.bundles), "")
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
-        nodes.bind_changes({nodes.name.volumes: self._keep_choice})
+        nodes.bind_changes({nodes.name.volumes: self._keep_scan})
 
     def segment(self) -> None:
         """Run what is asked for."""
@@ -42,7 +42,5 @@ class SegmentLogic:
             except BadInput as error:
                 self._run.refuse(error)
 
-    def _keep_choice(self, volumes: list) -> None:
-        known = [choice.value for choice in volumes]
-        if self._typed.data.scan not in known:
-            self._typed.data.scan = known[-1] if known else ""
+    def _keep_scan(self, volumes: list[Choice]) -> None:
+        self._typed.data.scan = still_there(self._typed.data.scan, volumes)

@@ -19,7 +19,15 @@ from BrainGenLib import anatomy
 from BrainGenLib.browser.archives import write_bids_zip, write_mrb
 from BrainGenLib.browser.logic.results import ResultsLogic
 from BrainGenLib.browser.logic.views import ViewsLogic
-from BrainGenLib.browser.state import Choice, CounterfactualState, RunState, SceneState, SegmentState, UploadState
+from BrainGenLib.browser.state import (
+    Choice,
+    CounterfactualState,
+    RunState,
+    SceneState,
+    SegmentState,
+    UploadState,
+    still_there,
+)
 from BrainGenLib.browser.uploading import KINDS, MAX_BYTES, Received, Unnamed, plain_name, receive
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
@@ -38,6 +46,7 @@ class TransfersLogic:
         self._typed: TypedState[UploadState] = TypedState(server.state, UploadState)
         self._run: TypedState[RunState] = TypedState(server.state, RunState)
         self._nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
+        self._nodes.bind_changes({self._nodes.name.volumes: self._keep_scan})
         self._segment = TypedState(server.state, SegmentState).data
         self._counterfactual = TypedState(server.state, CounterfactualState).data
         # Segmentations that wait for what the user says of them.
@@ -151,6 +160,9 @@ class TransfersLogic:
                     f"{row.name} holds no image that a model made for its labels, so it is no case of a dataset. "
                     "Render it first, or download it as .mrb."
                 )
+
+    def _keep_scan(self, volumes: list[Choice]) -> None:
+        self._typed.data.of = still_there(self._typed.data.of, volumes)
 
     def _ask(self) -> None:
         """Ask about the next segmentation that waits."""

@@ -34,6 +34,7 @@ class CounterfactualUI:
                 choose(
                     name.scan,
                     nodes.volumes,
+                    "choose a scan",
                     change=(self.scan_chosen, "[$event.target.value]"),
                     id="braingen-counterfactual-scan",
                 )

@@ -18,13 +18,20 @@ class RenderUI:
     cancel_clicked = Signal()
     erase_clicked = Signal(str)
     restore_clicked = Signal(str)
+    segmentation_chosen = Signal(str)
 
     def __init__(self, server: Any) -> None:
         name = TypedState(server.state, RenderState).name
         nodes = TypedState(server.state, SceneState).name
         offered = TypedState(server.state, GenerateState).name
         with Section("Render from segmentation", "render").body:
-            choose(name.segmentation, nodes.segmentations, id="braingen-render-segmentation")
+            choose(
+                name.segmentation,
+                nodes.segmentations,
+                "choose a segmentation",
+                change=(self.segmentation_chosen, "[$event.target.value]"),
+                id="braingen-render-segmentation",
+            )
             with html.Div(v_if=(f"{name.segments}.length + {name.erased}.length",)):
                 caption("Segments")
                 with html.Div(classes="braingen-list", id="braingen-segments"):

@@ -24,6 +24,7 @@ class SegmentUI:
             choose(
                 name.scan,
                 nodes.volumes,
+                "choose a scan",
                 change=(self.scan_chosen, "[$event.target.value]"),
                 id="braingen-segment-scan",
             )

@@ -110,6 +110,7 @@ class qMRMLNodeComboBox(QWidget):
         self._observed: dict[Any, list[int]] = {}
         self._counted: list[int] = []
         self._filled: Any = None
+        self._listed: list[tuple[str, str]] = []
         self._entries: frozenset[tuple[str, str]] = frozenset()
         self._combo_box = QComboBox()
         layout = QHBoxLayout(self)
@@ -199,9 +200,14 @@ class qMRMLNodeComboBox(QWidget):
             else:
                 tags = [subject.AddObserver(vtk.vtkCommand.ModifiedEvent, self._rename)]
             self._observed[subject] = tags
+        before = [identifier for _, identifier in self._listed]
         self._fill(nodes)
-        if self._current and self._current not in [node.GetID() for node in nodes]:
-            self._choose("")
+        offered = [node.GetID() for node in nodes]
+        if self._current and self._current not in offered:
+            # As Qt does when the current row goes: the row above, which may be that of none.
+            rows = [""] * self._noneEnabled + before
+            above = rows[: rows.index(self._current)] if self._current in rows else []
+            self._choose(next((row for row in reversed(above) if row in offered), ""))
 
     def _fill(self, nodes: list[Any]) -> None:
         entries = [(node.GetName(), node.GetID()) for node in nodes]
@@ -209,7 +215,7 @@ class qMRMLNodeComboBox(QWidget):
         state = (entries, self._current, actions, list(self._nodeTypes))
         if state == self._filled:
             return
-        self._filled, self._entries = state, frozenset(entries)
+        self._filled, self._listed, self._entries = state, entries, frozenset(entries)
         self._combo_box.blockSignals(True)
         self._combo_box.clear()
         if self._noneEnabled:
