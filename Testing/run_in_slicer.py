@@ -215,7 +215,7 @@ def counterfactual(panel) -> None:
     check(None not in views, "in three columns of views")
     shown = [view.mrmlSliceCompositeNode().GetBackgroundVolumeID() for view in views]
     check(shown[0] == shown[2] != shown[1], "scan, changed scan, scan with the difference")
-    waitUntil(lambda: not panel.logic._layoutTimer.active, "the views are laid out")
+    waitUntil(lambda: not panel.logic.views.settling, "the views are laid out")
     for view in views:
         size, field = view.mrmlSliceNode().GetDimensions(), view.mrmlSliceNode().GetFieldOfView()
         fits = abs(field[0] / field[1] - size[0] / size[1]) < 0.05
@@ -279,7 +279,7 @@ def export(panel) -> None:
 
 def compare(panel) -> None:
     panel.logic.compare("sub-0001", "render-0001")
-    waitUntil(lambda: not panel.logic._layoutTimer.active, "the views are laid out")
+    waitUntil(lambda: not panel.logic.views.settling, "the views are laid out")
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
     check(composite.GetHotLinkedControl(), "two cases are compared in linked views")
     path = os.path.join(slicer.app.temporaryPath, "braingen-in-slicer.png")

@@ -13,6 +13,8 @@ from slicerhost.modules import qSlicerScriptedLoadableModule
 from slicerhost.python_slicer import surroundings
 from slicerhost.versions import VERSIONS
 
+from BrainGenLib import bundles
+
 TINY = """
 import logging
 from typing import Annotated
@@ -195,6 +197,26 @@ def module(tiny_folder: Path, python_slicer: Path) -> Iterator[qSlicerScriptedLo
         yield loaded
         gc.unfreeze()
         running.close(loaded)
+
+
+@pytest.fixture
+def idle_module(host: Host) -> Iterator[qSlicerScriptedLoadableModule]:
+    """BrainGen as it is shipped, loaded; nothing went wrong in it."""
+    module = host.load_module(MODULE)
+    yield module
+    host.close(module)
+    assert host.errors == []
+    assert not host.missing
+
+
+@pytest.fixture
+def idle_panel(host: Host, idle_module: qSlicerScriptedLoadableModule) -> object:
+    """The panel with the shipped bundles, as if the engine had answered."""
+    panel = host.open(idle_module)
+    panel.engineSection.close()
+    panel.logic.importLibrary()
+    panel.onBundles({name: bundle.metadata for name, bundle in bundles.available().items()})
+    return panel
 
 
 @pytest.fixture

@@ -83,3 +83,20 @@ def test_the_documented_command_finds_the_module(host, command, tmp_path):
     arguments = [word.replace("$PWD", str(ROOT)) for word in shlex.split(command)[1:]]
     assert Path(arguments[-1]).name == "run_in_slicer.py"
     assert host.launch(*arguments[:-1], str(script)) == 0
+
+
+def test_as_the_module_that_slicer_starts_with_it_finds_a_python(host, tmp_path):
+    import qt  # there once the host has started
+
+    settings = qt.QSettings()
+    settings.setValue("Modules/AdditionalPaths", [str(MODULE.parent)])
+    settings.setValue("Modules/HomeModule", "BrainGen")
+    script = tmp_path / "look.py"
+    script.write_text(
+        "import os, slicer\n"
+        "panel = slicer.modules.BrainGenWidget\n"
+        "assert panel.engineSection._probe._process is not None, panel.engineSection._probe._problem\n"
+        "assert os.path.basename(panel.logic.engine._interpreter()) == 'PythonSlicer'\n"
+    )
+    assert host.launch("--python-script", str(script)) == 0
+    assert host.errors == []

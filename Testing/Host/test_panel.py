@@ -262,7 +262,7 @@ def test_leaving_the_panel_does_not_end_the_run(host, module, panel):
 def test_a_killed_worker_gives_a_sentence_and_the_next_click_works(host, panel):
     panel.ui.generateButton.click()
     under_way(host, panel)
-    kill_python(panel.logic._session._worker)
+    kill_python(panel.logic._runner._session._worker)
     finish(host, panel)
     assert "memory" in panel.ui.stateLabel.text
     assert "try again" in panel.ui.stateLabel.text

@@ -125,7 +125,7 @@ def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bund
     host.wait_until(lambda: panel.ui.stateLabel.text == "Ready.", PATIENCE)
     # Slow enough to be seen at work, on a busy machine too.
     monkeypatch.setenv("STEP_SECONDS", "1")
-    panel.logic._session = Session(quick_worker)
+    panel.logic._runner._session = Session(quick_worker)
     panel.ui.generateButton.click()
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
     add_case(slicer.mrmlScene, cube(1), "mine")

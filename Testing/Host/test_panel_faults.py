@@ -11,6 +11,7 @@ from panels import finish, kill_python
 from patience import PATIENCE
 from quick_worker import cube
 
+from BrainGenLib.errors import BadInput
 from BrainGenLib.jobs import WorkerProcess
 from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases
@@ -22,7 +23,7 @@ def start_worker(panel, step_seconds):
     """Have the panel's jobs done by a worker that starts in a moment."""
     panel.logic.close()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "STEP_SECONDS": str(step_seconds)}
-    panel.logic._session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
+    panel.logic._runner._session = Session(lambda: WorkerProcess(module="quick_worker", environment=environment))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_worker_killed_at_ten_random_moments_is_replaced_each_time(host, panel
         panel.ui.generateButton.click()
         delay = rng.uniform(0, 0.8)
         host.process_events(delay)
-        worker = panel.logic._session._worker
+        worker = panel.logic._runner._session._worker
         if worker.alive:
             kill_python(worker)
         finish(host, panel)
@@ -60,7 +61,7 @@ def test_a_removed_job_folder_is_a_sentence(host, panel):
     panel.ui.generateButton.click()
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
     # At once: the worker writes into it while it is removed.
-    folder = panel.logic._session._folder
+    folder = panel.logic._runner._session._folder
     shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}-removed")))
     finish(host, panel)
     assert "removed" in panel.ui.stateLabel.text
@@ -121,7 +122,7 @@ def test_another_engine_leaves_no_part_of_a_case(host, panel, part):
     def arriving():
         if part == "preview":
             return "preview" in cases.case_names(slicer.mrmlScene)
-        return len(panel.logic.caseNames()) > len(panel.logic._made)
+        return len(panel.logic.caseNames()) > len(panel.logic._runner.made)
 
     # On a busy machine a case would be done before its preview was seen.
     start_worker(panel, step_seconds=0.5)
@@ -129,7 +130,7 @@ def test_another_engine_leaves_no_part_of_a_case(host, panel, part):
     with pytest.raises(RuntimeError, match="the engine was closed"):
         panel.logic.generate(Generate(seed=1), count=20, waitForCompletion=True)
     assert not waiting.active
-    whole = [nodes.segmentation.GetAttribute("BrainGen.case") for nodes in panel.logic._made]
+    whole = [nodes.segmentation.GetAttribute("BrainGen.case") for nodes in panel.logic._runner.made]
     assert cases.case_names(slicer.mrmlScene) == whole
     assert panel.ui.generateButton.text == "Generate"
     host.wait_until(lambda: panel.controls.metadata is not None, PATIENCE)
@@ -138,6 +139,8 @@ def test_another_engine_leaves_no_part_of_a_case(host, panel, part):
 def test_an_export_outlives_the_engine(host, panel, tmp_path):
     add_case(slicer.mrmlScene, cube(1), "sub-0001")
     panel.logic.export(["sub-0001"], str(tmp_path / "out"))
+    with pytest.raises(BadInput, match="Another export runs"):
+        panel.logic.export(["sub-0001"], str(tmp_path / "other"))
     panel.engineSection.update()
     host.wait_until(lambda: not panel.logic.exporting, PATIENCE)
     assert (tmp_path / "out" / "sub-0001").is_dir()
@@ -157,7 +160,7 @@ def test_a_case_that_has_left_the_scene_is_named_by_the_export(host, panel, tmp_
 
 def test_two_panels_at_once_do_not_disturb_each_other(host, panel):
     other = type(panel.logic)()
-    other._session = Session(panel.logic._session._launch)
+    other._runner._session = Session(panel.logic._runner._session._launch)
     panel.ui.countSpinBox.setValue(3)
     panel.ui.generateButton.click()
     other.generate(Generate(seed=99), count=3)
