@@ -141,6 +141,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateResults(self) -> None:
         if self.engineSection.installed:
+            self.logic.renameTwins()
             self.resultsSection.listCases()
 
     def initializeParameterNode(self) -> None:

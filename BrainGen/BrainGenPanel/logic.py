@@ -196,6 +196,12 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     # ---- cases of the scene
 
+    def renameTwins(self) -> None:
+        """Let every case have its own name, where a scene that was added brought one that was taken."""
+        from BrainGenLib.scene import cases
+
+        cases.rename_twins(slicer.mrmlScene)
+
     def caseNames(self) -> list:
         """Names of the cases in the scene."""
         return arriving.caseNames()

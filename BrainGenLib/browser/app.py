@@ -130,7 +130,7 @@ class BrowserApp(TrameApp):
         page.results.hide_clicked.connect(self.views.clear)
         page.results.answer_clicked.connect(self.transfers.answer)
         page.results.drop_clicked.connect(self.transfers.drop)
-        self.render.on_copy = self.results.refresh
+        self.render.on_edited = self.results.edited
 
 
 def _address(host: str, port: int, token: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +15,13 @@ from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 
 _CASE, _ABOUT, _PART = "case", "about.json", ".part"
+
+
+class Source(NamedTuple):
+    """An image of a case, by their names while both are there."""
+
+    case: str
+    contrast: str
 
 
 class Shelf:
@@ -39,62 +47,88 @@ class Shelf:
         for left in folder.glob(f"{6 * '[0-9]'}{_PART}"):
             shutil.rmtree(left, ignore_errors=True)
         self._places: dict[str, Path] = {}
+        # Another case may get the name of one that was removed.
+        self._identities: dict[str, str] = {}
         self._keeping = threading.Lock()
         for place in sorted(folder.iterdir()):
-            if (name := self._about(place).get("name")) is not None:
-                self._places[name] = place
+            about = self._about(place)
+            if (name := about.get("name")) is None:
+                continue
+            if name in self._places:
+                # It was to give way to the newer one.
+                shutil.rmtree(self._places[name], ignore_errors=True)
+            self._places[name] = place
+            self._identities[name] = about.get("identity", uuid.uuid4().hex)
 
     @property
     def names(self) -> list[str]:
-        """Of the cases."""
-        return list(self._places)
+        """Of the cases, also of those that are on their way to disk."""
+        return list(self._identities)
 
-    def keep(self, name: str, case: Case, of: str = "") -> None:
+    def keep(self, name: str, case: Case, of: Source | None = None) -> None:
         """Write a case, unless it is removed meanwhile; it takes a while, so call it in a thread.
 
         Args:
-            name: of the case.
+            name: of the case. One of that name is replaced when the new one is whole.
             case: with its arrays.
-            of: name of the volume that it is a change or a segmentation of, if it is one.
+            of: the image that it is a change or a segmentation of, if it is one.
 
         Raises:
             OSError: the disk is full, ….
         """
         with self._keeping:
-            taken = [
-                int(place.stem) for place in (*self.folder.iterdir(), *self._places.values()) if place.stem.isdigit()
-            ]
+            taken = [int(place.stem) for place in self.folder.iterdir() if place.stem.isdigit()]
             place = self.folder / f"{max(taken, default=0) + 1:06d}"
             part = place.with_suffix(_PART)
             part.mkdir(mode=0o700)
-            self._places[name] = place
+            identity = self._identity(name)
+            about: dict[str, Any] = {"name": name, "identity": identity}
+            if of is not None:
+                about["of"] = {"identity": self._identity(of.case), "contrast": of.contrast}
         try:
             case.save(part / _CASE)
-            (part / _ABOUT).write_text(json.dumps({"name": name, "of": of}), "utf-8")
+            (part / _ABOUT).write_text(json.dumps(about), "utf-8")
             with self._keeping:
-                if self._places.get(name) == place:
+                if self._identities.get(name) == identity:
                     part.rename(place)
+                    replaced = self._places.get(name)
+                    self._places[name] = place
+                    if replaced is not None:
+                        shutil.rmtree(replaced, ignore_errors=True)
         except OSError:
-            self.remove(name)
+            with self._keeping:
+                if name not in self._places:
+                    self._identities.pop(name, None)
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def load(self, name: str) -> tuple[Case, str]:
-        """A case, and what it is of.
+    def load(self, name: str) -> tuple[Case, Source | None]:
+        """A case, and the image that it is of, if there is one and its case is still kept.
 
         Raises:
-            BadInput, OSError, ValueError, KeyError: somebody else wrote to its files.
+            BadInput, OSError, ValueError, KeyError, TypeError: somebody else wrote to its files.
         """
         place = self._places[name]
-        return Case.load(place / _CASE), self._about(place).get("of", "")
+        case, of = Case.load(place / _CASE), self._about(place).get("of")
+        with self._keeping:
+            cases = {identity: case for case, identity in self._identities.items()}
+        # Earlier versions kept the name of the image, which another may have by now.
+        if not isinstance(of, dict) or of["identity"] not in cases:
+            return case, None
+        return case, Source(cases[of["identity"]], of["contrast"])
 
     def remove(self, name: str) -> None:
         """Remove a case from disk; nothing happens if there is none of that name."""
         with self._keeping:
             place = self._places.pop(name, None)
+            self._identities.pop(name, None)
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
+
+    def _identity(self, name: str) -> str:
+        """Of a case, which it has from when it is first spoken of until it is removed."""
+        return self._identities.setdefault(name, uuid.uuid4().hex)
 
     @staticmethod
     def _about(place: Path) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from BrainGenLib.case import MARK, Case
@@ -15,6 +17,8 @@ from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import add_volume, is_left_handed
 
 SYNTHETIC, CASE, CONTRAST, MAP = "BrainGen.synthetic", "BrainGen.case", "BrainGen.contrast", "BrainGen.map"
+IDENTITY = "BrainGen.identity"
+"""Attribute that tells cases of one name apart, as they come together when one scene is added to another."""
 TURNED = "BrainGen.turned"
 """Attribute of the nodes of a left-handed grid, whose last axis is turned round in the scene."""
 
@@ -70,37 +74,38 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
     mark = f" {MARK}" if case.synthetic else ""
     nodes = CaseNodes({}, None, None, None, 0)
     shown = case.frames[0].case if case.frames else case
+    describe = partial(_describe, case=case, name=name, identity=uuid.uuid4().hex)
     for contrast, image in shown.images.items():
         volume = add_volume(scene, image, shown.affine, f"{name} {contrast}{mark}")
         volume.SetAttribute(CONTRAST, contrast)
-        _describe(volume, case, name)
+        describe(volume)
         nodes.volumes[contrast] = volume
         yield nodes
     for kind, values in shown.maps.items():
         nodes.maps[kind] = add_map(scene, values, shown.affine, f"{name} {kind}{mark}")
         nodes.maps[kind].SetAttribute(MAP, kind)
-        _describe(nodes.maps[kind], case, name)
+        describe(nodes.maps[kind])
         yield nodes
     if shown.labels is not None:
         reference = next(iter(nodes.volumes.values()), None)
         nodes.segmentation = add_segmentation(
             scene, shown.labels, shown.affine, f"{name} segmentation{mark}", reference
         )
-        _describe(nodes.segmentation, case, name)
+        describe(nodes.segmentation)
         yield nodes
 
     nodes.provenance = scene.AddNewNodeByClass("vtkMRMLTextNode", f"{name} request")
     nodes.provenance.SetText(json.dumps(case.provenance, indent=1))
     nodes.provenance.SetForceCreateStorageNode(nodes.provenance.CreateStorageNodeAlways)
-    _describe(nodes.provenance, case, name)
+    describe(nodes.provenance)
     if case.frames:
         nodes.measurements = sequences.add_table_of_frames(scene, case, name)
         nodes.film += sequences.add_chart(scene, case, name, nodes.measurements)
         for node in (nodes.measurements, *nodes.film):
-            _describe(node, case, name)
+            describe(node)
         for new in sequences.adding(scene, case, name, nodes.volumes, nodes.maps, nodes.segmentation):
             if new is not None:
-                _describe(new, case, name)
+                describe(new)
                 nodes.film.append(new)
             yield nodes
     elif volumes_ml := case.measurements.get("volumes_ml"):
@@ -109,14 +114,15 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
             columns["Before (mL)"] = [had[structure] for structure in volumes_ml]
             columns["Change (mL)"] = [volume - had[structure] for structure, volume in volumes_ml.items()]
         nodes.measurements = add_table(scene, columns, f"{name} volumes")
-        _describe(nodes.measurements, case, name)
+        describe(nodes.measurements)
     nodes.folder = _folder(scene, name, nodes)
     yield nodes
 
 
-def _describe(node: Any, case: Case, name: str) -> None:
+def _describe(node: Any, case: Case, name: str, identity: str) -> None:
     """How the case was made, on every node: a node may leave the scene without the others."""
     node.SetAttribute(CASE, name)
+    node.SetAttribute(IDENTITY, identity)
     if case.synthetic:
         node.SetAttribute(SYNTHETIC, MARK)
     if is_left_handed((case.frames[0].case if case.frames else case).affine):
@@ -125,6 +131,8 @@ def _describe(node: Any, case: Case, name: str) -> None:
     request, bundles = case.provenance.get("request", {}), case.provenance.get("bundles", {})
     # A sweep says the other two in the request that its frames come from.
     facts = {"verb": request.get("verb")} | {key: request.get("of", request).get(key) for key in ("seed", "bundle")}
+    if "edited" in case.provenance:
+        facts["edited"] = ", ".join(case.provenance["edited"])
     facts["time"] = case.provenance.get("time")
     facts["version"] = case.provenance.get("software", {}).get("braingen")
     for name, bundle in bundles.items():

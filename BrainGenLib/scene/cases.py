@@ -12,7 +12,7 @@ from BrainGenLib import provenance, sweeps
 from BrainGenLib.case import Case, Frame
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MAP, MARK, SYNTHETIC, TURNED, CaseNodes
+from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, IDENTITY, MAP, MARK, SYNTHETIC, TURNED, CaseNodes
 from BrainGenLib.scene.segmentation import label_map_of, source_of
 from BrainGenLib.scene.sequences import nodes_by_frame, swept_over
 from BrainGenLib.scene.volumes import turned, world_affine
@@ -34,6 +34,33 @@ def free_name(scene: Any, wanted: str, taken: Iterable[str] = ()) -> str:
         number += 1
         name = f"{wanted}-{number}"
     return name
+
+
+def rename_twins(scene: Any) -> None:
+    """Let every case have its own name, where a scene that was added brought one that was taken.
+
+    The nodes of a case are found by its name, so two cases of one name would lend each other images and labels.
+    """
+    import slicer
+
+    owners: dict[str, str | None] = {}
+    names: dict[tuple[str, str | None], str] = {}
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in _nodes(scene):
+        name, identity = node.GetAttribute(CASE), node.GetAttribute(IDENTITY)
+        if not name or owners.setdefault(name, identity) == identity:
+            continue
+        if (name, identity) not in names:
+            names[name, identity] = free_name(scene, name)
+        new = names[name, identity]
+        frames = node.GetNumberOfDataNodes() if node.IsA("vtkMRMLSequenceNode") else 0
+        # The nodes of frames hand their attributes on to those that show them.
+        for one in (node, *(node.GetNthDataNode(number) for number in range(frames))):
+            one.SetAttribute(CASE, new)
+            one.SetName(one.GetName().replace(name, new, 1))
+        folder = hierarchy.GetItemParent(item) if (item := hierarchy.GetItemByDataNode(node)) else 0
+        if folder and hierarchy.GetItemName(folder) == name:
+            hierarchy.SetItemName(folder, new)
 
 
 def nodes_of(scene: Any, name: str) -> CaseNodes:

@@ -41,8 +41,6 @@ def copy_to_edit(scene: Any, segmentation: Any) -> CaseNodes:
     case = Case({}, labels, affine, provenance=made | {_EDITED: ["labels"]})
     case.synthetic = segmentation.GetAttribute(SYNTHETIC) == MARK
     copy = add_case(scene, case, free_name(scene, f"{name} {_EDITED}"))
-    assert copy.segmentation is not None
-    copy.segmentation.SetAttribute(f"BrainGen.{_EDITED}", name)
     if image is not None:
         remember(copy, image)
     return copy

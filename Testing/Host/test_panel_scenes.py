@@ -2,7 +2,8 @@
 
 import pytest
 import slicer
-from panels import finish
+from panels import finish, listed
+from patience import PATIENCE
 from quick_worker import cube
 
 from BrainGenLib import bundles
@@ -56,6 +57,23 @@ def test_an_opened_scene_shows_its_model(host, panel, tmp_path):
     scene.SetURL(url)
     finish(host, panel)
     assert_shown(panel, "brain-ldm")
+
+
+def test_a_case_that_comes_with_a_scene_never_mixes_with_one_of_its_name(host, panel, tmp_path):
+    add_case(slicer.mrmlScene, cube(1), "sub-0001")
+    url = slicer.mrmlScene.GetURL()
+    slicer.mrmlScene.SetURL(str(tmp_path / "theirs.mrml"))
+    slicer.mrmlScene.Commit()
+    panel.logic.delete(["sub-0001"])
+    other = add_case(slicer.mrmlScene, cube(2), "sub-0001")
+    slicer.mrmlScene.Import()
+    slicer.mrmlScene.SetURL(url)
+    host.wait_until(lambda: listed(panel) == ["sub-0001", "sub-0001-2"], PATIENCE)
+    assert cases.nodes_of(slicer.mrmlScene, "sub-0001").present == other.present
+    theirs = cases.nodes_of(slicer.mrmlScene, "sub-0001-2")
+    assert {node.GetName().split()[0] for node in theirs.present} == {"sub-0001-2"}
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    assert hierarchy.GetItemName(theirs.folder) == "sub-0001-2"
 
 
 def test_a_scene_of_an_unknown_model_shows_the_one_that_takes_its_place(panel):

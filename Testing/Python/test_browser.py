@@ -26,6 +26,7 @@ from BrainGenLib.browser.state import (
 from BrainGenLib.browser.uploading import Received, receive
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
+from BrainGenLib.scene.editing import is_copy
 
 LESION = "wmh"
 
@@ -186,7 +187,7 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     mask[60:70, 60:70, 60:70] = True
     affine = front.case(generated).affine
     scan = Received("patient26", np.ones(shape, np.float32), affine, False)
-    front.do(lambda: front.app.transfers._add(scan, ""))
+    front.do(lambda: front.app.transfers._add(scan, None))
     row = next(row for row in front.results.cases if row.name == "patient26")
     assert (row.summary, row.synthetic, row.exported) == ("your file", False, False)
     assert front.app.results.free_name("patient26") == "patient26-2"
@@ -260,7 +261,12 @@ def delete(front, *names):
 
 def test_another_session_has_the_results_of_this_one(front, generated):
     """Whatever ended this one."""
-    before = front.case(generated)
+    before, copy = front.case(generated), f"{generated} edited"
+    front.render.segmentation = nodes_of(front.app.scene, copy).segmentation.GetID()
+    front.do(lambda: None)
+    front.do(lambda: front.app.render.erase(front.render.segments[0].id))
+    edited = front.case(copy).labels
+    front.until(front.app.results._keeping.done)
     remove_case(front.app.scene, generated)
     kept = [path.name for path in front.folder.iterdir() if path.name.isdigit()]
     front.app.results._shelf._lock.release()
@@ -274,6 +280,15 @@ def test_another_session_has_the_results_of_this_one(front, generated):
     again = front.case(generated)
     assert provenance.hashes(again) == provenance.hashes(before)
     assert again.provenance == before.provenance
+    assert not np.array_equal(edited, before.labels)
+    assert np.array_equal(front.case(copy).labels, edited)
+    assert is_copy(nodes_of(front.app.scene, copy).segmentation)
+    assert {row.name: row.exported for row in front.results.cases}[copy] is False
+    front.do(lambda: front.app.results.show(copy))
+    assert front.views.marks["Red"] == f"{generated} T1w + {copy} labels SYNTHETIC"
+    delete(front, copy)
+    assert copy not in front.app.results._shelf.names
+    front.do(lambda: front.app.results.show(generated))
 
 
 def test_a_scan_of_the_scene_is_segmented_and_nothing_in_it_is_synthetic(front, generated):

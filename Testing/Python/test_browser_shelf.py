@@ -1,5 +1,7 @@
 """Where the page keeps its results."""
 
+import json
+import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from BrainGenLib.browser.shelf import Shelf
+from BrainGenLib.browser.shelf import Shelf, Source
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
 
@@ -20,16 +22,62 @@ def test_cases_come_back_in_their_order_and_only_their_owner_reads_them(tmp_path
     folder = tmp_path / "kept"
     shelf = Shelf(folder)
     for number in range(12):
-        shelf.keep(f"case {number}", case(number), of="a scan")
+        shelf.keep(f"case {number}", case(number), of=Source("case 0", "T1w") if number else None)
     shelf.remove("case 3")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.glob("0*"))} == {0o700}
     shelf._lock.release()
     again = Shelf(folder)
     assert again.names == [f"case {number}" for number in range(12) if number != 3]
     found, of = again.load("case 11")
-    assert (found.images["T1w"][0, 0, 0], found.provenance, of) == (11, {"value": 11}, "a scan")
+    assert (found.images["T1w"][0, 0, 0], found.provenance, of) == (11, {"value": 11}, ("case 0", "T1w"))
     again.keep("one more", case(0))
     assert len(list(folder.glob("0*"))) == 12
+
+
+def test_labels_find_their_own_scan_and_never_another_of_its_name(tmp_path):
+    shelf = Shelf(tmp_path)
+    shelf.keep("scan", case(1))
+    shelf.keep("labels", case(2), of=Source("scan", "T1w"))
+    shelf.remove("scan")
+    shelf.keep("scan", case(3))
+    shelf.keep("others", case(4), of=Source("scan", "T1w"))
+    # As earlier versions wrote it.
+    about = json.loads((tmp_path / "000002" / "about.json").read_text())
+    shelf.keep("old", case(5))
+    (tmp_path / "000005" / "about.json").write_text(json.dumps({"name": "old", "of": "scan"}))
+    shelf._lock.release()
+    again = Shelf(tmp_path)
+    assert [again.load(name)[1] for name in ("labels", "others", "old")] == [None, ("scan", "T1w"), None]
+    assert "scan" not in json.dumps(about["of"])
+
+
+def test_a_case_that_is_written_again_replaces_itself_when_it_is_whole(tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path)
+    shelf.keep("labels", case(1))
+    shelf.keep("of them", case(0), of=Source("labels", "T1w"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Case, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            shelf.keep("labels", case(2))
+    assert shelf.load("labels")[0].provenance == {"value": 1}
+    shelf.keep("labels", case(3))
+    assert sorted(path.name for path in tmp_path.glob("0*")) == ["000002", "000003"]
+    # Killed before the older one went.
+    shutil.copytree(tmp_path / "000003", tmp_path / "000004")
+    shelf._lock.release()
+    again = Shelf(tmp_path)
+    assert again.load("labels")[0].provenance == {"value": 3}
+    assert again.load("of them")[1] == ("labels", "T1w")
+    assert sorted(path.name for path in tmp_path.glob("0*")) == ["000002", "000004"]
+    save = Case.save
+    monkeypatch.setattr(Case, "save", lambda self, folder: (again.remove("labels"), save(self, folder)))
+    again.keep("labels", case(4))
+    assert again.names == ["of them"]
+    assert [path.name for path in tmp_path.glob("0*")] == ["000002"]
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
 
 
 def test_a_folder_of_the_user_stays_as_it_is(tmp_path):
@@ -68,10 +116,6 @@ def test_what_was_being_written_or_belongs_to_nobody_is_no_case(tmp_path):
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     shelf = Shelf(tmp_path)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr(Case, "save", full)
     with pytest.raises(OSError, match="No space"):
         shelf.keep("lost", case(1))

@@ -23,6 +23,7 @@ from BrainGenLib.browser.state import (
 )
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import Render
+from BrainGenLib.scene.case_to_scene import CASE
 from BrainGenLib.scene.editing import copy_to_edit, is_copy
 from BrainGenLib.scene.erasing import Erased, erase_segment, restore_segment
 
@@ -35,7 +36,7 @@ class RenderLogic:
         self._typed: TypedState[RenderState] = TypedState(server.state, RenderState)
         self._generate: TypedState[GenerateState] = TypedState(server.state, GenerateState)
         self._erased: dict[str, list[Erased]] = {}
-        self.on_copy: Callable[[], None] = lambda: None
+        self.on_edited: Callable[[str], None] = lambda name: None
         nodes: TypedState[SceneState] = TypedState(server.state, SceneState)
         nodes.bind_changes({nodes.name.segmentations: self._keep_segmentation, nodes.name.volumes: self._keep_style})
         self._typed.bind_changes({self._typed.name.segmentation: lambda *_: self._list()})
@@ -80,7 +81,6 @@ class RenderLogic:
             assert node is not None
             self._views.show(copy)
             self._typed.data.segmentation = node.GetID()
-            self.on_copy()
         self._erased.setdefault(node.GetID(), []).append(erase_segment(node, segment_id))
         self._edited(node)
 
@@ -102,6 +102,7 @@ class RenderLogic:
     def _edited(self, node: Any) -> None:
         self._views.draw_surfaces(node)
         self._list()
+        self.on_edited(node.GetAttribute(CASE))
 
     def _node(self) -> Any | None:
         return self._scene.GetNodeByID(self._typed.data.segmentation or "")

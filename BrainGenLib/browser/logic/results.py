@@ -10,14 +10,15 @@ from typing import Any
 from trame_server.utils.typed_state import TypedState
 
 from BrainGenLib.browser.logic.views import PREVIEW, ViewsLogic
-from BrainGenLib.browser.shelf import Shelf
+from BrainGenLib.browser.shelf import Shelf, Source
 from BrainGenLib.browser.state import CaseRow, ResultsState, RunState, ViewsState
 from BrainGenLib.case import Case
+from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, MARK, SYNTHETIC, CaseNodes, adding
-from BrainGenLib.scene.cases import case_names, free_name, nodes_of, remove_case
+from BrainGenLib.scene.cases import case_names, free_name, nodes_of, reading, remove_case
 from BrainGenLib.scene.changes import before, remember
-from BrainGenLib.scene.showing import bounds_of, image_of, nodes_of_class
+from BrainGenLib.scene.showing import bounds_of, image_of
 
 
 class ResultsLogic:
@@ -27,6 +28,9 @@ class ResultsLogic:
         self._run: TypedState[RunState] = TypedState(server.state, RunState)
         self._shown = TypedState(server.state, ViewsState).data
         self._typed.data.kept = str(shelf.folder)
+        # Copies that were edited since they were written to disk.
+        self._unkept: set[str] = set()
+        self._keeping: asyncio.Task | None = None
 
     @property
     def rows(self) -> list[CaseRow]:
@@ -38,7 +42,7 @@ class ResultsLogic:
         for name in self._shelf.names:
             try:
                 case, of = await asyncio.to_thread(self._shelf.load, name)
-                await self._place(name, case, of)
+                await self._place(name, case, self._image(of))
             # Whatever became of its files: the others are to come back.
             except Exception as error:
                 logging.getLogger(__name__).warning("%s is not shown again: %s", name, error)
@@ -46,26 +50,56 @@ class ResultsLogic:
             self.refresh()
             self._views.refresh()
 
-    async def add(self, wanted: str, case: Case, of: str = "") -> CaseNodes:
+    async def add(self, wanted: str, case: Case, of: Any | None = None) -> CaseNodes:
         """Put a file of the user into the scene, and keep it; its nodes have the name of the file.
 
         Args:
             wanted: its name, unless there is one of that name.
             case: an image or labels.
-            of: name of the volume that labels are of, or nothing.
+            of: the volume node that labels are of, if there is one.
         """
         name = self.free_name(wanted)
         nodes = await self._place(name, case, of)
         await self.keep(name, case, of)
         return nodes
 
-    async def keep(self, name: str, case: Case, of: str = "") -> None:
-        """Write a case of the scene to disk and list it; where that fails, the page says so."""
+    async def keep(self, name: str, case: Case, of: Any | None = None) -> None:
+        """Write a case of the scene to disk and list it; where that fails, the page says so.
+
+        Args:
+            name: of the case.
+            case: with its arrays.
+            of: the volume node that it is a change or a segmentation of, if it is one.
+        """
+        if name not in case_names(self._scene):
+            # Deleted meanwhile.
+            return
         try:
-            await asyncio.to_thread(self._shelf.keep, name, case, of)
+            await asyncio.to_thread(self._shelf.keep, name, case, _source(of))
         except OSError as error:
             self._run.data.failure = f"{name} is not kept on disk ({error.strerror}): download it before you leave."
         self.refresh()
+
+    def edited(self, name: str) -> None:
+        """List a copy of labels that was made or edited, and write it to disk as it is now."""
+        self.refresh()
+        self._unkept.add(name)
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_edited())
+
+    async def _keep_edited(self) -> None:
+        while self._unkept:
+            name = self._unkept.pop()
+            if name not in case_names(self._scene):
+                continue
+            of = image_of(nodes_of(self._scene, name))
+            try:
+                for case in reading(self._scene, name):  # noqa: B007
+                    await asyncio.sleep(0)
+                await self.keep(name, case, of)
+            except BadInput as error:
+                self._run.data.failure = f"{name} is not kept on disk as it is now: {error}"
+            self._server.state.flush()
 
     def free_name(self, wanted: str) -> str:
         """A name that no case has, in the scene or still on its way there."""
@@ -114,18 +148,29 @@ class ResultsLogic:
     def _chosen(self) -> list[str]:
         return [row.name for row in self.rows if row.chosen]
 
-    async def _place(self, name: str, case: Case, of: str) -> CaseNodes:
+    async def _place(self, name: str, case: Case, of: Any | None) -> CaseNodes:
         for nodes in adding(self._scene, case, name):  # noqa: B007
             await asyncio.sleep(0)
         if not case.provenance:
             for volume in nodes.volumes.values():
                 # A file of an earlier session may be an image that a model made.
                 volume.SetName(f"{name} {MARK}" if case.synthetic and MARK not in name else name)
-        volumes = nodes_of_class(self._scene, "vtkMRMLScalarVolumeNode")
-        scan = next((one for one in volumes if of and one.GetName() == of), None)
-        if scan is not None:
-            remember(nodes, scan)
+        if of is not None:
+            remember(nodes, of)
         return nodes
+
+    def _image(self, of: Source | None) -> Any | None:
+        """The volume node of an image, if it is in the scene."""
+        if of is None or of.case not in case_names(self._scene):
+            return None
+        return nodes_of(self._scene, of.case).volumes.get(of.contrast)
+
+
+def _source(image: Any | None) -> Source | None:
+    """Whose image a volume node is; nothing is known of one that belongs to no case."""
+    if image is None or not image.GetAttribute(CASE):
+        return None
+    return Source(image.GetAttribute(CASE), image.GetAttribute(CONTRAST))
 
 
 def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:

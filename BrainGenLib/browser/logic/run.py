@@ -114,7 +114,7 @@ class RunLogic:
                 self._views.refresh()
                 self._results.refresh()
                 scan = self._scene.GetNodeByID(self._of) if self._of else None
-                await self._results.keep(name, case, scan.GetName() if scan is not None else "")
+                await self._results.keep(name, case, scan)
 
     def _drop_preview(self) -> None:
         """What will not be finished goes; the newest case takes its place in the views."""

@@ -85,7 +85,7 @@ class TransfersLogic:
                 if isinstance(item, Unnamed) or (item.labels and self._nodes.data.volumes):
                     self._waiting.append(item)
                 else:
-                    added.append(await self._add(item, ""))
+                    added.append(await self._add(item, None))
             self._ask()
             self._tell(message=f"Added {', '.join(added)}." if added else "")
             return web.json_response({"added": added, "asked": [item.name for item in self._waiting]})
@@ -108,7 +108,7 @@ class TransfersLogic:
                 shutil.rmtree(item.path.parent)
             else:
                 named = item
-            self._tell(message=f"Added {await self._add(named, scan.GetName() if scan is not None else '')}.")
+            self._tell(message=f"Added {await self._add(named, scan)}.")
         except BadInput as error:
             self._waiting.appendleft(item)
             self._tell(failure=str(error))
@@ -178,7 +178,7 @@ class TransfersLogic:
         data.busy, data.message, data.failure = busy, message, failure
         self._server.state.flush()
 
-    async def _add(self, item: Received, of: str) -> str:
+    async def _add(self, item: Received, of: Any | None) -> str:
         """Put a file into the scene and show it; returns its name there."""
         images, labels = ({}, item.data) if item.labels else ({"scan": item.data}, None)
         nodes = await self._results.add(item.name, Case(images, labels, item.affine, synthetic=item.synthetic), of)
