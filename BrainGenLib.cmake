@@ -237,6 +237,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/verbs/segment.py
   BrainGenLib/verbs/sweep.py
   BrainGenLib/verbs/work.py
+  BrainGenLib/whole_files.py
   BrainGenLib/worker.py
   )
 

@@ -209,8 +209,8 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parts = [event.stage, event.message]
             if update.of > 1:
                 parts.insert(0, _("case {number} of {of}:").format(number=update.number, of=update.of))
-            if event.seconds_left is not None:
-                parts.append(_("– {seconds:.0f} s left").format(seconds=event.seconds_left))
+            if event.remaining:
+                parts.append(f"– {event.remaining}")
             self.showState(" ".join(part for part in parts if part))
             self.ui.progressBar.setMaximum(max(event.of, 1))
             self.ui.progressBar.setValue(event.step)

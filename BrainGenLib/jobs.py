@@ -23,6 +23,8 @@ from pydantic import BaseModel, ValidationError
 
 from BrainGenLib import processes, requests
 from BrainGenLib.errors import BadInput, disk_full, reason
+from BrainGenLib.scratch import Scratch
+from BrainGenLib.whole_files import write_whole
 
 # The exit status of a worker that could not even write what went wrong.
 DISK_FULL_STATUS = 28
@@ -43,6 +45,15 @@ class Event(BaseModel):
     seconds_left: float | None = None
     memory: float = 0.0
     preview: str | None = None
+
+    @property
+    def remaining(self) -> str:
+        """The estimate in words, which are honest where it has run out; empty without one."""
+        if self.seconds_left is None:
+            return ""
+        if self.seconds_left >= 0.5:
+            return f"{self.seconds_left:.0f} s left"
+        return "finishing" if self.step >= self.of else "longer than expected"
 
 
 class Failure(BaseModel):
@@ -109,7 +120,7 @@ class Job:
             for name in requests.inputs_of(request):
                 shutil.copyfile(inputs[name], folder / "inputs" / name)
             # The request comes last: a folder with a request is whole.
-            _write(folder / "request.json", request.model_dump_json(indent=1))
+            write_whole(folder / "request.json", request.model_dump_json(indent=1))
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise BadInput(f"{reason(error)}: the job cannot be written to {folder}.") from error
@@ -234,27 +245,12 @@ class Job:
         shutil.rmtree(self.folder / "result.part", ignore_errors=True)
         text = failure.model_dump_json(indent=1)
         try:
-            _write(self.folder / "error.json", text)
+            write_whole(self.folder / "error.json", text)
         except OSError as error:
             if not disk_full(error):
                 raise
             shutil.rmtree(self.folder / "previews", ignore_errors=True)
-            _write(self.folder / "error.json", text)
-
-
-def _write(path: Path, text: str) -> None:
-    # Worker and watcher may write at the same moment.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            # Renamed before its content is on the disk, it would be empty after a power cut.
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            write_whole(self.folder / "error.json", text)
 
 
 @contextmanager
@@ -306,6 +302,9 @@ class WorkerProcess:
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
         if threads is not None:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+        # PyTorch makes a folder for what it compiles, by default one in the temporary folder that stays.
+        self._scratch = Scratch("braingen-worker-")
+        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._scratch.folder / "inductor"))
         # Without a name, so that it goes with both processes however they end.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         self._process = processes.start(
@@ -380,6 +379,8 @@ class WorkerProcess:
             processes.kill(self._process)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
+        finally:
+            self._scratch.close()
 
     def __enter__(self) -> WorkerProcess:
         return self

@@ -59,7 +59,7 @@ class Session:
         self._of = 0
         self._made = 0
         self._read: Job | None = None
-        self._left: float | None = None
+        self._remaining = ""
         self._cancelled = False
 
     @property
@@ -75,7 +75,7 @@ class Session:
         request = self._jobs[0][1]
         if getattr(request, "draft", False):
             return ""
-        return request.verb + (f", {self._left:.0f} s left" if self._left is not None else "")
+        return ", ".join(filter(None, (request.verb, self._remaining)))
 
     def start(self, requests: Sequence[Request], inputs: Mapping[str, Path] | None = None) -> None:
         """Run requests. A draft that runs now, or what is being cancelled, is no longer watched.
@@ -95,7 +95,7 @@ class Session:
             made.append((Job.create(self._folder / f"job-{self._made:04d}", request, inputs), request))
         self.cancel()
         self._jobs, self._of = made, len(made)
-        self._left, self._cancelled = None, False
+        self._remaining, self._cancelled = "", False
         if self._worker is None or not self._worker.alive:
             self._end_worker()
             self._worker = self._launch()
@@ -134,8 +134,8 @@ class Session:
             self._jobs.clear()
         previews = [event.preview for event in events if event.preview is not None]
         progress = next((event for event in reversed(events) if event.preview is None), None)
-        if progress is not None and progress.seconds_left is not None:
-            self._left = progress.seconds_left
+        if progress is not None and progress.remaining:
+            self._remaining = progress.remaining
         return Update(
             request,
             number,

@@ -239,13 +239,12 @@ class Runner:
             task = progress.add_task(plain(title), total=None, left="")
             for event in self._events(job, seconds):
                 if event.preview is None:
-                    left = "" if event.seconds_left is None else f"{event.seconds_left:.0f} s left"
                     progress.update(
                         task,
                         description=plain(f"{title}: {event.stage} {event.message}"),
                         completed=event.step,
                         total=event.of or None,
-                        left=left,
+                        left=event.remaining,
                     )
 
 

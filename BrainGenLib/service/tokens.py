@@ -7,17 +7,15 @@ A server without such a file, which listens on loopback alone, has one token: th
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
-import stat
 import sys
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
 
 from BrainGenLib.errors import BadInput
+from BrainGenLib.whole_files import write_whole
 
 OWN_USER = "local"
 
@@ -70,37 +68,12 @@ def issue(path: Path, name: str) -> str:
     path = path.resolve()
     users = {**(read(path) if path.exists() else {}), name: _hash(token)}
     try:
-        _write(path, "".join(f"{user} {digest}\n" for user, digest in users.items()))
+        write_whole(path, "".join(f"{user} {digest}\n" for user, digest in users.items()))
     except OSError as error:
         raise BadInput(
             f"The tokens file {path} cannot be written ({error.strerror}); run this as its owner or as root."
         ) from error
     return token
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file as a whole, for its owner alone or for those who could read it before."""
-    # Of a name that nobody guesses, and new.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            _keep_access(path, Path(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _keep_access(path: Path, new: Path) -> None:
-    """Let those who can read a file read what takes its place: the service may run as another user."""
-    old = path.stat()
-    if sys.platform != "win32" and (old.st_uid, old.st_gid) != (new.stat().st_uid, new.stat().st_gid):
-        os.chown(new, old.st_uid, old.st_gid)
-    new.chmod(stat.S_IMODE(old.st_mode))
 
 
 def own() -> str:
@@ -116,7 +89,7 @@ def own() -> str:
             # Another server of this account may do the same now: one of them makes it, the other waits and reads.
             with FileLock(path.with_name(".token.lock"), thread_local=False):
                 if not path.exists():
-                    _write(path, f"{secrets.token_urlsafe(32)}\n")
+                    write_whole(path, f"{secrets.token_urlsafe(32)}\n")
         if sys.platform != "win32" and path.stat().st_mode & 0o077:
             raise BadInput(f"Others can read the token {path}; remove it, and start again.")
         token = found()

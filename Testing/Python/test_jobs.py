@@ -72,6 +72,22 @@ def test_events_are_read_once_and_only_whole_lines(tmp_path):
     assert job.state is State.RUNNING
 
 
+@pytest.mark.parametrize(
+    ("left", "step", "said"),
+    [
+        (None, 0, ""),
+        (23.4, 0, "23 s left"),
+        (0.6, 3, "1 s left"),
+        (0.4, 5, "finishing"),
+        (0.0, 5, "finishing"),
+        # The stage takes longer than it was expected to.
+        (0.0, 3, "longer than expected"),
+    ],
+)
+def test_an_estimate_that_has_run_out_says_so(left, step, said):
+    assert Event(time=0, stage="rendering", step=step, of=5, seconds_left=left).remaining == said
+
+
 def test_removed_events_are_not_begun_anew(tmp_path):
     job = Job.create(tmp_path / "job", Generate())
     job.append(event(0))

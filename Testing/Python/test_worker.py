@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from patience import PATIENCE
 
+from BrainGenLib import processes
 from BrainGenLib.case import Case
 from BrainGenLib.jobs import Job, State, WorkerProcess
 from BrainGenLib.requests import Generate, Render
@@ -48,6 +50,17 @@ def watch(job, worker, until=lambda events: False):
 
 def started(events):
     return any(event.stage == "labels" for event in events)
+
+
+def test_what_pytorch_compiles_goes_with_the_worker(monkeypatch):
+    start, given = processes.start, {}
+    monkeypatch.setattr(
+        processes, "start", lambda *args, environment, **rest: given.update(environment) or start(*args, **rest)
+    )
+    with WorkerProcess():
+        folder = Path(given["TORCHINDUCTOR_CACHE_DIR"]).parent
+        assert folder.is_dir()
+    assert not folder.exists()
 
 
 def test_a_worker_runs_job_after_job(worker, tmp_path, segmentation):

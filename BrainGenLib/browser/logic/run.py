@@ -156,7 +156,7 @@ class RunLogic:
             if event.seconds_left is not None:
                 spent = time.monotonic() - self._began
                 data.percent = round(100 * spent / max(spent + event.seconds_left, 0.1), 1)
-                data.left = f"{event.seconds_left:.0f} s left"
+                data.left = event.remaining
         if update.failure is not None and update.state is State.CANCELLED:
             data.ended = "Cancelled."
         elif update.failure is not None:
