@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+from scipy import ndimage
 
 SLAB = 8
 """Planes of the target that are worked on at a time: tens of megabytes."""
@@ -23,21 +24,54 @@ def majority(labels: np.ndarray, shape: tuple[int, int, int], index_map: np.ndar
         index_map: 4×4, from voxels of the target to voxels of the source.
         fill: label of what is more than half a voxel outside of the source.
     """
-    extent = labels.shape
-    # A single slice has no neighbours.
-    labels = np.pad(labels, [(0, int(n == 1)) for n in extent], mode="edge")
-    cells = [n - 1 for n in labels.shape]
-    alike = np.zeros(labels.shape, bool)
-    inner = alike[:-1, :-1, :-1]
-    inner[:] = True
-    for step in NEIGHBOURS:
-        inner &= labels[tuple(slice(c, c + n) for c, n in zip(step, cells, strict=True))] == labels[:-1, :-1, :-1]
-    flat, same = labels.ravel(), alike.ravel()
+    source = _Source(labels)
     out = np.empty(shape, labels.dtype)
     for slab, points in _slabs(shape, index_map):
+        out[slab] = source.at(points, fill)
+    return out
+
+
+def displaced(labels: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """Labels (r, a, s) of which each voxel comes from another place.
+
+    Args:
+        voxels: float (3, r, a, s), how much further that place is.
+    """
+    moves = np.asarray(voxels.any(0))
+    box = (ndimage.find_objects(moves.astype(np.uint8)) or [None])[0]
+    out = labels.copy()
+    if box is not None:
+        source, first = _Source(labels), box[0].start
+        for start in range(first, box[0].stop, SLAB):
+            slab = (slice(start, min(start + SLAB, box[0].stop)), *box[1:])
+            axes = np.ix_(*(np.arange(side.start, side.stop, dtype=np.float32) for side in slab))
+            points = [axis + further for axis, further in zip(axes, voxels[(slice(None), *slab)], strict=True)]
+            out[slab] = np.where(moves[slab], source.at(points, 0), labels[slab])
+    return out
+
+
+class _Source:
+    """Labels that are looked up between their voxels."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._extent = labels.shape
+        # A single slice has no neighbours.
+        self._labels = np.pad(labels, [(0, int(n == 1)) for n in labels.shape], mode="edge")
+        cells = [n - 1 for n in self._labels.shape]
+        alike = np.zeros(self._labels.shape, bool)
+        inner = alike[:-1, :-1, :-1]
+        inner[:] = True
+        for step in NEIGHBOURS:
+            near = self._labels[tuple(slice(c, c + n) for c, n in zip(step, cells, strict=True))]
+            inner &= near == self._labels[:-1, :-1, :-1]
+        self._alike = alike.ravel()
+
+    def at(self, points: list[np.ndarray], fill: float) -> np.ndarray:
+        """The labels at points (three arrays of voxel coordinates, which are overwritten)."""
+        flat, shape = self._labels.ravel(), self._labels.shape
         outside = np.zeros(points[0].shape, bool)
         index = np.zeros(points[0].shape, np.int32)
-        for axis, n, there in zip(points, labels.shape, extent, strict=True):
+        for axis, n, there in zip(points, shape, self._extent, strict=True):
             outside |= (axis < -0.5) | (axis > there - 0.5)
             # The first of the eight neighbours; what is left of the coordinate is the share of the others.
             np.clip(axis, 0, n - 1, out=axis)
@@ -45,13 +79,10 @@ def majority(labels: np.ndarray, shape: tuple[int, int, int], index_map: np.ndar
             axis -= low
             index = index * n + low
         found = flat.take(index)
-        mixed = np.flatnonzero(~same.take(index) & ~outside)
-        found.reshape(-1)[mixed] = _vote(
-            flat, labels.shape, index.ravel()[mixed], [axis.ravel()[mixed] for axis in points]
-        )
+        mixed = np.flatnonzero(~self._alike.take(index) & ~outside)
+        found.reshape(-1)[mixed] = _vote(flat, shape, index.ravel()[mixed], [axis.ravel()[mixed] for axis in points])
         found[outside] = fill
-        out[slab] = found
-    return out
+        return found
 
 
 def _slabs(shape: tuple[int, int, int], index_map: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:

@@ -18,6 +18,8 @@ STRUCTURES = len(anatomy.labels()) - len(PATHOLOGIES)
 
 GLIOMA = ("tumour", "enhancing", "oedema")
 """Three parts of one mass, from the inside out."""
+DISPLACING = (*GLIOMA, "stroke")
+"""Pathologies that push the brain around them aside."""
 SCATTERED = ("wmh", "ms")
 """Pathologies of many small lesions; the others are one or a few large ones."""
 

@@ -61,12 +61,19 @@ class _Looks(BaseModel):
     after: FiniteFloat
 
 
+class _MassEffect(BaseModel):
+    requested: FiniteFloat
+    obtained: FiniteFloat
+    midline_shift: FiniteFloat | None = None
+
+
 class _Measurements(BaseModel):
     volumes_ml: dict[str, FiniteFloat] = {}
     volumes_before_ml: dict[str, FiniteFloat] | None = None
     reached: dict[str, FiniteFloat] = {}
     similarity: _Similarity | None = None
     looks_years_old: _Looks | None = None
+    mass_effect_mm: _MassEffect | None = None
     remarks: list[str] = []
 
     @model_validator(mode="after")

@@ -19,6 +19,9 @@ SIDES: tuple[str, ...] = get_args(Side)
 LOBES: tuple[str, ...] = get_args(Lobe)
 Lesion = Literal["wmh", "ms", "tumour", "oedema", "enhancing", "stroke"]
 """Of masks; the pathologies of the label table."""
+MASS_EFFECT, MOST_MASS_EFFECT = 4.0, 10.0
+"""Displacement at the border of a mass, mm: the default, between what real gliomas show (docs/methods.md), and the
+largest that can be asked for."""
 
 
 class Location(BaseModel):
@@ -44,7 +47,9 @@ class Generate(_Request):
     ``pathologies`` are loads in the unit of the bundle's condition (0-1), ``anatomy`` are values of its anatomy
     conditions (``ventricles``, ``brain``); what is absent is drawn from the training distribution, or is the bundle's
     default where the model draws images without labels. ``style`` names a reference volume in ``inputs``. ``draft``
-    asks for labels of 2 mm only, without folds: what moving sliders show. ``steps`` None is what suits the model.
+    asks for labels of 2 mm only, without folds: what moving sliders show. ``mass_effect`` is how far gliomas and
+    strokes push the tissue at their border aside, in mm (0: they replace tissue and nothing moves); small ones push
+    it less. ``steps`` None is what suits the model.
     ``drift`` is of the noise that an image model of the family brain-ldm starts from, in standard deviations of the
     latent's channel means between subjects (0: none); None is what the bundle was fine-tuned with.
     """
@@ -59,6 +64,7 @@ class Generate(_Request):
     guidance: float = Field(default=2.0, ge=0, le=10)
     steps: int | None = Field(default=None, ge=2, le=1000)
     draft: bool = False
+    mass_effect: float = Field(default=MASS_EFFECT, ge=0, le=MOST_MASS_EFFECT)
     drift: float | None = Field(default=None, ge=-10, le=10)
 
 
@@ -257,7 +263,8 @@ def sweepable(verb: str, bundle: Metadata) -> list[str]:
         settings = ["drift", "strength", "guidance"]
     else:
         # The public latent diffusion was never trained without its conditions.
-        settings = ["drift"] * (bundle.family == "brain-ldm") + ["guidance"] * (bundle.family != "latent-diffusion")
+        settings = ["mass_effect"] * (not bundle.family) + ["drift"] * (bundle.family == "brain-ldm")
+        settings += ["guidance"] * (bundle.family != "latent-diffusion")
     return [*settings, *(condition.name for condition in bundle.conditions)]
 
 
@@ -345,6 +352,8 @@ def _check_image_only(request: Generate, bundle: str) -> None:
         raise BadInput(f"Bundle {bundle} makes no labels, so it has no draft; ask for the image.")
     if request.style is not None:
         raise BadInput(f"Bundle {bundle} cannot take the look of a scan; leave the style out.")
+    if request.mass_effect != MASS_EFFECT:
+        raise BadInput(f"Bundle {bundle} makes no labels that could be displaced; leave the mass effect out.")
 
 
 def _check_values(kind: str, values: dict[str, float], known: dict[str, Condition], bundle: str) -> None:

@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from BrainGenLib.bundles import Metadata
-from BrainGenLib.requests import Sweep, sweepable
+from BrainGenLib.requests import MOST_MASS_EFFECT, Sweep, sweepable
 
 if TYPE_CHECKING:
     from BrainGenLib.case import Case, Frame
 
-SETTINGS = {"drift": "standard deviations", "strength": "share of the noise", "guidance": ""}
+SETTINGS = {"drift": "standard deviations", "strength": "share of the noise", "guidance": "", "mass_effect": "mm"}
 """What may be swept over beside conditions, and its unit."""
 FRAMES = 7
 """How many frames front ends offer."""
-_OFFERED = {"drift": (-2.0, 2.0, "SD"), "strength": (0.1, 1.0, ""), "guidance": (0.0, 4.0, "")}
+_OFFERED = {
+    "drift": (-2.0, 2.0, "SD"),
+    "strength": (0.1, 1.0, ""),
+    "guidance": (0.0, 4.0, ""),
+    "mass_effect": (0.0, MOST_MASS_EFFECT, "mm"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,11 @@ class Axis:
 def axes(verb: str, bundle: Metadata, contrasts: Sequence[str]) -> list[Axis]:
     """What a sweep over frames of that verb may vary in these contrasts: settings, then conditions."""
     able = sweepable(verb, bundle)
-    found = [Axis(name, name, unit, low, high, False) for name, (low, high, unit) in _OFFERED.items() if name in able]
+    found = [
+        Axis(name, name.replace("_", " "), unit, low, high, False)
+        for name, (low, high, unit) in _OFFERED.items()
+        if name in able
+    ]
     for one in bundle.conditions:
         if one.name in able and (not one.contrasts or set(contrasts) <= set(one.contrasts)):
             # A load is no number that has a unit.

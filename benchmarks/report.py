@@ -15,6 +15,7 @@ ORDER = (
     "speed",
     "anatomy",
     "conditions",
+    "mass_effect",
     "segmenter_dice",
     "agreement",
     "realism",

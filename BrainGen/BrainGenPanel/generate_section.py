@@ -8,8 +8,9 @@ from BrainGenPanel.run_button import RunButton
 from BrainGenPanel.sweep_control import SweepControl
 
 DEBOUNCE_MS = 300
-# Labels come before the images, so there are drafts, and images of several contrasts and in the style of a scan.
-BY_LABELS = ("styleLabel", "styleSelector", "liveCheckBox")
+# Labels come before the images, so tissue can be displaced, and there are drafts, and images of several contrasts and
+# in the style of a scan.
+BY_LABELS = ("massEffectLabel", "massEffectSlider", "styleLabel", "styleSelector", "liveCheckBox")
 BY_DRIFT = ("driftLabel", "driftRow", "driftCurve")
 
 
@@ -36,6 +37,7 @@ class GenerateSection:
         self._drift = DriftControl(ui.driftSlider, ui.ownDriftCheckBox, ui.driftDelta, ui.driftCurve)
         self._sweep = SweepControl(ui, "sweep")
         ui.newSeedButton.connect("clicked(bool)", self.onNewSeed)
+        ui.massEffectSlider.connect("valueChanged(double)", self.onMassEffect)
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""
@@ -73,6 +75,7 @@ class GenerateSection:
             for name in {**node.sides, **node.lobes}
             if name in offered
         }
+        displaced = {"mass_effect": node.massEffect} if self._labels else {}
         return Generate(
             bundle=node.bundle,
             device=self._logic.engine.device,
@@ -82,6 +85,7 @@ class GenerateSection:
             contrasts=list(node.contrasts),
             seed=node.seed,
             drift=node.drift if self._drifts and not node.ownDrift else None,
+            **displaced,
             **changes,
         )
 
@@ -127,6 +131,10 @@ class GenerateSection:
             return
         with self._attempt():
             self._logic.generate(self.request(draft=True))
+
+    def onMassEffect(self, _millimetres) -> None:
+        if self._node:
+            self.choicesChanged()
 
     def onNewSeed(self, _checked) -> None:
         self._node.seed = self._logic.newSeed()

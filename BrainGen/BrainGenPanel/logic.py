@@ -270,7 +270,7 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
 
     @property
     def verdict(self) -> str:
-        """The judges' sentence on the scan that was changed last; nothing if none was, or a film."""
+        """What was measured of the case that was made last, in a line; nothing if nothing was, or a film."""
         from BrainGenLib.scene import judgements
 
         return judgements.said(self._runner.made[-1]) if self._runner.made else ""

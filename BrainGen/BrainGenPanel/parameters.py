@@ -19,6 +19,7 @@ class BrainGenParameterNode:
     pathologies - Load of each pathology that is asked for.
     sides, lobes - Where a pathology lies; absent is anywhere.
     anatomy - Value of each anatomy condition that is asked for; absent is drawn.
+    massEffect - How far masses push the tissue at their border aside, mm.
     drift, ownDrift - Of generated images, in standard deviations between subjects; or as the model has it.
     sweepOver … sweepFrames, changeSweepOver … - The film that is made instead of one case; over nothing: none.
     changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be,
@@ -36,6 +37,7 @@ class BrainGenParameterNode:
     keepSeed: bool = False
     count: Annotated[int, WithinRange(1, 100)] = 1
     live: bool = False
+    massEffect: Annotated[float, WithinRange(0, 10)] = 4.0
     drift: Annotated[float, WithinRange(-3, 3)] = 0.0
     ownDrift: bool = True
     sweepOver: str = ""

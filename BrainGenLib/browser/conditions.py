@@ -61,6 +61,7 @@ def generate_request(state: GenerateState, bundle: str, device: str, seed: int, 
             "contrasts": state.contrasts,
             "style": style,
             "draft": state.live,
+            **({"mass_effect": state.mass_effect} if state.labels else {}),
             "drift": state.drift if state.drifts and not state.own_drift else None,
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from BrainGenLib.requests import MASS_EFFECT
 from BrainGenLib.sweeps import FRAMES
 
 
@@ -108,8 +109,9 @@ class SceneState:
 
 @dataclass
 class GenerateState:
-    """``labels`` says whether the bundle makes labels before images, ``drifts`` whether its noise can be shifted by
-    ``drift``; ``delta`` and ``curve`` are what stands beside and below that slider."""
+    """``labels`` says whether the bundle makes labels before images, which ``mass_effect`` (mm) displaces; ``drifts``
+    whether its noise can be shifted by ``drift``; ``delta`` and ``curve`` are what stands beside and below that
+    slider."""
 
     pathologies: list[ConditionRow] = field(default_factory=list)
     anatomy: list[ConditionRow] = field(default_factory=list)
@@ -123,6 +125,7 @@ class GenerateState:
     count: int = 1
     live: bool = False
     labels: bool = True
+    mass_effect: float = MASS_EFFECT
     drifts: bool = False
     drift: float = 0.0
     own_drift: bool = True

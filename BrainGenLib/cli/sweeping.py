@@ -37,7 +37,9 @@ def sweep(
     out: Out,
     over: Annotated[
         str,
-        typer.Option(help="NAME=START:STOP:COUNT or NAME=VALUE,VALUE,…: drift, strength, guidance, or a condition."),
+        typer.Option(
+            help="NAME=START:STOP:COUNT or NAME=VALUE,VALUE,…: drift, strength, guidance, mass_effect or a condition."
+        ),
     ],
     scan: Annotated[Path | None, typer.Option(help="To be changed; without it brains are generated.")] = None,
     wanted: Wanted,
@@ -48,6 +50,7 @@ def sweep(
     anatomy: Anatomy,
     contrast: Annotated[list[str], several("--contrast", "T1w, FLAIR, …; of a scan it is recognised")],
     style: Style = None,
+    mass_effect: Annotated[float | None, typer.Option(help="As of generate.")] = None,
     segmentation: LesionsAt = None,
     lesion_as: LesionAs = None,
     lesions: LesionsBy = None,
@@ -86,6 +89,7 @@ def sweep(
             "--lobe": lobe,
             "--anatomy": anatomy,
             "--style": style,
+            "--mass-effect": mass_effect is not None,
         }
         if misplaced := [option for option, value in (for_scans if scan is None else for_brains).items() if value]:
             kind = "scans; give --scan" if scan is None else "generated brains; leave it or --scan out"
@@ -98,6 +102,7 @@ def sweep(
                 "verb": "generate",
                 "contrasts": contrast or None,
                 "style": name_of(inputs, style),
+                "mass_effect": mass_effect,
                 **brain(pathology, side, lobe, anatomy),
             }
         else:

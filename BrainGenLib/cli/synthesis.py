@@ -75,6 +75,13 @@ Anatomy = Annotated[
     list[str],
     several("--anatomy", "NAME=VALUE in the unit of `braingen bundles`, mostly mL or years, e.g. ventricles=30"),
 ]
+MassEffect = Annotated[
+    float,
+    typer.Option(
+        help="How far a glioma or stroke pushes the tissue at its border aside, mm, 0 to 10; "
+        "the midline shift that follows is in the sidecar."
+    ),
+]
 _GUIDANCE = requests.Generate.model_fields["guidance"].default
 
 
@@ -89,6 +96,7 @@ def generate(
     style: Style = None,
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
     seed: Seed = None,
+    mass_effect: MassEffect = requests.MASS_EFFECT,
     guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = _GUIDANCE,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the sampler, 2 to 1000.", show_default="what suits the model")
@@ -116,6 +124,7 @@ def generate(
             "contrasts": [contrast_of(one) for one in contrast],
             **brain(pathology, side, lobe, anatomy),
             "style": name_of(inputs, style),
+            "mass_effect": mass_effect,
             "guidance": guidance,
             "steps": steps,
             "drift": drift,

@@ -107,6 +107,7 @@ class LabelSample:
 
     Attributes:
         classes_2mm: uint8 class indices on GRID_2MM.
+        structures_2mm: the same without lesions.
         requested, obtained: load per pathology in the condition's unit.
         anatomy: anatomy conditions asked for or drawn, mL.
         log_anatomy: float16 log-scores (S, …) of the structures on GRID_2MM.
@@ -115,6 +116,7 @@ class LabelSample:
     """
 
     classes_2mm: np.ndarray
+    structures_2mm: np.ndarray
     requested: dict[str, float]
     obtained: dict[str, float]
     anatomy: dict[str, float]
@@ -123,7 +125,11 @@ class LabelSample:
     placed: dict[str, Placed]
 
     def classes_1mm(self) -> np.ndarray:
-        """uint8 class indices on GRID_1MM: log-probabilities interpolated to 1 mm before the largest is taken."""
+        """uint8 class indices on GRID_1MM."""
+        return self.with_lesions(self.structures_1mm())
+
+    def structures_1mm(self) -> np.ndarray:
+        """:meth:`classes_1mm` without lesions: log-probabilities interpolated to 1 mm before the largest is taken."""
         best = torch.full(GRID_1MM.shape, -torch.inf)
         out = torch.zeros(GRID_1MM.shape, dtype=torch.uint8)
         covered = largest(self.log_anatomy)
@@ -141,7 +147,11 @@ class LabelSample:
             better = value > best[fine]
             best[fine][better] = value[better]
             out[fine][better] = index
-        classes = out.numpy()
+        return out.numpy()
+
+    def with_lesions(self, structures: np.ndarray) -> np.ndarray:
+        """A class map on GRID_1MM with the lesions placed in it."""
+        classes = structures.copy()
         for pathology, placed in self.placed.items():
             lesion = anatomy.lesions()[pathology].index
             # As many voxels as the volume at 2 mm.
@@ -311,6 +321,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         logits.lesion[0].float().cpu().numpy(), structures, wanted, regions, np.random.default_rng(request.seed)
     )
     return LabelSample(
+        structures_2mm=structures,
         classes_2mm=np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8),
         requested=loads,
         obtained={

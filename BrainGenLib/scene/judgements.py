@@ -1,5 +1,5 @@
-"""How a changed scan was judged when it was made, on its nodes: what flip and identity are computed from, and how old
-it looks."""
+"""What was measured of a case while it was made, on its nodes: of a changed scan what flip and identity are computed
+from and how old it looks, of a generated case what its lesions displace."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from BrainGenLib.scene.case_to_scene import CaseNodes
 
 _AGES = 10, 100
-_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old", "remarks")
+_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old", "remarks", "mass_effect_mm")
 
 
 def note(node: Any, case: Case) -> None:
-    """Say of a node how its case was judged, if it was."""
+    """Keep on a node what was measured of its case, if anything was."""
     measured = {key: value for key, value in case.measurements.items() if key in _FIGURES}
     if measured:
         node.SetAttribute(_ATTRIBUTE, json.dumps(measured))
@@ -33,9 +33,13 @@ def noted(nodes: Iterable[Any]) -> dict[str, Any]:
 
 
 def said(nodes: CaseNodes) -> str:
-    """The verdict on a case in a line; nothing if it was not judged, or frame by frame."""
+    """What was measured of a case in a line; nothing if nothing was, or frame by frame."""
     measured = noted(nodes.present)
-    if nodes.film or "similarity" not in measured:
+    if nodes.film:
+        return ""
+    if displaced := measured.get("mass_effect_mm"):
+        return _displacement(displaced)
+    if "similarity" not in measured:
         return ""
     case = Case({}, None, np.eye(4), measured)
     parts = [f"identity {sweeps.identity(case):.2f}"]
@@ -44,6 +48,13 @@ def said(nodes: CaseNodes) -> str:
     if looks := measured.get("looks_years_old"):
         parts.append(f"looks {_years(looks['before'])}, then {_years(looks['after'])} years old")
     return ". ".join([", ".join(parts), *(remark.rstrip(".") for remark in measured.get("remarks", []))])
+
+
+def _displacement(measured: dict[str, Any]) -> str:
+    at_border = f"tissue moved {measured['obtained']:.1f} mm at the lesion ({measured['requested']:.1f} mm asked for)"
+    if (shift := measured.get("midline_shift")) is None:
+        return at_border
+    return f"midline shifted {abs(shift):.1f} mm to the {'right' if shift > 0 else 'left'}, {at_border}"
 
 
 def _judges(reached: Iterable[str]) -> str:

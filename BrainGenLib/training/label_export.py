@@ -54,7 +54,7 @@ def write(
         )
     metadata.training_data = "Public brain MRI and label maps, train split; see docs/README.md."
     metadata.limits = [
-        "Adult brains only; lesions do not displace tissue.",
+        "Adult brains only.",
         "PDw and T1ce rest on a handful of scans.",
         "SYNTHETIC: not for diagnosis.",
     ]

@@ -10,11 +10,13 @@ import numpy as np
 
 from BrainGenLib import anatomy, bundles, requests, spaces
 from BrainGenLib.case import Case
-from BrainGenLib.methods import brainspade, brainspade3d, image_model
+from BrainGenLib.lesions import DISPLACING, STRUCTURES
+from BrainGenLib.methods import brainspade, brainspade3d, image_model, mass_effect
 from BrainGenLib.methods.brain_ldm import BrainLDM
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
+from BrainGenLib.methods.mass_effect import MassEffect
 from BrainGenLib.requests import Generate
 from BrainGenLib.verbs.drawing import image_of, style_of
 from BrainGenLib.verbs.work import FrameReport, Work
@@ -54,8 +56,14 @@ def generated(work: Work, asked: Sequence[Generate]) -> list[Case]:
 
 def _draft(work: Work, label_model: brainspade3d.LabelModel, request: Generate) -> Case:
     sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
-    case = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
-    case.measurements = {"requested": sample.requested, "obtained": sample.obtained, "anatomy": sample.anatomy}
+    effect = _mass_effect(work, sample, request.mass_effect)
+    case = Case({}, anatomy.to_values(_classes_2mm(sample, effect)), spaces.GRID_2MM.affine)
+    case.measurements = {
+        "requested": sample.requested,
+        "obtained": sample.obtained,
+        "anatomy": sample.anatomy,
+        **_measured(effect),
+    }
     return case
 
 
@@ -68,9 +76,13 @@ def _labelled(
 ) -> Case:
     """Labels and images of them."""
     sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
-    coarse = Case({}, anatomy.to_values(sample.classes_2mm), spaces.GRID_2MM.affine)
+    effect = _mass_effect(work, sample, request.mass_effect)
+    coarse = Case({}, anatomy.to_values(_classes_2mm(sample, effect)), spaces.GRID_2MM.affine)
     work.report.preview(coarse, "labels")
-    classes = sample.classes_1mm()
+    structures, tissue = sample.structures_1mm(), sample.tissue
+    if effect is not None:
+        structures, tissue = effect.labels(structures), effect.image(tissue)
+    classes = sample.with_lesions(structures)
     case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
     case.measurements = {
         "requested": sample.requested,
@@ -80,8 +92,28 @@ def _labelled(
             for name, millilitres in label_model.millilitres.items()
         },
         "anatomy": sample.anatomy,
+        **_measured(effect),
     }
     for contrast in request.contrasts:
-        case.images[contrast] = image_of(work, renderer, classes, sample.tissue, contrast, style)
+        case.images[contrast] = image_of(work, renderer, classes, tissue, contrast, style)
         work.report.preview(case, contrast)
     return case
+
+
+def _mass_effect(work: Work, sample: brainspade3d.LabelSample, millimetres: float) -> MassEffect | None:
+    """What the sampled lesions do to the anatomy, if they displace any."""
+    lesion = np.isin(sample.classes_2mm, [anatomy.lesions()[name].index for name in DISPLACING])
+    if not millimetres or not lesion.any():
+        return None
+    work.stage("mass effect")
+    return mass_effect.of_lesion(sample.structures_2mm, lesion, millimetres)
+
+
+def _classes_2mm(sample: brainspade3d.LabelSample, effect: MassEffect | None) -> np.ndarray:
+    if effect is None:
+        return sample.classes_2mm
+    return np.where(sample.classes_2mm >= STRUCTURES, sample.classes_2mm, effect.labels(sample.structures_2mm))
+
+
+def _measured(effect: MassEffect | None) -> dict[str, Any]:
+    return {} if effect is None else {"mass_effect_mm": effect.measurements()}

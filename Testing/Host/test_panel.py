@@ -9,7 +9,7 @@ from patience import PATIENCE
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.export import bids
-from BrainGenLib.requests import Generate
+from BrainGenLib.requests import MASS_EFFECT, MOST_MASS_EFFECT, Generate
 from BrainGenLib.scene import cases
 from BrainGenLib.scene.segmentation import label_map_of
 
@@ -115,6 +115,10 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     assert request.locations["wmh"].side == "left"
     assert request.locations["wmh"].lobe is None
     assert request.anatomy == {"ventricles": pytest.approx(40)}
+    assert request.mass_effect == MASS_EFFECT
+    panel.ui.massEffectSlider.setValue(6.5)
+    assert panel.generateSection.request().mass_effect == 6.5
+    assert panel.ui.massEffectSlider.maximum == MOST_MASS_EFFECT
     nodes = generate(host, panel)
     labels, affine = label_map_of(nodes.segmentation)
     where = np.argwhere(labels == anatomy.lesions()["wmh"].value) @ affine[:3, :3].T + affine[:3, 3]

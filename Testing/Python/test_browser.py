@@ -25,6 +25,7 @@ from BrainGenLib.browser.state import (
 )
 from BrainGenLib.browser.uploading import Received, receive
 from BrainGenLib.errors import BadInput
+from BrainGenLib.requests import MASS_EFFECT
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 from BrainGenLib.scene.editing import is_copy
 
@@ -117,7 +118,10 @@ def test_rows_become_a_request(front):
     ventricles = state.anatomy[0]
     ventricles.given, ventricles.value = True, 40.0
     state.contrasts = ["FLAIR"]
+    assert generate_request(state, "brainspade3d", "cpu", 5, None).mass_effect == MASS_EFFECT
+    state.mass_effect = 7.5
     request = generate_request(state, "brainspade3d", "cpu", 5, None)
+    assert request.mass_effect == 7.5
     assert request.pathologies == {LESION: 0.25}
     assert (request.locations[LESION].side, request.locations[LESION].lobe) == ("left", None)
     assert request.anatomy == {ventricles.name: 40.0}

@@ -180,6 +180,21 @@ def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
     assert judgements.said(add_case(stage.scene, plain, "plain")) == ""
 
 
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        (-2.34, "midline shifted 2.3 mm to the left, tissue moved 3.5 mm at the lesion (4.0 mm asked for)"),
+        (0.8, "midline shifted 0.8 mm to the right, tissue moved 3.5 mm at the lesion (4.0 mm asked for)"),
+        (None, "tissue moved 3.5 mm at the lesion (4.0 mm asked for)"),
+    ],
+)
+def test_what_a_lesion_displaces_is_said(stage, shift, said):
+    case = case_with(2)
+    case.measurements = {"mass_effect_mm": {"requested": 4.0, "obtained": 3.52, "midline_shift": shift}}
+    assert judgements.said(add_case(stage.scene, case, "pushed")) == said
+    assert cases.case_of(stage.scene, "pushed").measurements == case.measurements
+
+
 @pytest.mark.parametrize("columns", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_case_of_any_orientation_comes_back_unedited(stage, columns, sign):

@@ -33,7 +33,7 @@ class GenerateLogic:
         data.sides, data.lobes = places(requests.SIDES), places(requests.LOBES)
         chosen = TypedState(server.state, EngineState)
         chosen.bind_changes({chosen.name.bundle: lambda *_: self._offer()})
-        moved = (name.pathologies, name.anatomy, name.contrasts, name.style, name.seed, name.live)
+        moved = (name.pathologies, name.mass_effect, name.anatomy, name.contrasts, name.style, name.seed, name.live)
         self._typed.bind_changes(
             {
                 moved: lambda *_: self._moved(),

@@ -12,8 +12,9 @@ from undo_stack import Signal
 from BrainGenLib.browser.state import GenerateState, SceneState
 from BrainGenLib.browser.ui.conditions import condition_rows
 from BrainGenLib.browser.ui.parts import Section, caption, check_boxes, choose, radio_buttons, run_button
-from BrainGenLib.browser.ui.settings import drift
+from BrainGenLib.browser.ui.settings import drift, setting
 from BrainGenLib.browser.ui.sweep import SweepLine
+from BrainGenLib.requests import MOST_MASS_EFFECT
 
 
 class GenerateUI:
@@ -29,6 +30,17 @@ class GenerateUI:
             condition_rows(
                 name.pathologies, name.contrasts, "braingen-slider", ticked=False, places=(name.sides, name.lobes)
             )
+            with html.Div(v_if=(name.labels,)):
+                setting(
+                    "Mass effect",
+                    name.mass_effect,
+                    f"Number({name.mass_effect}).toFixed(1) + ' mm'",
+                    "How far gliomas and strokes push the tissue at their border aside: ventricles and sulci give "
+                    "way, the midline shifts. 0: nothing moves",
+                    min=0,
+                    max=MOST_MASS_EFFECT,
+                    step=0.5,
+                )
             caption("Anatomy")
             condition_rows(name.anatomy, name.contrasts, "braingen-slider", ticked=True, unasked="left open")
             with html.Div(v_if=(name.labels,)):

@@ -21,7 +21,7 @@ def setting(label: str, model: str, shown: str, hint: str, **slider: Any) -> Non
             density="compact",
             thumb_size=13,
             track_size=3,
-            classes=f"braingen-slider-{label.lower()}",
+            classes=f"braingen-slider-{label.lower().replace(' ', '-')}",
             **slider,
         )
         html.Output(f"{{{{ {shown} }}}}")
