@@ -106,7 +106,7 @@ async def done(page):
     await page.until("/Done|Cancelled/.test(document.querySelector('#braingen-state').innerText)", PATIENCE)
 
 
-async def walk(address, folder):
+async def walk(process, address, folder):
     """What a user does; the names in the comments are those of the panel."""
     async with chromium() as page:
         await page.go(address)
@@ -197,7 +197,17 @@ async def walk(address, folder):
         await page.until("document.querySelector('#braingen-state').innerText.includes('Cancelled')", PATIENCE)
 
         assert page.problems == []
-    return await downloads(*address.split("/index.html?token="))
+        parts = await downloads(*address.split("/index.html?token="))
+
+        # The server is stopped.
+        process.send_signal(signal.SIGINT)
+        await page.until("!!document.querySelector('#braingen-gone')")
+        said = await page.text()
+        assert "has ended" in said
+        assert "start it again" in said
+        assert "results are kept" in said
+        assert "started anew" not in said
+    return parts
 
 
 async def downloads(server, token):
@@ -233,7 +243,7 @@ def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path,
         nib.Nifti1Image((phantom_classes == phantom_classes.max()).astype(np.uint8), GRID.affine),
         tmp_path / "lesions.nii.gz",
     )
-    parts = asyncio.run(walk(address, tmp_path))
+    parts = asyncio.run(walk(process, address, tmp_path))
     generated = images(parts["generate-01"], tmp_path / "generated")
     rendered = images(parts["render-01"], tmp_path / "rendered")
     assert set(generated) == {"T1w", "FLAIR", "dseg"}
@@ -242,7 +252,6 @@ def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path,
     assert not (rendered["dseg"] == 77).any()
     assert np.abs(generated["T1w"] - rendered["T1w"]).max() > 0.01
 
-    process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=PATIENCE)
     assert "torch imported: False" in rest
     assert "Traceback" not in (tmp_path / "app.log").read_text()

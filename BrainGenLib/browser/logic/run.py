@@ -46,6 +46,8 @@ class RunLogic:
         self._began = 0.0
         self._placed = False
         self._of = ""
+        # What was said last of a request that was not started.
+        self._refusal = ""
 
     def start(self, section: str, requests: Sequence[Request], inputs: Mapping[str, Path], of: str = "") -> None:
         """Run requests; they take the place of a draft, but of nothing else that runs.
@@ -79,7 +81,8 @@ class RunLogic:
 
     def refuse(self, error: BadInput) -> None:
         """Say why nothing was started."""
-        self._typed.data.failure, self._typed.data.advice, self._typed.data.details = str(error), "", ""
+        self._refusal = str(error)
+        self._typed.data.failure, self._typed.data.advice, self._typed.data.details = self._refusal, "", ""
 
     async def _watch(self) -> None:
         while self._session.running:
@@ -164,6 +167,9 @@ class RunLogic:
             data.details = update.failure.traceback
         elif update.result is not None:
             data.ended = f"Done in {time.monotonic() - self._began:.1f} s."
+            if data.failure == self._refusal:
+                # Of another click meanwhile, as in another page: it would hide how this run ended.
+                data.failure = ""
 
     def _free_name(self, verb: str) -> str:
         number = 1

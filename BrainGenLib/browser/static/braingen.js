@@ -19,3 +19,19 @@ window.braingenUpload = async (input, kind) => {
     for (const wait of [0, 100, 400]) setTimeout(() => { if (panel) panel.scrollTop = wanted; }, wait);
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();
+
+// The connection has ended: come back once the server answers. One that was started anew has another token.
+(() => {
+  const find = () => document.getElementById("braingen-gone");
+  let asking = null;
+  const ask = async () => {
+    const answer = await fetch("index.html", { cache: "no-store" }).catch(() => null);
+    if (answer?.ok) location.reload();
+    if (answer?.status !== 403 || !find()) return;
+    clearInterval(asking);
+    for (const part of find().children) part.hidden = !part.hidden;
+  };
+  new MutationObserver(() => {
+    if (find()) asking ??= setInterval(ask, 1000);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+})();

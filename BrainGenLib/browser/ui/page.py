@@ -28,6 +28,16 @@ MODULE = {
     "styles": [f"{_STATIC}/style.css"],
 }
 _PANEL_PIXELS = 390
+# Takes the place of the page when its connection ends; braingen.js shows the second part if that server is no more.
+_GONE = """
+<div id="braingen-gone" role="alert">
+  <p>The connection to the BrainGen server has ended. This page comes back by itself once the server can be reached; if
+  the server was stopped, start it again (<code>braingen app</code>) and open the address that it prints. Scans and
+  results are kept.</p>
+  <p hidden>The BrainGen server was started anew. Open the address that it has printed: your scans and results are
+  there.</p>
+</div>
+"""
 
 
 class PageUI(VAppLayout):
@@ -37,6 +47,7 @@ class PageUI(VAppLayout):
         super().__init__(server)
         name = TypedState(server.state, ViewsState).name
         self.root.theme = "dark"
+        server.state.trame__template_error = _GONE
         with self:
             with VAppBar(density="compact", height=44, elevation=0, border="b"):
                 html.Span("BrainGen", classes="ml-4", style="font-size: 17px; font-weight: 600;")
