@@ -56,7 +56,8 @@ class SegmentRow:
 
 @dataclass
 class CaseRow:
-    """A case of the scene. ``exported`` says whether a dataset can hold it."""
+    """A case of the scene. ``contrasts`` are the images and maps that can be shown by themselves, ``exported`` says
+    whether a dataset can hold it."""
 
     name: str
     summary: str

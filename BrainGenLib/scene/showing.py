@@ -29,7 +29,7 @@ def show(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast
         nodes: of the case.
         point: (3,) RAS mm, where the slices are to cross, with all of the case in view; None leaves the views as they
             are.
-        contrast: of the image; None for the first.
+        contrast: of the image; None for the first. The name of a map puts that over the first.
     """
     for other in nodes_of_class(scene, "vtkMRMLSegmentationNode"):
         if other.GetDisplayNode() is not None:
@@ -134,7 +134,7 @@ def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str |
         nodes.segmentation.GetDisplayNode().SetVisibility2DFill(image is None)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() in views:
-            layers(composite, image, nodes.maps.get("difference"))
+            layers(composite, image, nodes.maps.get(contrast or "", nodes.maps.get("difference")))
 
 
 def layers(composite: Any, image: Any | None, added: Any | None = None) -> None:

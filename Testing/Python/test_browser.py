@@ -23,6 +23,7 @@ from BrainGenLib.browser.stage import FOUR_UP, TWO_ROWS
 from BrainGenLib.browser.state import (
     GenerateState,
 )
+from BrainGenLib.browser.ui.view import slice_range
 from BrainGenLib.browser.uploading import Received, receive
 from BrainGenLib.errors import BadInput
 from BrainGenLib.requests import MASS_EFFECT
@@ -245,7 +246,13 @@ def test_what_users_bring_is_listed_shown_hidden_and_removed_and_labels_know_the
     assert (*chosen, front.generate.style, front.render.style) == ("",) * 5
     front.render.segmentation = nodes_of(front.app.scene, "lesions").segmentation.GetID()
     assert front.views.marks["Red"] == "lesions labels"
-    assert nodes_of(front.app.scene, "lesions").segmentation.GetDisplayNode().GetVisibility2DFill()
+    alone = nodes_of(front.app.scene, "lesions").segmentation
+    assert alone.GetDisplayNode().GetVisibility2DFill()
+    axial = next(one for one in front.app.views._stage.app.view_manager.get_slice_views())
+    bounds = np.zeros(6)
+    alone.GetRASBounds(bounds)
+    assert axial.get_singleton_tag() == "Red"
+    assert slice_range(axial) == tuple(bounds[4:])
     # Both pages that show a question may answer it.
     front.do(front.app.transfers.answer)
     front.do(front.app.transfers.drop)
@@ -286,6 +293,8 @@ def test_another_session_has_the_results_of_this_one(front, generated):
     assert again.provenance == before.provenance
     assert not np.array_equal(edited, before.labels)
     assert np.array_equal(front.case(copy).labels, edited)
+    # Nothing is shown that nobody has asked for.
+    assert set(front.views.marks.values()) == {""}
     assert is_copy(nodes_of(front.app.scene, copy).segmentation)
     assert {row.name: row.exported for row in front.results.cases}[copy] is False
     front.do(lambda: front.app.results.show(copy))

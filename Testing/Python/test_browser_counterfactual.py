@@ -134,7 +134,7 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     # Nobody has chosen it.
     assert data.scan == ""
     data.scan = scan.GetID()
-    data.bundle, data.contrast, data.guidance = "brain-ldm", "T1w", 8.0
+    data.bundle, data.contrast, data.guidance, data.variants = "brain-ldm", "T1w", 8.0, 2
     front.do(lambda: None)
     want(front, "known", age=30)
     want(front, "wanted", age=85)
@@ -143,7 +143,7 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     front.finish()
     assert not front.run.failure
     row = front.results.cases[-1]
-    assert (row.name, row.contrasts) == ("counterfactual-01", ["T1w"])
+    assert (row.name, row.contrasts) == ("counterfactual-01", ["T1w", "uncertainty"])
     assert re.match(
         r"age 85 · identity 0\.\d\d, \d+% of what was asked for as measured by .*, looks .*, then .*\d+ years old",
         row.summary,
@@ -156,8 +156,11 @@ def test_a_scan_is_changed_and_stands_beside_itself(front, image):
     assert np.allclose(case.images["T1w"] - image, case.maps["difference"], atol=0.1)
     assert np.abs(case.maps["difference"]).max() > 5
 
+    front.do(lambda: front.app.results.show(row.name, "uncertainty"))
+    assert front.views.marks["Red"] == "counterfactual-01 T1w + uncertainty SYNTHETIC"
     front.do(lambda: front.app.results.show(row.name, "T1w"))
     assert front.views.layout == FOUR_UP
+    data.variants = 1
     front.do(lambda: front.app.results.show(row.name))
     assert front.views.layout == THREE_COLUMNS
     assert nodes.maps["difference"].GetID() in [

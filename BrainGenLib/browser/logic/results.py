@@ -42,7 +42,10 @@ class ResultsLogic:
         for name in self._shelf.names:
             try:
                 case, of = await asyncio.to_thread(self._shelf.load, name)
-                await self._place(name, case, self._image(of))
+                nodes = await self._place(name, case, self._image(of))
+                if nodes.segmentation is not None:
+                    # Nobody has asked for it to be shown.
+                    nodes.segmentation.GetDisplayNode().SetVisibility(False)
             # Whatever became of its files: the others are to come back.
             except Exception as error:
                 logging.getLogger(__name__).warning("%s is not shown again: %s", name, error)
@@ -193,7 +196,8 @@ def _row(name: str, nodes: CaseNodes, chosen: bool) -> CaseRow:
     if uploaded:
         parts.insert(0, "your file")
     synthetic = nodes.present[0].GetAttribute(SYNTHETIC) == MARK
-    contrasts = [] if uploaded else list(nodes.volumes)
+    # The difference is shown with the case itself.
+    contrasts = [] if uploaded else [*nodes.volumes, *(kind for kind in nodes.maps if kind != "difference")]
     # Labels that a model made, or that were edited, have no images of their own to stand beside in a dataset.
     exported = not uploaded and (bool(nodes.volumes) or not synthetic) and "edited" not in made
     return CaseRow(name, " · ".join(parts), contrasts, synthetic, exported, chosen)

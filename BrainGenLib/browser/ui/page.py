@@ -31,8 +31,8 @@ _PANEL_PIXELS = 390
 # Takes the place of the page when its connection ends; braingen.js shows the second part if that server is no more.
 _GONE = """
 <div id="braingen-gone" role="alert">
-  <p>The connection to the BrainGen server has ended. This page comes back by itself once the server can be reached; if
-  the server was stopped, start it again (<code>braingen app</code>) and open the address that it prints. Scans and
+  <p>The connection to the BrainGen server has ended. This page comes back by itself once the server can be reached;
+  if the server was stopped, start it again (<code>braingen app</code>) and open the address that it prints. Scans and
   results are kept.</p>
   <p hidden>The BrainGen server was started anew. Open the address that it has printed: your scans and results are
   there.</p>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from trame.widgets import html
 from trame.widgets.vuetify3 import VBtn, VIcon
 from trame_server.utils.typed_state import TypedState
@@ -12,6 +13,7 @@ from trame_slicer.app.ui.slider import Slider, SliderState
 from BrainGenLib.browser.stage import plane_of
 from BrainGenLib.browser.state import ViewsState
 from BrainGenLib.case import MARK
+from BrainGenLib.scene.showing import nodes_of_class
 
 _COLORS = {"Red": "#F34A33", "Green": "#6DAD4A", "Yellow": "#EFD64D"}
 _PLANES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
@@ -62,13 +64,30 @@ def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
 
     def show(_view: Any) -> None:
         with typed.suppress_change_listeners():
-            typed.data.min_value, typed.data.max_value = view.get_slice_range()
+            typed.data.min_value, typed.data.max_value = slice_range(view)
             typed.data.step, typed.data.value = view.get_slice_step(), view.get_slice_value()
 
     typed.bind_changes({typed.name.value: move})
     view.modified.connect(show)
     show(view)
     return typed
+
+
+def slice_range(view: Any) -> tuple[float, float]:
+    """From where to where, in mm, a slice view can be moved: in its volume, or in labels that stand alone."""
+    node = view.get_view_node()
+    alone = [
+        segmentation
+        for segmentation in nodes_of_class(node.GetScene(), "vtkMRMLSegmentationNode")
+        if segmentation.GetDisplayNode() is not None and segmentation.GetDisplayNode().GetVisibility()
+    ]
+    if view.get_background_volume_id() or not alone:
+        return view.get_slice_range()
+    bounds = np.zeros(6)
+    alone[-1].GetRASBounds(bounds)
+    normal = [node.GetSliceToRAS().GetElement(axis, 2) for axis in range(3)]
+    ends = np.sort(bounds.reshape(3, 2) * np.array(normal)[:, None], axis=1).sum(0)
+    return float(ends[0]), float(ends[1])
 
 
 def _caption(server: Any, view: Any) -> None:
