@@ -67,6 +67,12 @@ class _MassEffect(BaseModel):
     midline_shift: FiniteFloat | None = None
 
 
+class _Person(BaseModel):
+    age: FiniteFloat
+    sex: FiniteFloat
+    percentiles: dict[str, FiniteFloat]
+
+
 class _Measurements(BaseModel):
     volumes_ml: dict[str, FiniteFloat] = {}
     volumes_before_ml: dict[str, FiniteFloat] | None = None
@@ -74,6 +80,7 @@ class _Measurements(BaseModel):
     similarity: _Similarity | None = None
     looks_years_old: _Looks | None = None
     mass_effect_mm: _MassEffect | None = None
+    person: _Person | None = None
     remarks: list[str] = []
 
     @model_validator(mode="after")

@@ -45,11 +45,11 @@ class Generate(_Request):
     """A new case from conditions.
 
     ``pathologies`` are loads in the unit of the bundle's condition (0-1), ``anatomy`` are values of its anatomy
-    conditions (``ventricles``, ``brain``); what is absent is drawn from the training distribution, or is the bundle's
-    default where the model draws images without labels. ``style`` names a reference volume in ``inputs``. ``draft``
-    asks for labels of 2 mm only, without folds: what moving sliders show. ``mass_effect`` is how far gliomas and
-    strokes push the tissue at their border aside, in mm (0: they replace tissue and nothing moves); small ones push
-    it less. ``steps`` None is what suits the model.
+    conditions (``ventricles``, ``brain``, ``age``, ``sex``); what is absent is drawn from the training distribution,
+    that of the age and sex if they are given, or is the bundle's default where the model draws images without labels.
+    ``style`` names a reference volume in ``inputs``. ``draft`` asks for labels of 2 mm only, without folds: what
+    moving sliders show. ``mass_effect`` is how far gliomas and strokes push the tissue at their border aside, in mm
+    (0: they replace tissue and nothing moves); small ones push it less. ``steps`` None is what suits the model.
     ``drift`` is of the noise that an image model of the family brain-ldm starts from, in standard deviations of the
     latent's channel means between subjects (0: none); None is what the bundle was fine-tuned with.
     """

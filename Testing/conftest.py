@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import phantom, phantom_image
+from phantoms import NORMATIVE, phantom, phantom_image
 
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.bundles import Condition, Metadata, Network, save
@@ -130,6 +130,8 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
             ),
             _anatomy("ventricles", 10, 600),
             _anatomy("brain", 900, 1400),
+            _anatomy("age", 20, 90, "years"),
+            _anatomy("sex", 0, 1, ""),
         ],
         networks={
             name: Network(target=f"{kind.__module__}.{kind.__name__}", args=arguments[name])
@@ -137,18 +139,19 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
         },
         parameters={
             "anatomy_correlation": 0.2,
+            "normative": NORMATIVE,
             "styles": {name: {"mean": [0.0] * 16, "axes": [[0.1] * 16]} for name in [*contrasts, "any"]},
         },
     )
     save(folder, metadata, networks, "For tests.", "Apache-2.0")
 
 
-def _anatomy(name: str, minimum: float, maximum: float) -> Condition:
+def _anatomy(name: str, minimum: float, maximum: float, unit: str = "mL in template space") -> Condition:
     return Condition(
         name=name,
         label=name,
         kind="anatomy",
-        unit="mL in template space",
+        unit=unit,
         minimum=minimum,
         maximum=maximum,
         default=(minimum + maximum) / 2,

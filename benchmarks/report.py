@@ -16,6 +16,7 @@ ORDER = (
     "anatomy",
     "conditions",
     "mass_effect",
+    "age_law",
     "segmenter_dice",
     "agreement",
     "realism",

@@ -24,6 +24,7 @@ class Recipe(str, Enum):
     SEGMENTER = "segmenter"
     LABEL_AUTOENCODER = "label-autoencoder"
     LABEL_DIFFUSION = "label-diffusion"
+    NORMATIVE = "normative"
     FOLDS = "folds"
     SOFT_TISSUE = "soft-tissue"
     RENDERER = "renderer"
@@ -38,6 +39,7 @@ TRAIN = {recipe: f"BrainGenLib.training.{recipe.value.replace('-', '_')}" for re
 EXPORT = {
     Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
     Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
+    Recipe.NORMATIVE: "BrainGenLib.training.normative",
     Recipe.FOLDS: "BrainGenLib.training.folds",
     Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
@@ -83,6 +85,7 @@ _TRAINS = {
     Recipe.SEGMENTER: "The segmenter of scans of any contrast (bundle segmenter).",
     Recipe.LABEL_AUTOENCODER: "The autoencoder of label maps; first of brainspade3d.",
     Recipe.LABEL_DIFFUSION: "The diffusion of label maps, in the autoencoder's latent space (brainspade3d).",
+    Recipe.NORMATIVE: "Volumes of ventricles and brain by age and sex (brainspade3d).",
     Recipe.FOLDS: "What sets the cortex's folds, from 2 to 1 mm (brainspade3d).",
     Recipe.SOFT_TISSUE: "Shares of tissues within voxels (brainspade3d).",
     Recipe.RENDERER: "The renderer of label maps in a style, with its style encoder (brainspade3d).",

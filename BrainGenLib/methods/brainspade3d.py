@@ -14,7 +14,7 @@ The diffusion decides where lesions lie and what shape they have; how much of th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -32,6 +32,7 @@ from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
 from BrainGenLib.methods import folds, label_cleaning, soft_tissue
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
+from BrainGenLib.methods.normative import PERSON, NormativeModel
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder, Logits
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
 from BrainGenLib.networks.largest import largest
@@ -66,6 +67,7 @@ class LabelModel:
         millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
+        normative: their distribution given age and sex; None if the bundle has none.
     """
 
     autoencoder: LabelAutoencoder
@@ -75,6 +77,7 @@ class LabelModel:
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
     device: str
+    normative: NormativeModel | None = None
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
@@ -95,9 +98,10 @@ class LabelModel:
             denoiser,
             Detail(folding, cast(TissueDenoiser, bundle.load("soft_tissue", device)), correction),
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
-            {c.name: (c.minimum, c.maximum) for c in conditions if c.kind == "anatomy"},
+            {c.name: (c.minimum, c.maximum) for c in conditions if c.name in ANATOMY},
             bundle.metadata.parameters["anatomy_correlation"],
             device,
+            NormativeModel.of(bundle.metadata),
         )
 
 
@@ -110,6 +114,7 @@ class LabelSample:
         structures_2mm: the same without lesions.
         requested, obtained: load per pathology in the condition's unit.
         anatomy: anatomy conditions asked for or drawn, mL.
+        person: age and sex, asked for or drawn; empty if neither was asked for.
         log_anatomy: float16 log-scores (S, …) of the structures on GRID_2MM.
         tissue: float32 soft tissue map on GRID_2MM, lesions left out; zeros if the model draws none.
         placed: pathology to its log-odds and its surroundings, for a border at 1 mm.
@@ -123,6 +128,7 @@ class LabelSample:
     log_anatomy: torch.Tensor
     tissue: np.ndarray
     placed: dict[str, Placed]
+    person: dict[str, float] = field(default_factory=dict)
 
     def classes_1mm(self) -> np.ndarray:
         """uint8 class indices on GRID_1MM."""
@@ -190,10 +196,25 @@ def anatomy_volumes(soft_anatomy: np.ndarray) -> dict[str, float]:
     return {"ventricles": float(volumes[ventricles].sum()), "brain": float(volumes[brain].sum())}
 
 
-def draw_anatomy(model: LabelModel, asked: dict[str, float], generator: torch.Generator) -> dict[str, float]:
-    """The asked anatomy conditions, and draws from the training distribution for those not asked for (given those
-    that are): log-volumes are jointly normal."""
-    mean, spread = model.denoiser.anatomy_mean.tolist(), model.denoiser.anatomy_spread.tolist()
+def draw_person(model: LabelModel, asked: dict[str, float], seed: int) -> dict[str, float]:
+    """Age and sex if one of them is asked for, the other drawn; else nothing."""
+    if model.normative is None or not set(PERSON) & set(asked):
+        return {}
+    # Of a stream of its own: volumes and noise of a seed are the same whatever is asked of the person.
+    return model.normative.person(asked, np.random.default_rng([seed, len(PERSON)]))
+
+
+def draw_anatomy(
+    model: LabelModel, asked: dict[str, float], generator: torch.Generator, person: dict[str, float] | None = None
+) -> dict[str, float]:
+    """The asked anatomy conditions, and draws for those not asked for (given those that are) from the distribution of
+    the age and sex of ``person``, or of all training brains: log-volumes are jointly normal."""
+    if person and model.normative is not None:
+        mean, spread = model.normative.at(person)
+        correlation = model.normative.correlation
+    else:
+        mean, spread = model.denoiser.anatomy_mean.tolist(), model.denoiser.anatomy_spread.tolist()
+        correlation = model.correlation
     normal = torch.randn(len(ANATOMY), generator=generator).tolist()
     standard: dict[str, float] = {
         name: (math.log(asked[name]) - mean[i]) / spread[i] for i, name in enumerate(ANATOMY) if name in asked
@@ -201,7 +222,7 @@ def draw_anatomy(model: LabelModel, asked: dict[str, float], generator: torch.Ge
     for i, name in enumerate(ANATOMY):
         if name not in standard:
             other = standard.get(ANATOMY[1 - i])
-            r = 0.0 if other is None else model.correlation
+            r = 0.0 if other is None else correlation
             standard[name] = r * (other or 0.0) + (1 - r**2) ** 0.5 * normal[i]
     drawn = {name: math.exp(mean[i] + spread[i] * standard[name]) for i, name in enumerate(ANATOMY)}
     # What was drawn stays within what the slider shows; what was asked for is left as it is.
@@ -285,7 +306,8 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     """
     generator = torch.Generator().manual_seed(request.seed)
     loads = {name: float(request.pathologies.get(name, 0.0)) for name in model.millilitres}
-    volumes = draw_anatomy(model, request.anatomy, generator)
+    person = draw_person(model, request.anatomy, request.seed)
+    volumes = draw_anatomy(model, request.anatomy, generator, person)
     regions = {name: region(request.locations.get(name, Location())) for name in PATHOLOGIES}
     count = request.steps or STEPS
     stages = count + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
@@ -332,4 +354,5 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         log_anatomy=log_anatomy.half(),
         tissue=tissue.cpu().numpy(),
         placed=placed,
+        person=person,
     )

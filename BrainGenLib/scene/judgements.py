@@ -1,5 +1,6 @@
 """What was measured of a case while it was made, on its nodes: of a changed scan what flip and identity are computed
-from and how old it looks, of a generated case what its lesions displace."""
+from and how old it looks, of a generated case how usual its volumes are for its age and sex, and what its lesions
+displace."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from BrainGenLib.scene.case_to_scene import CaseNodes
 
 _AGES = 10, 100
-_ATTRIBUTE, _FIGURES = "BrainGen.judged", ("reached", "similarity", "looks_years_old", "remarks", "mass_effect_mm")
+_ATTRIBUTE = "BrainGen.judged"
+_FIGURES = ("reached", "similarity", "looks_years_old", "remarks", "person", "mass_effect_mm")
 
 
 def note(node: Any, case: Case) -> None:
@@ -37,8 +39,13 @@ def said(nodes: CaseNodes) -> str:
     measured = noted(nodes.present)
     if nodes.film:
         return ""
-    if displaced := measured.get("mass_effect_mm"):
-        return _displacement(displaced)
+    of_generated = [
+        say(measured[name])
+        for name, say in (("person", _standing), ("mass_effect_mm", _displacement))
+        if measured.get(name)
+    ]
+    if of_generated:
+        return ". ".join(of_generated)
     if "similarity" not in measured:
         return ""
     case = Case({}, None, np.eye(4), measured)
@@ -48,6 +55,13 @@ def said(nodes: CaseNodes) -> str:
     if looks := measured.get("looks_years_old"):
         parts.append(f"looks {_years(looks['before'])}, then {_years(looks['after'])} years old")
     return ". ".join([", ".join(parts), *(remark.rstrip(".") for remark in measured.get("remarks", []))])
+
+
+def _standing(person: dict[str, Any]) -> str:
+    """Which percentiles volumes have for an age and a sex, which may be anything between 0 (female) and 1."""
+    sex = {0: ", female", 1: ", male"}.get(person["sex"], "")
+    volumes = ", ".join(f"{name} at percentile {value:.0f}" for name, value in person["percentiles"].items())
+    return f"{person['age']:.0f} years{sex}: {volumes}"
 
 
 def _displacement(measured: dict[str, Any]) -> str:

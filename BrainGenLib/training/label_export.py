@@ -9,6 +9,7 @@ from torch import nn
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES
+from BrainGenLib.methods.normative import PERSON
 from BrainGenLib.training import shared_bundle
 
 HEADING = "## Label model"
@@ -45,7 +46,9 @@ def write(
     """
     metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.verbs = sorted({*metadata.verbs, "generate", "counterfactual"})
-    metadata.conditions = [*_pathologies(facts), *_anatomy(facts)]
+    # Age and sex are those of the recipe of the normative model.
+    person = [condition for condition in metadata.conditions if condition.name in PERSON]
+    metadata.conditions = [*_pathologies(facts), *person, *_anatomy(facts)]
     metadata.parameters["anatomy_correlation"] = facts["correlation"]
     targets = {"label_autoencoder": "LabelAutoencoder", "label_diffusion": "LabelDenoiser"}
     for name, target in targets.items():

@@ -12,7 +12,7 @@ from BrainGenLib import anatomy, bundles, requests, spaces
 from BrainGenLib.case import Case
 from BrainGenLib.lesions import DISPLACING, STRUCTURES
 from BrainGenLib.methods import brainspade, brainspade3d, image_model, mass_effect
-from BrainGenLib.methods.brain_ldm import BrainLDM
+from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
 from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
@@ -57,14 +57,26 @@ def generated(work: Work, asked: Sequence[Generate]) -> list[Case]:
 def _draft(work: Work, label_model: brainspade3d.LabelModel, request: Generate) -> Case:
     sample = brainspade3d.sample_labels(label_model, request, work.stage("labels"))
     effect = _mass_effect(work, sample, request.mass_effect)
-    case = Case({}, anatomy.to_values(_classes_2mm(sample, effect)), spaces.GRID_2MM.affine)
+    classes = _classes_2mm(sample, effect)
+    case = Case({}, anatomy.to_values(classes), spaces.GRID_2MM.affine)
     case.measurements = {
         "requested": sample.requested,
         "obtained": sample.obtained,
         "anatomy": sample.anatomy,
+        **_person(label_model, sample, classes, spaces.GRID_2MM.spacing),
         **_measured(effect),
     }
     return case
+
+
+def _person(
+    label_model: brainspade3d.LabelModel, sample: brainspade3d.LabelSample, classes: np.ndarray, spacing: float
+) -> dict[str, Any]:
+    """Age and sex of a sample, and which percentiles the volumes of its class map have for them."""
+    if not sample.person or label_model.normative is None:
+        return {}
+    percentiles = label_model.normative.percentiles(volume_conditions(classes, spacing), sample.person)
+    return {"person": {**sample.person, "percentiles": percentiles}}
 
 
 def _labelled(
@@ -92,6 +104,7 @@ def _labelled(
             for name, millilitres in label_model.millilitres.items()
         },
         "anatomy": sample.anatomy,
+        **_person(label_model, sample, classes, spaces.GRID_1MM.spacing),
         **_measured(effect),
     }
     for contrast in request.contrasts:

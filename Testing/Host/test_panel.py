@@ -110,16 +110,20 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     assert not ventricles.slider.enabled
     ventricles.given.setChecked(True)
     ventricles.slider.setValue(40)
+    for name, value in (("age", 70), ("sex", 1)):
+        row(panel, name).given.setChecked(True)
+        row(panel, name).slider.setValue(value)
     request = panel.generateSection.request()
     assert request.pathologies == {"wmh": pytest.approx(0.3)}
     assert request.locations["wmh"].side == "left"
     assert request.locations["wmh"].lobe is None
-    assert request.anatomy == {"ventricles": pytest.approx(40)}
+    assert request.anatomy == pytest.approx({"ventricles": 40, "age": 70, "sex": 1})
     assert request.mass_effect == MASS_EFFECT
     panel.ui.massEffectSlider.setValue(6.5)
     assert panel.generateSection.request().mass_effect == 6.5
     assert panel.ui.massEffectSlider.maximum == MOST_MASS_EFFECT
     nodes = generate(host, panel)
+    assert "70 years, male: ventricles at percentile " in panel.logic.verdict
     labels, affine = label_map_of(nodes.segmentation)
     where = np.argwhere(labels == anatomy.lesions()["wmh"].value) @ affine[:3, :3].T + affine[:3, 3]
     assert (where[:, 0] < 0).all()

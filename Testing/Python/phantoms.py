@@ -6,6 +6,18 @@ import numpy as np
 
 from BrainGenLib import anatomy, spaces
 
+NORMATIVE = {
+    "curves": {
+        "ventricles": {"mean": [3.4, 0.4, 0.1, 0.0], "log_spread": [-1.0, 0.1]},
+        "brain": {"mean": [7.0, -0.04, -0.02, -0.1], "log_spread": [-3.4, 0.3]},
+    },
+    "correlation": -0.4,
+    "age_quantiles": [20.0, 50.0, 90.0],
+    "male": 0.5,
+    "studies": {"one": {"people": 50, "level": {"ventricles": 0.0, "brain": 0.0}}},
+}
+"""Volumes by age and sex of the tiny brainspade3d: ventricles grow with age, men's brains are smaller."""
+
 
 def phantom() -> np.ndarray:
     """Class map of a toy brain on GRID_2MM: cortex around white matter around ventricles, in both halves."""

@@ -262,7 +262,7 @@ def test_writing_the_label_model_keeps_the_rest_of_the_bundle(tiny_folder, tmp_p
     assert after.metadata.contrasts == before.metadata.contrasts
     assert set(after.metadata.networks) == set(before.metadata.networks)
     assert after.metadata.parameters["styles"] == before.metadata.parameters["styles"]
-    assert [condition.name for condition in after.metadata.conditions] == ["wmh", "ventricles", "brain"]
+    assert [condition.name for condition in after.metadata.conditions] == ["wmh", "age", "sex", "ventricles", "brain"]
     assert "22 wmh" in (folder / "docs" / "README.md").read_text("utf-8")
     written = LabelModel.from_bundle(after, "cpu")
     assert written.millilitres == {"wmh": 40.0}

@@ -116,8 +116,11 @@ def test_rows_become_a_request(front):
     for row in state.pathologies:
         row.value = 0.25 if row.name == LESION else 0
         row.side = "left"
-    ventricles = state.anatomy[0]
-    ventricles.given, ventricles.value = True, 40.0
+    anatomy_asked = {"ventricles": 40.0, "age": 70.0, "sex": 1.0}
+    for row in state.anatomy:
+        assert not row.given
+        if row.name in anatomy_asked:
+            row.given, row.value = True, anatomy_asked[row.name]
     state.contrasts = ["FLAIR"]
     assert generate_request(state, "brainspade3d", "cpu", 5, None).mass_effect == MASS_EFFECT
     state.mass_effect = 7.5
@@ -125,7 +128,7 @@ def test_rows_become_a_request(front):
     assert request.mass_effect == 7.5
     assert request.pathologies == {LESION: 0.25}
     assert (request.locations[LESION].side, request.locations[LESION].lobe) == ("left", None)
-    assert request.anatomy == {ventricles.name: 40.0}
+    assert request.anatomy == anatomy_asked
     assert (request.seed, request.contrasts, request.draft) == (5, ["FLAIR"], False)
     state.contrasts = []
     with pytest.raises(BadInput, match="contrasts"):

@@ -89,6 +89,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
     out = tmp_path / "out"
     arguments = ["--pathology", "wmh=0.1", "--side", "wmh=left", "--anatomy", "ventricles=25", "--steps", 2]
+    arguments += ["--anatomy", "age=70", "--anatomy", "sex=male"]
     arguments += ["--contrast", "T1ce", "--seed", 7, "--count", 2, "--out", out, "--json"]
     code, stdout, _ = braingen("generate", *arguments)
     assert code == 0
@@ -101,9 +102,14 @@ def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
     assert {line["event"]["stage"] for line in lines if "event" in line} >= {"loading", "labels", "rendering T1ce"}
     anat = out / "sub-0001" / "anat"
     assert nib.load(anat / "sub-0001_ce-gadolinium_T1w.nii.gz").shape == spaces.GRID_1MM.shape
-    request = json.loads((anat / "sub-0001_dseg.json").read_text())["BrainGen"]["provenance"]["request"]
+    described = json.loads((anat / "sub-0001_dseg.json").read_text())["BrainGen"]
+    request = described["provenance"]["request"]
     assert request["locations"] == {"wmh": {"side": "left", "lobe": None}}
-    assert request["anatomy"] == {"ventricles": 25}
+    assert request["anatomy"] == {"ventricles": 25, "age": 70, "sex": 1}
+    person = described["measurements"]["person"]
+    assert (person["age"], person["sex"], set(person["percentiles"])) == (70, 1, {"ventricles", "brain"})
+    head, row, _ = (line.split("\t") for line in (out / "participants.tsv").read_text("utf-8").splitlines())
+    assert [row[head.index(name)] for name in ("age", "sex")] == ["70", "M"]
 
     assert braingen("replay", out / "sub-0002")[:2] == (0, "Identical.\n")
 

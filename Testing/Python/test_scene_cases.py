@@ -178,6 +178,10 @@ def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
     assert row == {"Structure": "brainstem", "Volume (mL)": "20", "Before (mL)": "21.5", "Change (mL)": "-1.5"}
     plain = case_with(2)
     assert judgements.said(add_case(stage.scene, plain, "plain")) == ""
+    plain.measurements = {"person": {"age": 70.0, "sex": 0.0, "percentiles": {"ventricles": 83.4, "brain": 9.6}}}
+    said = judgements.said(add_case(stage.scene, plain, "of an age"))
+    assert said == "70 years, female: ventricles at percentile 83, brain at percentile 10"
+    assert cases.case_of(stage.scene, "of an age").measurements == plain.measurements
 
 
 @pytest.mark.parametrize(

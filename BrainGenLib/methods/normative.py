@@ -1,0 +1,139 @@
+"""Volumes of brains by age and sex: a normative model (Marquand et al., Biol Psychiatry 2016; Bethlehem et al.,
+Nature 2022), and how much donors of other ages count.
+
+Given age and sex, the logarithms of the volumes of ventricles and brain in template space are jointly normal: their
+means are quadratic in age, their spreads log-linear in it, their correlation is one number. ``braingen train
+normative`` measures it, with a level for every study, so that scanners and labelling do not pass for age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from scipy import stats
+
+from BrainGenLib.bundles import Metadata
+from BrainGenLib.errors import BadInput
+
+PERSON = ("age", "sex")
+"""Conditions of the person: years; 0 female, 1 male."""
+CENTRE, DECADES = 50.0, 20.0
+"""Age that polynomials are centred on, and what they have as 1, years."""
+
+KERNEL = 8.0
+"""Standard deviation of the kernel over donors' ages, years."""
+OTHER_SEX = 0.5
+"""How much a donor of the other sex counts."""
+EFFECTIVE = 10.0
+"""As many donors at least share the weight, if there are as many: (sum of weights)² / sum of squared weights."""
+_REACHABLE, _WIDER, _FLAT = 0.8, 1.25, 1000.0
+
+
+class Curve(BaseModel):
+    """The logarithm of a volume in mL by age and sex.
+
+    Attributes:
+        mean: coefficients of 1, t, t² and of sex (male less female), t being age of :func:`standard_age`.
+        log_spread: coefficients of 1 and t of the logarithm of the standard deviation.
+    """
+
+    mean: list[FiniteFloat] = Field(min_length=4, max_length=4)
+    log_spread: list[FiniteFloat] = Field(min_length=2, max_length=2)
+
+
+class Study(BaseModel):
+    """How many people of a study were measured, and how far its log volumes lie from the mean level of all."""
+
+    people: int
+    level: dict[str, FiniteFloat]
+
+
+class NormativeModel(BaseModel):
+    """Volumes given age and sex.
+
+    Attributes:
+        curves: by volume.
+        correlation: of the standardised log volumes, in the order of ``curves``.
+        age_quantiles: of the people that were measured, at equal steps from the youngest to the oldest.
+        male: share of them.
+        studies: that they come from; the curves have the mean level of all people.
+    """
+
+    curves: dict[str, Curve]
+    correlation: float = Field(gt=-1, lt=1)
+    age_quantiles: list[FiniteFloat] = Field(min_length=2)
+    male: float = Field(ge=0, le=1)
+    studies: dict[str, Study]
+
+    @classmethod
+    def of(cls, bundle: Metadata) -> NormativeModel | None:
+        """That of a bundle; None if it has none.
+
+        Raises:
+            BadInput: what the bundle has instead is none.
+        """
+        if (found := bundle.parameters.get("normative")) is None:
+            return None
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            raise BadInput(
+                f"The volumes by age and sex of bundle {bundle.name} cannot be used; install it again."
+            ) from error
+
+    def person(self, asked: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
+        """Age and sex as asked for; one that is not is drawn from the people that were measured."""
+        share, other = rng.random(2)
+        drawn = {
+            "age": float(np.interp(share, np.linspace(0, 1, len(self.age_quantiles)), self.age_quantiles)),
+            "sex": float(other < self.male),
+        }
+        return {name: asked.get(name, drawn[name]) for name in PERSON}
+
+    def at(self, person: Mapping[str, float]) -> tuple[list[float], list[float]]:
+        """Means and standard deviations of the log volumes, in the order of ``curves``."""
+        t = float(standard_age(person["age"]))
+        terms = (1.0, t, t**2, person["sex"] - 0.5)
+        means = [float(np.dot(curve.mean, terms)) for curve in self.curves.values()]
+        return means, [float(np.exp(np.dot(curve.log_spread, terms[:2]))) for curve in self.curves.values()]
+
+    def percentiles(self, volumes: Mapping[str, float], person: Mapping[str, float]) -> dict[str, float]:
+        """Where volumes in mL lie among people of that age and sex: each by itself, 0 to 100."""
+        return {
+            name: round(100 * float(stats.norm.cdf((np.log(volumes[name]) - mean) / spread)), 2)
+            for name, mean, spread in zip(self.curves, *self.at(person), strict=True)
+        }
+
+
+def standard_age(age: float | np.ndarray) -> np.ndarray:
+    """Age in years as the polynomials have it."""
+    return (np.asarray(age, float) - CENTRE) / DECADES
+
+
+def donor_weights(ages: Sequence[float], sexes: Sequence[float], age: float, sex: float) -> np.ndarray:
+    """How much each donor counts towards a brain of that age and sex (N,), mean 1.
+
+    A Gaussian kernel over age, and less for donors of the other sex. Where few donors are of about that age, the
+    kernel is widened until enough of them share the weight: no brain should be that of one donor.
+
+    Args:
+        ages, sexes: of the donors (N,), years and 0 female, 1 male; nan where not known, which counts as the mean of
+            those that are.
+        age, sex: of the brain; a sex between 0 and 1 is anything between.
+    """
+    years = np.asarray(ages, float) - age
+    sided = _known_mean(1 - (1 - OTHER_SEX) * np.abs(np.asarray(sexes, float) - sex))
+    width = KERNEL
+    while True:
+        weights = sided * _known_mean(np.exp(-0.5 * (years / width) ** 2))
+        enough = weights.sum() ** 2 >= min(EFFECTIVE, _REACHABLE * len(weights)) * (weights**2).sum()
+        if (enough and weights.any()) or width > _FLAT:
+            return weights / weights.mean()
+        width *= _WIDER
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].mean() if known.any() else 1.0)
