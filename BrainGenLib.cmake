@@ -62,9 +62,13 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/diffusion/drift.py
   BrainGenLib/diffusion/drift_choice.py
   BrainGenLib/diffusion/guidance.py
+  BrainGenLib/diffusion/patch_kernels.py
+  BrainGenLib/diffusion/patch_operators.py
+  BrainGenLib/diffusion/patches.py
   BrainGenLib/diffusion/rectified_flow.py
   BrainGenLib/diffusion/samplers.py
   BrainGenLib/diffusion/schedules.py
+  BrainGenLib/donors.py
   BrainGenLib/downloads.py
   BrainGenLib/drift_curve.py
   BrainGenLib/engine.py
@@ -104,8 +108,12 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/latent_drifting.py
   BrainGenLib/methods/lesion_loads.py
   BrainGenLib/methods/maisi.py
+  BrainGenLib/methods/mass_effect.py
+  BrainGenLib/methods/patch_diffusion.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
+  BrainGenLib/methods/topology.py
+  BrainGenLib/methods/topology_kernels.py
   BrainGenLib/methods/ventricle_warp.py
   BrainGenLib/morphometry.py
   BrainGenLib/networks/__init__.py

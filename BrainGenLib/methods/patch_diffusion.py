@@ -1,0 +1,238 @@
+"""Anatomy sampled by closed-form patch diffusion: label maps of 1 mm that fold, and T1w images with them.
+
+A pyramid of grids, coarse to fine (:class:`~BrainGenLib.diffusion.patches.PatchDenoiser` on each): layout is decided
+at 4 mm, gyri at 2 mm, borders and texture at 1 mm. Every grid says how near each donor was, so the next one compares
+only the nearest of every block. The finest one starts from donors pasted as the one before found them, plus noise,
+and ends in a vote over classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from BrainGenLib import anatomy, donors
+from BrainGenLib.diffusion import patches
+from BrainGenLib.diffusion.patches import CELL_MM, CUBE, FACES, Found, PatchDenoiser, Patches
+from BrainGenLib.diffusion.samplers import Callback, sample_ddim
+from BrainGenLib.diffusion.schedules import Denoiser, Step
+from BrainGenLib.donors import PAD, RANGE, Donors
+
+LABEL_WEIGHT = 0.25
+"""Of the channels of labels where there is an image, whose weight is that of a unit of soft tissue, 1."""
+SHARE = 0.3
+"""Of the brain where one donor, or its mirror image, may be used at 2 mm and 1 mm."""
+REGION_MM = 20.0
+"""Smoothness (one standard deviation) of the regions in which donors may be used."""
+
+GUIDE_MM = 4.0
+"""What is slower than this (one standard deviation) is guided."""
+PARTS = ((0,), (1, 2), (3,), (4, 5), (6,))
+"""Channels that are guided together: CSF, cerebrum, deep grey matter, cerebellum, ventricles."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A grid of the pyramid and the noises (σ/α) of its steps."""
+
+    patches: Patches
+    noises: tuple[float, ...]
+
+
+COARSE = Level(
+    Patches(4, ((1.0, 5), (0.5, 4), (0.25, 3), (0.0, 2)), (12, 16, 40), CUBE, temperature=0.3),
+    (1.2, 0.8, 0.55, 0.4, 0.28, 0.2, 0.13, 0.08),
+)
+MIDDLE = Level(Patches(2, ((0.0, 3),), (12, 12, 40), FACES, 8, temperature=0.3), (0.3, 0.2, 0.13, 0.08))
+FINE = Level(Patches(1, ((0.0, 3),), (8, 8, 16), FACES, 6, spread=1), (0.6,))
+
+Guide = Callable[[torch.Tensor, int, Step], torch.Tensor]
+"""(clean estimate (1, C, X, Y, Z), spacing, step) to the one to go on with."""
+
+
+@dataclass
+class Anatomy:
+    """What was sampled, on the donors' part of GRID_1MM.
+
+    Attributes:
+        classes: uint8.
+        tissue: float32 posterior mean of the soft tissue map, in RANGE; None without images.
+        donor: int32, twice the index of the nearest donor, one more if mirrored.
+        effective: float32, donors that a voxel's estimate is made of.
+    """
+
+    classes: np.ndarray
+    tissue: np.ndarray | None
+    donor: np.ndarray
+    effective: np.ndarray
+
+
+@torch.inference_mode()
+def sample(
+    people: Donors,
+    generator: torch.Generator,
+    callback: Callback,
+    *,
+    guide: Guide | None = None,
+    start: torch.Tensor | None = None,
+    share: float = SHARE,
+) -> Anatomy:
+    """Sample an anatomy; the same generator gives the same.
+
+    Args:
+        people: donors, of one kind: all have images or none.
+        callback: called before every step, counted over all grids.
+        guide: conditions the estimates at 4 and 2 mm.
+        start: (C, …) at 4 mm, 0 to 1, to begin with instead of the donors' mean.
+        share: of the brain where a donor may be used.
+    """
+    weights = np.full(len(donors.groups()), 1.0 if people.image is None else LABEL_WEIGHT, np.float32)
+    if people.image is not None:
+        weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
+    roots = torch.from_numpy(np.sqrt(weights))[:, None, None, None]
+    denoiser = _denoiser(people, COARSE.patches, weights)
+    z = roots * (mean_of(denoiser) if start is None else start)
+    z, found = _level(denoiser, COARSE, z, generator, guide, callback, 0)
+    count = len(COARSE.noises)
+    for level in (MIDDLE, FINE):
+        denoiser = _denoiser(people, level.patches, weights)
+        if found.near is not None:
+            denoiser.candidates = screened(denoiser, found.near, generator, share)
+        z = upsampled(z) if level is MIDDLE else roots * pasted(people, found, MIDDLE.patches)
+        z, found = _level(denoiser, level, z, generator, guide, callback, count)
+        count += len(level.noises)
+    assert found.labels is not None
+    tissue = None
+    if people.image is not None:
+        # The last root is the span of the image's values.
+        tissue = (z[-1] + RANGE[0]).numpy()
+    return Anatomy(found.labels, tissue, found.candidate, found.effective)
+
+
+def _level(
+    denoiser: PatchDenoiser,
+    level: Level,
+    z: torch.Tensor,
+    generator: torch.Generator,
+    guide: Guide | None,
+    callback: Callback,
+    done: int,
+) -> tuple[torch.Tensor, Found]:
+    """Sample a grid from ``z`` (C, …) and noise; ``done`` steps were reported before."""
+    steps = patches.steps(level.noises)
+    x = z.mul_(steps[0].alpha).add_(torch.randn(z.shape, generator=generator), alpha=steps[0].sigma)[None]
+
+    def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
+        callback(done + index, x, z)
+
+    clean = sample_ddim(_guided(denoiser, guide, level.patches.spacing), x, steps, progress)[0]
+    assert denoiser.found is not None
+    return clean, denoiser.found
+
+
+def mean_of(denoiser: PatchDenoiser) -> torch.Tensor:
+    """(C, …) mean of a denoiser's maps, 0 to 1."""
+    assert denoiser.maps is not None
+    return torch.from_numpy(denoiser.maps.mean(0, dtype=np.float32)[..., denoiser.pad : -denoiser.pad]) / 255
+
+
+def _denoiser(people: Donors, how: Patches, weights: np.ndarray) -> PatchDenoiser:
+    spacing = how.spacing
+    if spacing == 1:
+        return PatchDenoiser(
+            how,
+            weights,
+            people.brain,
+            PAD,
+            classes=people.classes.numpy(),
+            image=None if people.image is None else people.image.numpy(),
+            channel=donors.channels(),
+            mirror=np.array(anatomy.mirrored_classes(), np.uint8),
+        )
+    pad = how.radius(np.inf) + 1
+    x, y, z = (n // spacing for n in people.shape)
+    brain = np.asarray(people.brain.reshape(x, spacing, y, spacing, z, spacing).any((1, 3, 5)))
+    return PatchDenoiser(how, weights, brain, pad, maps=people.maps(spacing, pad))
+
+
+def _guided(denoiser: Denoiser, guide: Guide | None, spacing: int) -> Denoiser:
+    if guide is None or spacing == 1:
+        return denoiser
+    return lambda x, step: guide(denoiser(x, step), spacing, step)
+
+
+def upsampled(z: torch.Tensor) -> torch.Tensor:
+    """(C, …) on a grid twice as fine, trilinear."""
+    return F.interpolate(z[None], scale_factor=2, mode="trilinear", align_corners=False)[0]
+
+
+def screened(denoiser: PatchDenoiser, near: np.ndarray, generator: torch.Generator, share: float) -> np.ndarray:
+    """(blocks, K): the donors that the coarser grid found nearest around every block, among those allowed there."""
+    blocks = np.maximum(np.array(denoiser.size) * denoiser.patches.spacing // CELL_MM, 1)
+    around = ndimage.uniform_filter(near, [0, *(blocks + 1)], mode="nearest")
+    cells = np.minimum((denoiser.centres / CELL_MM).astype(int), np.array(near.shape[1:]) - 1)
+    score = around[:, cells[:, 0], cells[:, 1], cells[:, 2]]
+    if share < 1:
+        allowed = regions(near.shape, share, generator)
+        # A donor that is not allowed stands behind all that are.
+        score = score - 2 * ~allowed[:, cells[:, 0], cells[:, 1], cells[:, 2]]
+    return np.ascontiguousarray(np.argsort(-score, 0, kind="stable")[: denoiser.patches.keep].T, np.int32)
+
+
+def regions(shape: tuple[int, ...], share: float, generator: torch.Generator) -> np.ndarray:
+    """(N, …) bool: smooth random regions, each ``share`` of the cells of CELL_MM."""
+    noise = torch.randn(shape, generator=generator).numpy()
+    sigma = REGION_MM / CELL_MM
+    fields = ndimage.gaussian_filter(noise, (0, sigma, sigma, sigma))
+    return fields >= np.quantile(fields, 1 - share, axis=(1, 2, 3), keepdims=True)
+
+
+def pasted(people: Donors, found: Found, how: Patches) -> torch.Tensor:
+    """(C, …) at 1 mm, 0 to 1: every voxel of a coarser grid's nearest donor, moved as it was found."""
+    factor = how.spacing
+    fine = [v.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2) for v in (found.candidate, found.offset)]
+    donor, mirrored = np.divmod(fine[0], 2)
+    at = []
+    for axis, n in enumerate(people.shape):
+        place = np.arange(n, dtype=np.int32).reshape([-1 if axis == a else 1 for a in range(3)])
+        at.append(np.clip(place + factor * how.offsets[:, axis][fine[1]], 0, n - 1))
+    at[0] = np.where(mirrored, people.shape[0] - 1 - at[0], at[0])
+    at[2] += PAD
+    codes = donors.channels()[people.classes.numpy()[donor, at[0], at[1], at[2]]]
+    out = np.empty((len(donors.groups()) + (people.image is not None), *people.shape), np.float32)
+    for channel in range(len(donors.groups())):
+        out[channel] = codes == channel
+    if people.image is not None:
+        out[-1] = people.image.numpy()[donor, at[0], at[1], at[2]] / np.float32(255)
+    return torch.from_numpy(out)
+
+
+def guide_to(target: torch.Tensor) -> Guide:
+    """The guide that puts back what an estimate lacks of the slow part of a coarse map.
+
+    Shares are guided by the parts of :data:`PARTS`; within a part, cortex and white matter for instance, the estimate
+    keeps its own proportions, because a coarse map knows the size of a part and not its folds.
+
+    Args:
+        target: (C, X, Y, Z) at 4 mm, shares of the channels, 0 to 1.
+    """
+    targets = {4: target, 2: upsampled(target)}
+
+    def put_back(z: torch.Tensor, spacing: int, step: Step) -> torch.Tensor:
+        root = z.new_tensor(LABEL_WEIGHT if z.shape[1] > len(donors.groups()) else 1.0).sqrt()
+        out = z.clone()
+        for part in PARTS:
+            members = list(part)
+            total = out[0, members].sum(0)
+            lacking = root * targets[spacing][members].sum(0) - total
+            slow = torch.from_numpy(ndimage.gaussian_filter(lacking.numpy(), GUIDE_MM / spacing))
+            own = out[0, members] + 1e-3 * root
+            out[0, members] += slow * own / own.sum(0)
+        return out
+
+    return put_back
