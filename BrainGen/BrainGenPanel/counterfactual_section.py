@@ -38,7 +38,15 @@ class CounterfactualSection:
         self._segmenter = None
         self._counted = {}
         self._built = None
-        self._button = RunButton(ui.changeButton, logic, "counterfactual", self.run, attempt, showState)
+        self._button = RunButton(
+            ui.changeButton,
+            logic,
+            "counterfactual",
+            self.run,
+            attempt,
+            showState,
+            _("Choose a scan, and tick under Wanted what is to be otherwise, first."),
+        )
         self._drift = DriftControl(
             ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve
         )

@@ -29,7 +29,9 @@ class GenerateSection:
         self._attempt = attempt
         self._node = None
         self._metadata = None
-        self._button = RunButton(ui.generateButton, logic, "generate", self.run, attempt, showState)
+        self._button = RunButton(
+            ui.generateButton, logic, "generate", self.run, attempt, showState, _("Tick a contrast first.")
+        )
         self.liveTimer = qt.QTimer()
         self.liveTimer.setSingleShot(True)
         self.liveTimer.setInterval(DEBOUNCE_MS)

@@ -24,7 +24,15 @@ class RenderSection:
         self._showState = showState
         self._question = LesionQuestion(ui.renderLesionLabel, ui.renderLesionSelector, self._refresh)
         ui.copyButton.connect("clicked(bool)", self.onCopy)
-        self._button = RunButton(ui.renderButton, logic, "render", self.run, attempt, showState)
+        self._button = RunButton(
+            ui.renderButton,
+            logic,
+            "render",
+            self.run,
+            attempt,
+            showState,
+            _("Choose a segmentation, and tick a contrast, first."),
+        )
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""

@@ -13,9 +13,10 @@ class RunButton:
         run: called to start.
         attempt: gives the context in which that is done, which shows what went wrong.
         showState: called with a sentence.
+        needs: sentence that says what has to be chosen first.
     """
 
-    def __init__(self, button, logic, verb: str, run, attempt, showState) -> None:
+    def __init__(self, button, logic, verb: str, run, attempt, showState, needs: str) -> None:
         self._button = button
         self._title = button.text
         self._toolTip = button.toolTip
@@ -24,6 +25,7 @@ class RunButton:
         self._run = run
         self._attempt = attempt
         self._showState = showState
+        self._needs = needs
         button.connect("clicked(bool)", self.onClicked)
 
     def onClicked(self, _checked) -> None:
@@ -45,5 +47,6 @@ class RunButton:
         cancels = busy == self._verb
         self._button.setText(_("Cancel") if cancels else title or self._title)
         self._button.setEnabled(cancels or (able and not busy))
+        toolTip = self._toolTip if able or cancels else self._needs
         waits = _("Something else runs: wait for its end, or cancel it there.")
-        self._button.setToolTip(waits if busy and not cancels else self._toolTip)
+        self._button.setToolTip(waits if busy and not cancels else toolTip)

@@ -1,5 +1,7 @@
 """The section Segment a scan."""
 
+from slicer.i18n import tr as _
+
 from BrainGenPanel.run_button import RunButton
 
 
@@ -16,7 +18,9 @@ class SegmentSection:
         self._ui = ui
         self._logic = logic
         self._node = None
-        self._button = RunButton(ui.segmentButton, logic, "segment", self.run, attempt, showState)
+        self._button = RunButton(
+            ui.segmentButton, logic, "segment", self.run, attempt, showState, _("Choose a scan first.")
+        )
 
     def update(self, node, metadata) -> None:
         """Show what can be done with these choices and this bundle; either may be None."""

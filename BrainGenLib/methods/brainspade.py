@@ -121,16 +121,16 @@ def render(
     index = torch.tensor([names.index(contrast)], device=device)
 
     slabs = range(0, padded.shape[2], SLAB)
-    report.step("render", 0, len(slabs) + 1, contrast)
+    report.step("", 0, len(slabs) + 1)
     tensor = torch.from_numpy(padded).to(device)[None]
     film, labels = network.describe(tensor, soft, index, code)
     features = network.trunk(labels, film, noise)
     image = np.empty(padded.shape, np.float32)
     for number, start in enumerate(slabs):
-        report.step("render", number + 1, len(slabs) + 1, contrast)
+        report.step("", number + 1, len(slabs) + 1)
         stop = min(start + SLAB, padded.shape[2])
         image[:, :, start:stop] = _finish(network, features, labels, tensor, film, noise[-1], start, stop)
-    report.step("render", len(slabs) + 1, len(slabs) + 1, contrast)
+    report.step("", len(slabs) + 1, len(slabs) + 1)
     box = tuple(slice(c, c + size) for c, size in zip(corner, classes.shape, strict=True))
     return np.clip(image[box], 0, 1)
 

@@ -105,17 +105,17 @@ def segment(
     if volume.size == 0 or volume.min() == volume.max():
         raise ValueError("The scan is constant; there is nothing to segment.")
     volume = above_air(volume)
-    report.step("segment", 0, 4, "Aligning with the template")
+    report.step("aligning with the template", 0, 4)
     registration, bare = placed or brain_or_head(volume, affine)
     if bare is not None:
         # Noise around a brain is nothing that it shows.
         volume = np.where(ndimage.binary_dilation(bare, iterations=2), volume, 0)
     else:
-        report.step("segment", 1, 4, "Looking for the brain")
+        report.step("finding the brain", 1, 4)
         at_first = segment_in_template(model, _on_grid(volume, affine, registration))
         brain = to_scan(morphometry.brain_mask(at_first), registration.template_to_scan, volume.shape, affine) > 0
         # The skull misleads a registration; the brain that was found puts it right.
-        report.step("segment", 2, 4, "Aligning the brain with the template")
+        report.step("aligning the brain with the template", 2, 4)
         again = align(volume, affine, brain)
         if not 1 / LARGEST_CHANGE < again.size / registration.size < LARGEST_CHANGE:
             raise ValueError(
@@ -123,7 +123,7 @@ def segment(
                 "long as at first; strip the skull off, and try again."
             )
         registration = again
-    report.step("segment", 3, 4, "Labelling")
+    report.step("labelling", 3, 4)
     classes = segment_in_template(model, _on_grid(volume, affine, registration))
     return Segmentation(classes, registration.template_to_scan)
 

@@ -144,6 +144,7 @@ def test_a_node_that_was_chosen_and_leaves_gives_way_to_no_other(panel, phantom_
     other, scan = add_scan(phantom_classes), add_scan(phantom_classes)
     selectors = (ui.scanSelector, ui.changeScanSelector, ui.styleSelector, ui.renderStyleSelector)
     assert [selector.currentNode() for selector in selectors] == [None] * 4
+    assert ui.segmentButton.toolTip == "Choose a scan first."
     assert ui.scanSelector.findChild("QComboBox").itemText(0) == "choose a scan"
     for selector in selectors:
         selector.setCurrentNode(scan)
@@ -152,6 +153,7 @@ def test_a_node_that_was_chosen_and_leaves_gives_way_to_no_other(panel, phantom_
     for selector in (ui.segmentationSelector, ui.lesionsSelector):
         selector.setCurrentNode(painted)
     assert ui.segmentButton.enabled
+    assert ui.segmentButton.toolTip == "Label the structures of this scan."
     slicer.mrmlScene.RemoveNode(scan)
     assert [selector.currentNode() for selector in selectors] == [None] * 4
     assert (node.scan, node.changeScan, node.styleVolume, node.lesions) == (None,) * 4
