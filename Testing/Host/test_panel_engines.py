@@ -130,10 +130,10 @@ def test_nothing_is_left_when_the_module_is_closed_in_the_middle(host, tiny_bund
     host.wait_until(lambda: "labels" in panel.ui.stateLabel.text, PATIENCE)
     add_case(slicer.mrmlScene, cube(1), "mine")
     panel.logic.export(["mine"], str(tmp_path / "out"))
-    # Folders of session and export, and the processes of both, each behind a launcher: else nothing would be shown
-    # below.
+    # Folders of session, worker and export, and the processes of the last two, each behind a launcher: else nothing
+    # would be shown below.
     host.wait_until(lambda: len(children() - before) == 4, PATIENCE)
-    assert len(list(temporary.iterdir())) == 2
+    assert len(list(temporary.iterdir())) == 3
     host.close(module)
     assert not panel.logic.exporting
     assert list(temporary.iterdir()) == []
