@@ -105,7 +105,8 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     wmh, ventricles = row(panel, "wmh"), row(panel, "ventricles")
     assert not wmh.details.isVisible()
     choose(panel, wmh=0.3)
-    assert wmh.details.isVisible()
+    # What was just put into a layout is shown with the next events.
+    host.wait_until(wmh.details.isVisible, PATIENCE)
     wmh.side.setCurrentIndex(wmh.side.findData("left"))
     assert not ventricles.slider.enabled
     ventricles.given.setChecked(True)
