@@ -109,6 +109,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/lesion_loads.py
   BrainGenLib/methods/maisi.py
   BrainGenLib/methods/mass_effect.py
+  BrainGenLib/methods/normative.py
   BrainGenLib/methods/patch_diffusion.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/soft_tissue.py
@@ -218,6 +219,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/label_export.py
   BrainGenLib/training/label_material.py
   BrainGenLib/training/lesions.py
+  BrainGenLib/training/normative.py
   BrainGenLib/training/painted_lesions.py
   BrainGenLib/training/prepare.py
   BrainGenLib/training/renderer.py
