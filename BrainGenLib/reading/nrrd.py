@@ -217,7 +217,7 @@ def _shape(name: str, fields: dict[str, str]) -> tuple[int, ...]:
     if fields.get("dimension") != str(len(sizes)):
         raise BadInput(f"{name} does not say how many axes it has, or says another number than it has sizes.")
     if not 3 <= len(sizes) <= 6:
-        raise BadInput(f"{name} is {len(sizes)}D ({'×'.join(sizes)}); choose one 3D volume.")
+        raise BadInput(f"{name} is {len(sizes)}D ({'×'.join(sizes)}); extract one 3D volume and try again.")
     return tuple(int(size) for size in sizes)
 
 
@@ -231,7 +231,10 @@ def _directions(name: str, fields: dict[str, str], dimension: int) -> list[np.nd
         found.append(None if match[4] else _vector(match))
         place = match.end()
     if text[place:].strip() or len(found) != dimension:
-        raise BadInput(f"{name} has space directions that are not understood: one of three numbers for each axis.")
+        raise BadInput(
+            f"{name} has space directions other than three numbers for each axis of one 3D volume; correct its "
+            "header, or save it again."
+        )
     return found
 
 
@@ -250,7 +253,7 @@ def _axes(
         axes = [axis for axis, kind in enumerate(kinds) if kind in ("domain", "space")]
     others = [axis for axis in range(len(shape)) if axis not in axes]
     if len(axes) != 3 or sum(shape[axis] > 1 for axis in others) > 1:
-        raise BadInput(f"{name} has {len(axes)} axes in space of {len(shape)} axes; choose one 3D volume.")
+        raise BadInput(f"{name} is {len(shape)}D ({'×'.join(map(str, shape))}); extract one 3D volume and try again.")
     if not all(kinds[axis] in _IN_SPACE for axis in axes) or not all(kinds[axis] in _LAYER for axis in others):
         raise BadInput(f"{name} holds colours, vectors or tensors; convert it to one grey value per voxel.")
     return axes
@@ -265,7 +268,7 @@ def _affine(name: str, fields: dict[str, str], directions: list[np.ndarray | Non
     if directions is None or world is None or origin is None:
         return None
     if not (match := _ORIGIN.fullmatch(origin)):
-        raise BadInput(f"{name} has a space origin that is not understood: three numbers.")
+        raise BadInput(f"{name} has a space origin that is not three numbers; correct its header.")
     affine = np.eye(4)
     affine[:3, :3] = np.transpose([direction for direction in directions if direction is not None])
     affine[:3, 3] = _vector(match)

@@ -35,7 +35,7 @@ def read_scan(path: Path) -> Volume:
     data = volume.data.astype(np.float32)
     if broken := int(np.count_nonzero(~np.isfinite(data))):
         raise BadInput(
-            f"{path.name} holds {broken} values that are NaN or infinite; replace them (by 0) and try again."
+            f"{path.name} is NaN or infinite in {broken} of its {data.size} voxels; replace them by 0 and try again."
         )
     if float(data.min()) == float(data.max()):
         raise BadInput(f"{path.name} is empty: every voxel is {data.flat[0]:g}. Choose another scan.")

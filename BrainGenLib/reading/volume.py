@@ -119,7 +119,8 @@ def _check_forms(name: str, header: nib.nifti1.Nifti1Header) -> None:
 def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     read = nrrd.read(path)
     if read.data.ndim != 3:
-        raise BadInput(f"{path.name} is not one 3D volume of grey values; extract one and try again.")
+        sizes = "×".join(map(str, read.data.shape))
+        raise BadInput(f"{path.name} is {read.data.ndim}D ({sizes}); extract one 3D volume and try again.")
     return read.data, read.affine
 
 

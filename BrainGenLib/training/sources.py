@@ -93,6 +93,8 @@ def scan_bids(bids: Path) -> list[Session]:
     for (subject, ses), found in files.items():
         session = Session(f"{subject}_ses-{ses}" if ses else subject)
         _choose(session, found)
+        if ses and not session.lesions:
+            session.problem = session.problem or _lesion_of_no_session(files.get((subject, ""), []))
         if session.images or session.labels or session.lesions or session.problem:
             session.person = people.person(
                 subject, ses, next((Path(f.path).name for f in session.images.values()), "")
@@ -102,6 +104,17 @@ def scan_bids(bids: Path) -> list[Session]:
         places = "sub-*/anat, derivatives/*/sub-*/anat"
         raise ValueError(f"{bids} holds no scans or label maps where BIDS puts them ({places}).")
     return sorted(sessions, key=lambda s: s.id)
+
+
+def _lesion_of_no_session(of_subject: list[_Named]) -> str:
+    """Why a session cannot be used beside a lesion mask of its subject that names none; empty without one."""
+    lesion = next((f for f in of_subject if f.lesion or f.of_a_lesion), None)
+    if lesion is None:
+        return ""
+    return (
+        f"{lesion.path.name} shows a lesion and names none of the subject's sessions, and without it a patient would "
+        "count as healthy: put its session (ses-…) into its name and its folder, or remove it."
+    )
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -154,7 +167,8 @@ class _Named:
     def of_a_lesion(self) -> bool:
         """Whether the name speaks of a lesion, of whichever kind."""
         words = [value for name, value in self.entities.items() if name not in ("sub", "ses")]
-        return bool(re.search(r"lesion|tumou?r|stroke|infarct|wmh", " ".join([*words, self.suffix]), re.IGNORECASE))
+        said = " ".join([*words, self.suffix])
+        return self.suffix == "msk" or bool(re.search(r"lesion|tumou?r|stroke|infarct|wmh", said, re.IGNORECASE))
 
     @property
     def brain(self) -> bool:
@@ -174,11 +188,11 @@ class _Named:
 
 
 def _named_files(bids: Path) -> Iterator[_Named]:
-    # By levels: ** does not follow links, of which trees under version control consist. Scans are in anat, lesions
-    # may have been outlined on other images.
+    # By levels: ** does not follow links, of which trees under version control consist. Scans are in anat; lesions
+    # may have been outlined on other images, or lie beside anat (``_msk`` of ISLES).
     roots = [("", True), *((f"derivatives/{'*/' * level}", False) for level in range(4))]
     for root, raw in roots:
-        places = [f"{root}sub-*/{ses}{kind}/*" for ses in ("", "ses-*/") for kind in ("anat", "dwi", "perf")]
+        places = [f"{root}sub-*/{ses}{kind}*" for ses in ("", "ses-*/") for kind in ("", "anat/", "dwi/", "perf/")]
         for path in sorted(path for place in places for path in bids.glob(place)):
             # Hidden ones are what macOS leaves beside a file.
             name = re.fullmatch(r"([^.].*?)\.nii(\.gz)?", path.name, re.IGNORECASE)
@@ -190,8 +204,8 @@ def _named_files(bids: Path) -> Iterator[_Named]:
                 entities["run"] = entities["run"].lstrip("0") or "0"
             folders = [f"{name}-{entities[name]}" for name in ("sub", "ses") if name in entities]
             if "sub" in entities:
-                above = list(path.parts[-2 - len(folders) : -2])
-                named = _Named(path, entities, suffix, raw, above != folders)
+                above = [part for part in path.parts[-2 - len(folders) : -1] if part not in ("anat", "dwi", "perf")]
+                named = _Named(path, entities, suffix, raw, above[-len(folders) :] != folders)
                 if path.parent.name == "anat" or named.of_a_lesion:
                     yield named
 
@@ -263,7 +277,7 @@ def _choose(session: Session, found: list[_Named]) -> None:
         if (here := placed(file)) and (not session.labels or session.labels[0].space == here.space):
             session.labels.append(here)
         else:
-            leave_out([file], "labels of a scan that is not used, or of no scan that the name tells")
+            leave_out([file], "labels of a scan that is not used, or whose name does not say of which")
     reference = session.labels[0].space if session.labels else next(iter(chosen), "")
     for file in brains:
         here = placed(file)

@@ -136,7 +136,7 @@ def broken(value):
     [
         ({"data": np.zeros(SHAPE, np.int16)}, "empty"),
         ({"data": np.full(SHAPE, 7, np.int16)}, "every voxel is 7"),
-        ({"data": broken(np.nan)}, "1 values that are NaN or infinite"),
+        ({"data": broken(np.nan)}, "NaN or infinite in 1 of its"),
         ({"data": broken(np.inf)}, "NaN or infinite"),
         ({"data": np.stack([NOISE] * 3, -1)}, r"4D \(10×12×8×3\)"),
         ({"data": NOISE[:, :, :1]}, "several slices"),

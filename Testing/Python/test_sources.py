@@ -169,6 +169,8 @@ def test_spellings_of_lesions_and_masks_of_unknown_ones(tmp_path):
         "sub-a/anat/sub-a_T1w_label-lesion_roi.nii.gz",
         "derivatives/a/sub-a/dwi/sub-a_space-TRACE_desc-lesion_mask.nii.gz",
         "derivatives/a/sub-a/dwi/sub-a_label-stroke_mask.nii.gz",
+        "derivatives/sub-a/sub-a_msk.nii.gz",
+        "derivatives/a/sub-a/sub-a_label-stroke_mask.nii.gz",
     ],
 )
 def test_a_lesion_of_unknown_kind_does_not_leave_a_healthy_brain(tmp_path, lesion):
@@ -192,6 +194,22 @@ def test_what_a_mask_is_called_may_say_which_lesion_it_is(tmp_path):
 def test_derivatives_without_session_are_of_the_only_one(tmp_path):
     (session,) = sessions(tmp_path, "sub-a_ses-1_T1w", "sub-a_label-stroke_mask").values()
     assert (set(session.images), set(session.lesions)) == ({"T1w"}, {"stroke"})
+
+
+def test_a_lesion_in_a_session_folder_is_seen_though_it_is_not_in_anat(tmp_path):
+    # As in ISLES 2022.
+    mask = tmp_path / "derivatives" / "sub-a" / "ses-1" / "sub-a_ses-1_msk.nii.gz"
+    mask.parent.mkdir(parents=True)
+    mask.touch()
+    assert mask.name in one(tmp_path, "sub-a_ses-1_FLAIR").problem
+
+
+def test_a_lesion_beside_several_sessions_leaves_none_of_them_healthy(tmp_path):
+    mask = "sub-a_space-T1w_label-stroke_mask"
+    found = sessions(tmp_path, "sub-a_ses-1_T1w", "sub-a_ses-2_T1w", "sub-a_ses-2_label-stroke_mask", mask)
+    assert mask in found["a_ses-1"].problem
+    assert not found["a_ses-2"].problem
+    assert set(found["a_ses-2"].lesions) == {"stroke"}
 
 
 def test_hidden_files_are_none_and_endings_may_be_in_capitals(tmp_path):
