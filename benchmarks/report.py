@@ -17,6 +17,7 @@ ORDER = (
     "conditions",
     "mass_effect",
     "age_law",
+    "lesion_texture",
     "segmenter_dice",
     "agreement",
     "realism",

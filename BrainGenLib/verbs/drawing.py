@@ -12,6 +12,7 @@ import torch
 from BrainGenLib import morphometry, spaces
 from BrainGenLib.errors import BadInput
 from BrainGenLib.methods import brainspade, segmentation, soft_tissue
+from BrainGenLib.methods.lesion_texture import LesionTexture
 from BrainGenLib.reading.scans import above_air, read_scan
 from BrainGenLib.verbs.work import Work
 
@@ -39,7 +40,9 @@ def image_of(
     # A seed per contrast: with one for all, T1w and FLAIR would carry the same noise.
     seed = (work.request.seed + zlib.crc32(contrast.encode())) % 2**32
     report = work.stage(f"rendering {contrast}")
-    return brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report)
+    image = brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report)
+    # With one seed for all: contrasts differ from place to place alike.
+    return LesionTexture(classes, work.request.seed).on(image)
 
 
 def style_of(work: Work, renderer: Any) -> np.ndarray | None:

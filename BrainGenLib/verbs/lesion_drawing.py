@@ -12,6 +12,7 @@ from BrainGenLib import counterfactuals, lesions
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.lesions import PATHOLOGIES
 from BrainGenLib.methods import brainspade, brainspade3d, label_edit
+from BrainGenLib.methods.lesion_texture import LesionTexture
 from BrainGenLib.requests import Counterfactual
 from BrainGenLib.verbs.drawing import tissue_of
 from BrainGenLib.verbs.work import Work
@@ -73,6 +74,7 @@ class LesionDrawing:
     def _picture(self, classes: np.ndarray) -> np.ndarray:
         style, tissue = self._look
         report, seed = self._work.stage("rendering"), self._work.request.seed
-        return brainspade.render(
+        image = brainspade.render(
             self._renderer, classes, tissue, self._contrast, style=style, seed=seed, report=report
         )
+        return LesionTexture(classes, seed).on(image)

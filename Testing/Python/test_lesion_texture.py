@@ -1,0 +1,83 @@
+"""Texture of rendered lesions: they fade at their border, in all images at the same places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from BrainGenLib import anatomy
+from BrainGenLib.methods.lesion_texture import EDGE, SPREAD, LesionTexture
+
+WHITE = anatomy.classes_of(name="cerebral white matter")[0]
+FLUID = anatomy.classes_of(name="extraventricular CSF")[0]
+OEDEMA, STROKE, MS = (anatomy.lesions()[name].index for name in ("oedema", "stroke", "ms"))
+
+
+@pytest.fixture(scope="module")
+def classes() -> np.ndarray:
+    """A ball of oedema in white matter that ends at fluid, and a small stroke far away."""
+    classes = np.full((70, 60, 50), WHITE, np.uint8)
+    axes = np.ix_(*(np.arange(n) for n in classes.shape))
+    for middle, radius, index in (((25, 30, 25), 15, OEDEMA), ((62, 50, 10), 4, STROKE)):
+        inside = sum((axis - place) ** 2 for axis, place in zip(axes, middle, strict=True)) <= radius**2
+        classes[inside] = index
+    classes[:12] = FLUID
+    return classes
+
+
+def rendered(classes: np.ndarray, lesion: float, white: float = 0.4) -> np.ndarray:
+    table = np.full(len(anatomy.labels()), white, np.float32)
+    table[[OEDEMA, STROKE]], table[FLUID], table[0] = lesion, 0.9, 0
+    return table[classes]
+
+
+@pytest.mark.parametrize("lesion", [0.8, 0.2])
+def test_contrast_grows_from_the_border_to_the_middle(classes, lesion):
+    image = LesionTexture(classes, 1).on(rendered(classes, lesion))
+    share = (image - 0.4) / (lesion - 0.4)
+    depth = ndimage.distance_transform_edt((classes == OEDEMA) | (classes == FLUID))
+    within = classes == OEDEMA
+    border, middle = (share[within & (depth > low) & (depth <= high)] for low, high in ((0, 1), (8, 20)))
+    assert 0.2 < np.median(border) < 1 - EDGE + 0.25
+    assert np.median(middle) == pytest.approx(1, abs=0.1)
+    assert middle.std() == pytest.approx(SPREAD, rel=0.5)
+    # Against fluid it ends sharply.
+    assert np.median(share[12, 25:36, 20:31]) > 0.7
+
+
+def test_what_is_healthy_stays_and_nothing_leaves_the_range(classes):
+    before = rendered(classes, 0.98)
+    after = LesionTexture(classes, 1).on(before)
+    far = ndimage.distance_transform_edt((classes != OEDEMA) & (classes != STROKE)) > 1
+    np.testing.assert_array_equal(after[far], before[far])
+    assert after.dtype == np.float32
+    assert after.min() >= 0
+    assert after.max() <= 1
+    healthy = np.where(classes == FLUID, FLUID, WHITE).astype(np.uint8)
+    image = rendered(healthy, 0.8)
+    assert LesionTexture(healthy, 1).on(image) is image
+    scattered = healthy.copy()
+    scattered[40:44, 40:44, 40:44] = MS
+    assert LesionTexture(scattered, 1).on(image) is image
+
+
+def test_contrasts_of_a_case_differ_at_the_same_places(classes):
+    texture = LesionTexture(classes, 1)
+    dark, bright = texture.on(rendered(classes, 0.2)), texture.on(rendered(classes, 0.8))
+    inside = ndimage.binary_erosion(classes == OEDEMA, iterations=5)
+    assert np.corrcoef(dark[inside], bright[inside])[0, 1] < -0.95
+    other = LesionTexture(classes, 2).on(rendered(classes, 0.8))
+    assert abs(np.corrcoef(other[inside], bright[inside])[0, 1]) < 0.5
+
+
+def test_a_lesion_does_not_change_with_another(classes):
+    alone = np.where(classes == STROKE, WHITE, classes).astype(np.uint8)
+    both, one = (LesionTexture(each, 1).on(rendered(each, 0.8)) for each in (classes, alone))
+    np.testing.assert_allclose(both[classes == OEDEMA], one[classes == OEDEMA], atol=1e-4)
+
+
+def test_a_map_of_lesions_alone_is_left_as_it_is():
+    classes = np.full((20, 20, 20), OEDEMA, np.uint8)
+    image = rendered(classes, 0.8)
+    np.testing.assert_array_equal(LesionTexture(classes, 1).on(image), image)
