@@ -43,6 +43,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/browser/ui/sweep.py
   BrainGenLib/browser/ui/view.py
   BrainGenLib/browser/uploading.py
+  BrainGenLib/attribution.py
   BrainGenLib/bundles.py
   BrainGenLib/capabilities.py
   BrainGenLib/case.py

@@ -23,6 +23,9 @@ MASS_EFFECT, MOST_MASS_EFFECT = 4.0, 10.0
 """Displacement at the border of a mass, mm: the default, between what real gliomas show (docs/methods.md), and the
 largest that can be asked for."""
 
+MAX_SHARE, LEAST_MAX_SHARE = 0.3, 0.1
+"""Of the brain that may be of one donor: the default, and the least that can be asked for."""
+
 
 class Location(BaseModel):
     """Where a lesion may lie; None leaves it to the model."""
@@ -49,9 +52,10 @@ class Generate(_Request):
     that of the age and sex if they are given, or is the bundle's default where the model draws images without labels.
     ``style`` names a reference volume in ``inputs``. ``draft`` asks for labels of 2 mm only, without folds: what
     moving sliders show. ``mass_effect`` is how far gliomas and strokes push the tissue at their border aside, in mm
-    (0: they replace tissue and nothing moves); small ones push it less. ``steps`` None is what suits the model.
-    ``drift`` is of the noise that an image model of the family brain-ldm starts from, in standard deviations of the
-    latent's channel means between subjects (0: none); None is what the bundle was fine-tuned with.
+    (0: they replace tissue and nothing moves); small ones push it less. ``max_share`` is the share of the brain where
+    one donor may be used (1: no limit) by a model that generates mosaics of them. ``steps`` None is what suits the
+    model. ``drift`` is of the noise that an image model of the family brain-ldm starts from, in standard deviations
+    of the latent's channel means between subjects (0: none); None is what the bundle was fine-tuned with.
     """
 
     verb: Literal["generate"] = "generate"
@@ -65,6 +69,7 @@ class Generate(_Request):
     steps: int | None = Field(default=None, ge=2, le=1000)
     draft: bool = False
     mass_effect: float = Field(default=MASS_EFFECT, ge=0, le=MOST_MASS_EFFECT)
+    max_share: float = Field(default=MAX_SHARE, ge=LEAST_MAX_SHARE, le=1)
     drift: float | None = Field(default=None, ge=-10, le=10)
 
 
@@ -354,6 +359,8 @@ def _check_image_only(request: Generate, bundle: str) -> None:
         raise BadInput(f"Bundle {bundle} cannot take the look of a scan; leave the style out.")
     if request.mass_effect != MASS_EFFECT:
         raise BadInput(f"Bundle {bundle} makes no labels that could be displaced; leave the mass effect out.")
+    if request.max_share != MAX_SHARE:
+        raise BadInput(f"Bundle {bundle} has no donors whose share could be limited; leave the largest share out.")
 
 
 def _check_values(kind: str, values: dict[str, float], known: dict[str, Condition], bundle: str) -> None:

@@ -82,6 +82,13 @@ MassEffect = Annotated[
         "the midline shift that follows is in the sidecar."
     ),
 ]
+MaxShare = Annotated[
+    float,
+    typer.Option(
+        help="Largest share of the brain that is of one donor, 0.1 to 1 (no limit); `attribution` in the sidecar "
+        "says how much is whose."
+    ),
+]
 _GUIDANCE = requests.Generate.model_fields["guidance"].default
 
 
@@ -97,6 +104,7 @@ def generate(
     count: Annotated[int, typer.Option(min=1, help="Number of cases, with seeds SEED, SEED+1, ….")] = 1,
     seed: Seed = None,
     mass_effect: MassEffect = requests.MASS_EFFECT,
+    max_share: MaxShare = requests.MAX_SHARE,
     guidance: Annotated[float, typer.Option(help="Weight of the conditions, 0 to 10.")] = _GUIDANCE,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the sampler, 2 to 1000.", show_default="what suits the model")
@@ -125,6 +133,7 @@ def generate(
             **brain(pathology, side, lobe, anatomy),
             "style": name_of(inputs, style),
             "mass_effect": mass_effect,
+            "max_share": max_share,
             "guidance": guidance,
             "steps": steps,
             "drift": drift,

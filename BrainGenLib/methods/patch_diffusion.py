@@ -22,13 +22,14 @@ from BrainGenLib.diffusion.patches import CELL_MM, CUBE, FACES, Found, PatchDeno
 from BrainGenLib.diffusion.samplers import Callback, sample_ddim
 from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.donors import PAD, RANGE, Donors
+from BrainGenLib.requests import MAX_SHARE
 
 LABEL_WEIGHT = 0.25
 """Of the channels of labels where there is an image, whose weight is that of a unit of soft tissue, 1."""
-SHARE = 0.3
-"""Of the brain where one donor, or its mirror image, may be used at 2 mm and 1 mm."""
 REGION_MM = 20.0
 """Smoothness (one standard deviation) of the regions in which donors may be used."""
+BALANCING_ROUNDS, BALANCING_PACE = 20, 0.3
+"""After which such regions are equally large within 2 %."""
 
 GUIDE_MM = 4.0
 """What is slower than this (one standard deviation) is guided."""
@@ -80,7 +81,7 @@ def sample(
     *,
     guide: Guide | None = None,
     start: torch.Tensor | None = None,
-    share: float = SHARE,
+    share: float = MAX_SHARE,
 ) -> Anatomy:
     """Sample an anatomy; the same generator gives the same.
 
@@ -89,8 +90,9 @@ def sample(
         callback: called before every step, counted over all grids.
         guide: conditions the estimates at 4 and 2 mm.
         start: (C, …) at 4 mm, 0 to 1, to begin with instead of the donors' mean.
-        share: of the brain where a donor may be used.
+        share: of the brain where one donor, mirrored or not, may be used at 2 and 1 mm.
     """
+    allowed = None if share >= 1 else regions(people, share, generator)
     weights = np.full(len(donors.groups()), 1.0 if people.image is None else LABEL_WEIGHT, np.float32)
     if people.image is not None:
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
@@ -102,7 +104,7 @@ def sample(
     for level in (MIDDLE, FINE):
         denoiser = _denoiser(people, level.patches, weights)
         if found.near is not None:
-            denoiser.candidates = screened(denoiser, found.near, generator, share)
+            denoiser.candidates = screened(denoiser, found.near, allowed)
         z = upsampled(z) if level is MIDDLE else roots * pasted(people, found, MIDDLE.patches)
         z, found = _level(denoiser, level, z, generator, guide, callback, count)
         count += len(level.noises)
@@ -171,25 +173,45 @@ def upsampled(z: torch.Tensor) -> torch.Tensor:
     return F.interpolate(z[None], scale_factor=2, mode="trilinear", align_corners=False)[0]
 
 
-def screened(denoiser: PatchDenoiser, near: np.ndarray, generator: torch.Generator, share: float) -> np.ndarray:
-    """(blocks, K): the donors that the coarser grid found nearest around every block, among those allowed there."""
+def screened(denoiser: PatchDenoiser, near: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
+    """(blocks, K): the donors that the coarser grid found nearest around every block, among those allowed there.
+
+    Where fewer than K are allowed, they stand there more than once.
+    """
     blocks = np.maximum(np.array(denoiser.size) * denoiser.patches.spacing // CELL_MM, 1)
     around = ndimage.uniform_filter(near, [0, *(blocks + 1)], mode="nearest")
     cells = np.minimum((denoiser.centres / CELL_MM).astype(int), np.array(near.shape[1:]) - 1)
     score = around[:, cells[:, 0], cells[:, 1], cells[:, 2]]
-    if share < 1:
-        allowed = regions(near.shape, share, generator)
+    keep = denoiser.patches.keep or len(near)
+    count = np.full(len(cells), keep)
+    if allowed is not None:
+        there = allowed[:, cells[:, 0], cells[:, 1], cells[:, 2]].repeat(2, 0)
         # A donor that is not allowed stands behind all that are.
-        score = score - 2 * ~allowed[:, cells[:, 0], cells[:, 1], cells[:, 2]]
-    return np.ascontiguousarray(np.argsort(-score, 0, kind="stable")[: denoiser.patches.keep].T, np.int32)
+        score = score - 2 * ~there
+        count = np.minimum(there.sum(0), keep)
+    ranked = np.argsort(-score, 0, kind="stable").T
+    places = np.arange(keep) % count[:, None]
+    return np.ascontiguousarray(np.take_along_axis(ranked, places, 1), np.int32)
 
 
-def regions(shape: tuple[int, ...], share: float, generator: torch.Generator) -> np.ndarray:
-    """(N, …) bool: smooth random regions, each ``share`` of the cells of CELL_MM."""
-    noise = torch.randn(shape, generator=generator).numpy()
+def regions(people: Donors, share: float, generator: torch.Generator) -> np.ndarray:
+    """(N, …) bool in cells of CELL_MM: smooth random regions, each of at most ``share`` of the brain.
+
+    The same number of donors is allowed everywhere, one at least, so that fewer than 1 / share donors take equal
+    shares.
+    """
+    x, y, z = (n // CELL_MM for n in people.shape)
+    brain = people.brain.reshape(x, CELL_MM, y, CELL_MM, z, CELL_MM).mean((1, 3, 5)).ravel()
+    noise = torch.randn((len(people), x, y, z), generator=generator).numpy()
     sigma = REGION_MM / CELL_MM
     fields = ndimage.gaussian_filter(noise, (0, sigma, sigma, sigma))
-    return fields >= np.quantile(fields, 1 - share, axis=(1, 2, 3), keepdims=True)
+    count = max(1, int(share * len(people)))
+    pace = BALANCING_PACE * fields.std()
+    for _ in range(BALANCING_ROUNDS):
+        allowed = fields >= np.partition(fields, -count, 0)[-count]
+        excess = allowed.reshape(len(people), -1) @ (brain / brain.sum()) * len(people) / count - 1
+        fields -= (pace * excess)[:, None, None, None]
+    return np.asarray(allowed)
 
 
 def pasted(people: Donors, found: Found, how: Patches) -> torch.Tensor:

@@ -38,6 +38,10 @@ def test_a_request_names_its_files():
         ({"verb": "generate", "guidance": 11}, "guidance"),
         ({"verb": "generate", "pathologies": {"wmh": "much"}}, "pathologies.wmh"),
         ({"verb": "generate", "colour": 1}, "colour"),
+        (
+            {"verb": "generate", "max_share": 0.05},
+            "max_share: input should be greater than or equal to 0.1",
+        ),
         ({"verb": "generate", "contrasts": []}, "contrasts"),
         ({"verb": "render"}, "segmentation"),
         ({"verb": "dance"}, "'generate', 'render', 'segment'"),
@@ -79,3 +83,10 @@ def test_what_a_bundle_can_do_passes():
         ),
         BUNDLE,
     )
+
+
+def test_a_limit_for_donors_is_refused_by_models_without():
+    images = BUNDLE.model_copy(update={"family": "brain-ldm"})
+    check(Generate(), images)
+    with pytest.raises(BadInput, match="Bundle toy has no donors"):
+        check(Generate(max_share=0.5), images)
