@@ -90,6 +90,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/export/dataset.py
   BrainGenLib/export/plot.py
   BrainGenLib/export/write.py
+  BrainGenLib/heads.py
   BrainGenLib/jobs.py
   BrainGenLib/label_resampling.py
   BrainGenLib/lesion_findings.py

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,15 +45,6 @@ GRID_2MM = Grid((80, 112, 80), 2.0, (-79.0, -127.0, -77.0))
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-HEAD_SIZES = (1.05, 0.95, 0.87, 0.8, 0.73)
-"""Lengths of the brain in a whole head, as shares of the template's, that are compared before an alignment."""
-HEAD_TILTS = (-20.0, -10.0, 0.0, 10.0, 20.0)
-"""Degrees about the axis from left to right."""
-HEAD_FORWARD_MM, HEAD_UP_MM = (-15, 0, 15), range(-30, 76, 15)
-"""Middle of the brain against that of the head."""
-HEAD_BINS = 24
-LEAST_DEPTH_MM = 5.0
-"""Skull and scalp over a brain, median over its upper half."""
 SMALLER = 0.8
 """Size of the brain in a small head, as a share of the head's."""
 
@@ -369,107 +359,29 @@ def _registered(
     return before @ found @ np.linalg.inv(middle), -method.GetMetricValue()
 
 
-def register_to_template(image: np.ndarray, affine: np.ndarray, *, brain: np.ndarray | None = None) -> Registration:
-    """Affine alignment of a scan, of any contrast, with the MNI152 template.
+def register_to_template(image: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> Registration:
+    """Affine alignment of a brain, of any contrast, with the MNI152 template.
 
     Args:
         image: volume (any contrast) with its voxel-to-world ``affine``.
-        brain: mask of the brain on the same grid; much more reliable with it.
+        brain: mask of the brain on the same grid.
 
     Raises:
-        ValueError: the image is empty or cannot be aligned.
+        ValueError: the mask is empty, or the brain cannot be aligned.
     """
     _, fixed_brain = template()
     image = above_air(image)
-    support = brain if brain is not None else foreground(image)
-    if not support.any():
-        raise ValueError("The image is empty.")
-    if brain is None:
-        return _head_to_template(image, affine, support)
+    if not brain.any():
+        raise ValueError("The mask of the brain is empty.")
     best = None
     for start in _starts(fixed_brain, GRID_2MM.affine, brain, affine):
-        found = _to_template(np.where(brain, image, 0), affine, brain, start, (12,))
+        found = to_template(np.where(brain, image, 0), affine, brain, start, (12,))
         if best is None or found.dice > best.dice:
             best = found
         if best.dice > 0.9:
             break
     assert best is not None
     return best
-
-
-def _head_to_template(image: np.ndarray, affine: np.ndarray, support: np.ndarray) -> Registration:
-    """Alignment of a whole head, of which neither the size of its brain nor its place is known.
-
-    From one start alone a small head's scalp would come to lie on the border of the template's brain. How well scan
-    and template agree inside tells which one is right.
-    """
-    depth = _Depth(support, affine)
-    starts = _likely_starts(image, affine, support, depth)
-    found = [_to_template(image, affine, support, start, (6, 12)) for start in starts]
-    # Where none has a skull over it, the scan shows a brain alone.
-    deep = [one for one in found if depth.of(one.template_to_scan) >= LEAST_DEPTH_MM]
-    return max(deep or found, key=lambda one: one.information)
-
-
-class _Depth:
-    """How deep a brain lies in a head of which ``support`` is what shows more than noise."""
-
-    def __init__(self, support: np.ndarray, affine: np.ndarray) -> None:
-        from scipy import ndimage
-
-        # Slice by slice, as a head is open where the field of view ends.
-        head = np.stack([ndimage.binary_fill_holes(support[..., k]) for k in range(support.shape[2])], -1)
-        self._millimetres = ndimage.distance_transform_edt(head, sampling=voxel_size(affine)).astype(np.float32)
-        self._to_voxel = np.linalg.inv(affine)
-        _, brain = template()
-        surface = np.argwhere(brain & ~ndimage.binary_erosion(brain))
-        world = surface @ GRID_2MM.affine[:3, :3].T + GRID_2MM.affine[:3, 3]
-        self._surface = world[world[:, 2] > np.median(world[:, 2])][::11]
-
-    def of(self, template_to_scan: np.ndarray) -> float:
-        """Median over the upper half of the template brain's surface, mm; outside of the head it is 0."""
-        from scipy import ndimage
-
-        voxels = self._to_voxel @ template_to_scan
-        points = voxels[:3, :3] @ self._surface.T + voxels[:3, 3:]
-        return float(np.median(ndimage.map_coordinates(self._millimetres, points, order=0)))
-
-
-def _likely_starts(image: np.ndarray, affine: np.ndarray, support: np.ndarray, depth: _Depth) -> list[np.ndarray]:
-    """Template world to the world of a whole head: of each size the best of many places."""
-    from scipy import ndimage
-
-    fixed, brain = template()
-    points = np.argwhere(ndimage.binary_dilation(brain, iterations=3))[::60]
-    blurred = ndimage.gaussian_filter(fixed.astype(np.float32), 3 / GRID_2MM.spacing)
-    rows = (blurred[tuple(points.T)] / blurred.max() * (HEAD_BINS - 1)).astype(int) * HEAD_BINS
-    world = points @ GRID_2MM.affine[:3, :3].T + GRID_2MM.affine[:3, 3]
-    moving = ndimage.gaussian_filter(image, 3 / np.array(voxel_size(affine)))
-    moving *= (HEAD_BINS - 1) / moving.max()
-    middle = world.mean(0)
-    head = affine[:3, :3] @ np.argwhere(support).mean(0) + affine[:3, 3]
-    to_voxel = np.linalg.inv(affine)
-    best = []
-    for size in HEAD_SIZES:
-        tried = []
-        for tilt, forward, up in product(HEAD_TILTS, HEAD_FORWARD_MM, HEAD_UP_MM):
-            start = np.eye(4)
-            start[:3, :3] = _pitch(tilt) * size
-            start[:3, 3] = head + np.array([0, forward, up]) - start[:3, :3] @ middle
-            voxels = to_voxel @ start
-            values = ndimage.map_coordinates(moving, voxels[:3, :3] @ world.T + voxels[:3, 3:], order=1)
-            counts = np.bincount(rows + values.astype(int), minlength=HEAD_BINS**2)
-            information = _mutual_information(counts.reshape(HEAD_BINS, HEAD_BINS))
-            tried.append((depth.of(start) >= LEAST_DEPTH_MM, information, start))
-        best.append(max(tried, key=lambda one: one[:2])[2])
-    return best
-
-
-def _mutual_information(counts: np.ndarray) -> float:
-    joint = counts / counts.sum()
-    apart = joint.sum(0) * joint.sum(1)[:, None]
-    there = joint > 0
-    return float((joint[there] * np.log(joint[there] / apart[there])).sum())
 
 
 def smaller_brain(image: np.ndarray, affine: np.ndarray, registration: Registration) -> bool:
@@ -483,11 +395,11 @@ def smaller_brain(image: np.ndarray, affine: np.ndarray, registration: Registrat
     start = registration.template_to_scan.copy()
     start[:3, :3] *= SMALLER
     start[:3, 3] += (registration.template_to_scan[:3, :3] - start[:3, :3]) @ centre[:3]
-    found = _to_template(image, affine, foreground(image), start, (12,))
+    found = to_template(image, affine, foreground(image), start, (12,))
     return found.size < (1 + SMALLER) / 2 * registration.size and found.information > registration.information
 
 
-def _to_template(
+def to_template(
     image: np.ndarray, affine: np.ndarray, support: np.ndarray, start: np.ndarray, steps: tuple[int, ...]
 ) -> Registration:
     from scipy import ndimage
@@ -537,13 +449,13 @@ def _starts(
     starts = []
     for tilt in (0.0, 20.0, -20.0):
         matrix = np.eye(4)
-        matrix[:3, :3] = _pitch(tilt) * ratio
+        matrix[:3, :3] = pitch(tilt) * ratio
         matrix[:3, 3] = other - matrix[:3, :3] @ centre
         starts.append(matrix)
     return starts
 
 
-def _pitch(degrees: float) -> np.ndarray:
+def pitch(degrees: float) -> np.ndarray:
     """Rotation (3×3) about the axis from left to right."""
     angle = np.deg2rad(degrees)
     return np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])

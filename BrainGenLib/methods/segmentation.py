@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from BrainGenLib import morphometry, spaces
+from BrainGenLib import heads, morphometry, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.methods import intensity_model
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
@@ -20,10 +20,16 @@ from BrainGenLib.reporting import Reporter
 BRAIN_ML = (400.0, 2300.0)
 # Less than this many times the brain's volume is no head: skull and scalp have more.
 SCALP = 1.35
-# A second alignment of a head, with its brain known, may change the brain's length by this factor.
-LARGEST_CHANGE = 1.15
+# Skull and scalp over nearly all of the upper half of a brain have more than this, and differ by less than that.
+LEAST_DEPTH_MM, UNEVEN_MM = 2.0, 25.0
+# No more of a brain's surface may lie next to the scalp (5 to 8 % in heads that were labelled well).
+MOST_NEAR_SCALP = 0.2
+# A scan without noise whose outline overlaps no better than this with that of the template brain is a head if there
+# is a dark layer at least so deep under its surface.
+BARE_OVERLAP, LEAST_SKULL_MM = 0.9, 4.0
 # Below this overlap with the template's brain a registration has failed.
 LEAST_OVERLAP = 0.7
+WHOLE = "give a scan of a whole head or a whole brain"
 
 
 @dataclass
@@ -98,34 +104,55 @@ def segment(
         placed: what :func:`brain_or_head` says of the scan, if it is known.
 
     Raises:
-        ValueError: the volume is constant, holds values that are not numbers, or cannot be aligned with the template.
+        ValueError: the volume is constant, holds values that are not numbers, or cannot be aligned with the template;
+            or its brain cannot be separated from its skull.
     """
     if not np.isfinite(volume).all():
         raise ValueError("The scan holds values that are not finite numbers; replace them (for instance by 0).")
     if volume.size == 0 or volume.min() == volume.max():
         raise ValueError("The scan is constant; there is nothing to segment.")
     volume = above_air(volume)
-    report.step("aligning with the template", 0, 4)
+    report.step("aligning with the template", 0, 2)
     registration, bare = placed or brain_or_head(volume, affine)
+    report.step("labelling", 1, 2)
     if bare is not None:
         # Noise around a brain is nothing that it shows.
         volume = np.where(ndimage.binary_dilation(bare, iterations=2), volume, 0)
-    else:
-        report.step("finding the brain", 1, 4)
-        at_first = segment_in_template(model, _on_grid(volume, affine, registration))
-        brain = to_scan(morphometry.brain_mask(at_first), registration.template_to_scan, volume.shape, affine) > 0
-        # The skull misleads a registration; the brain that was found puts it right.
-        report.step("aligning the brain with the template", 2, 4)
-        again = align(volume, affine, brain)
-        if not 1 / LARGEST_CHANGE < again.size / registration.size < LARGEST_CHANGE:
-            raise ValueError(
-                f"its brain cannot be separated from its skull: it is {again.size / registration.size:.2f} times as "
-                "long as at first; strip the skull off, and try again."
-            )
-        registration = again
-    report.step("labelling", 3, 4)
-    classes = segment_in_template(model, _on_grid(volume, affine, registration))
-    return Segmentation(classes, registration.template_to_scan)
+        classes = segment_in_template(model, _on_grid(volume, affine, registration))
+        return Segmentation(classes, registration.template_to_scan)
+    head = heads.Head(volume, affine)
+    scalp = head.scalp_in_template(registration.template_to_scan)
+    classes = segment_in_template(model, np.where(scalp, 0, _on_grid(volume, affine, registration)))
+    found = Segmentation(classes, registration.template_to_scan)
+    _check_in_head(found, head)
+    return found
+
+
+def _check_in_head(found: Segmentation, head: heads.Head) -> None:
+    """Refuse labels that are not where skull and scalp leave room for a brain.
+
+    Raises:
+        ValueError: they are not.
+    """
+    depths = head.depths(found.template_to_scan)
+    if not len(depths):
+        raise ValueError(f"its brain lies outside of it; {WHOLE}.")
+    shallow, deep = np.percentile(depths, (10, 90))
+    brain = morphometry.brain_mask(found.classes)
+    affine = found.template_to_scan @ spaces.GRID_1MM.affine
+    if (millilitres := _millilitres(brain, affine)) < BRAIN_ML[0]:
+        raise ValueError(f"its brain would measure {millilitres:.0f} mL; {WHOLE}.")
+    if deep - shallow > UNEVEN_MM:
+        raise ValueError(
+            f"its brain was not found: what was taken for it lies {shallow:.0f} to {deep:.0f} mm deep in the head; "
+            "strip the skull off, and try again."
+        )
+    share = head.near_scalp(brain, affine)
+    if shallow < LEAST_DEPTH_MM or share > MOST_NEAR_SCALP:
+        raise ValueError(
+            "its brain cannot be separated from its skull: what was found reaches into the scalp; strip the skull "
+            "off, and try again."
+        )
 
 
 def _on_grid(volume: np.ndarray, affine: np.ndarray, registration: spaces.Registration) -> np.ndarray:
@@ -144,9 +171,14 @@ def brain_or_head(volume: np.ndarray, affine: np.ndarray) -> Placed:
     inside = volume > 0
     if _millilitres(inside, affine) < BRAIN_ML[1]:
         registration = align(volume, affine, inside)
-        if _is_brain(inside, affine, registration) and not spaces.smaller_brain(volume, affine, registration):
+        shaped = registration.dice > BARE_OVERLAP or heads.Head(volume, affine).skull < LEAST_SKULL_MM
+        if (
+            shaped
+            and _is_brain(inside, affine, registration)
+            and not spaces.smaller_brain(volume, affine, registration)
+        ):
             return registration, inside
-    head = spaces.register_to_template(volume, affine)
+    head = heads.align(volume, affine)
     shown = ndimage.binary_fill_holes(spaces.foreground(volume))
     if _is_brain(shown, affine, head):
         return align(volume, affine, shown), shown
@@ -168,9 +200,7 @@ def align(volume: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> spaces.R
     """
     millilitres = _millilitres(brain, affine)
     if millilitres < BRAIN_ML[0]:
-        raise ValueError(
-            f"its brain would measure {millilitres:.0f} mL; give a scan of a whole head or a whole brain."
-        )
+        raise ValueError(f"its brain would measure {millilitres:.0f} mL; {WHOLE}.")
     registration = spaces.register_to_template(volume, affine, brain=brain)
     if registration.dice < LEAST_OVERLAP:
         raise ValueError(

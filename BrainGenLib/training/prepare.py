@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from BrainGenLib import anatomy, spaces
+from BrainGenLib import anatomy, heads, spaces
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import conventions
 from BrainGenLib.reading.masks import holds_cavity, read_lesion, read_mask
@@ -303,10 +303,10 @@ def _to_template(
         return spaces.register_to_template(pseudo, labels.affine, brain=pseudo > 0)
     assert reference is not None
     scan = images[reference]
-    brain = None
-    if inside is not None:
-        brain = spaces.resample(inside.data, inside.affine, scan.data.shape, scan.affine, order=0) > 0
-    return spaces.register_to_template(scan.data.astype(np.float32), scan.affine, brain=brain)
+    if inside is None:
+        return heads.align(scan.data, scan.affine)
+    brain = spaces.resample(inside.data, inside.affine, scan.data.shape, scan.affine, order=0) > 0
+    return spaces.register_to_template(scan.data.astype(np.float32), scan.affine, brain)
 
 
 def _spacing(images: dict[str, Scan], labels: Scan | None) -> int:

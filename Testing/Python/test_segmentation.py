@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from BrainGenLib import anatomy, morphometry, spaces
+from BrainGenLib import anatomy, heads, morphometry, spaces
 from BrainGenLib.methods import segmentation
 from BrainGenLib.networks.label_unet import PHASES, LabelUNet, phase_of
 from BrainGenLib.reporting import Silent
@@ -112,12 +112,40 @@ def test_a_small_head_is_no_brain_though_its_air_is_zero(small):
     assert registration.size == pytest.approx(0.8, abs=0.03)
 
 
-def test_a_brain_lies_as_deep_in_a_head_as_skull_and_scalp_are_thick(small):
+def test_labels_that_reach_into_the_scalp_are_refused(small):
+    brain, head, affine = small
+    inside = ndimage.binary_fill_holes(brain > 0)
+    matrix, grid = np.diag([0.8, 0.8, 0.8, 1]), heads.Head(head, affine)
+
+    def found(mask: np.ndarray) -> segmentation.Segmentation:
+        classes = spaces.to_grid(mask.astype(np.uint8), affine, GRID_1MM, template_to_scan=matrix, order=0)
+        return segmentation.Segmentation(classes, matrix)
+
+    segmentation._check_in_head(found(inside), grid)
+    with pytest.raises(ValueError, match="reaches into the scalp"):
+        segmentation._check_in_head(found(3 * ndimage.distance_transform_edt(~inside) < 11), grid)
+
+
+def test_a_part_of_a_brain_is_not_taken_for_all_of_it(small):
     _, head, affine = small
-    depth = spaces._Depth(head > 0, affine)
-    assert depth.of(np.diag([0.8, 0.8, 0.8, 1])) == pytest.approx(12, abs=3)
-    # Where the scalp lies on the border of the template's brain.
-    assert depth.of(np.diag([0.95, 0.95, 0.95, 1])) < spaces.LEAST_DEPTH_MM
+    grid = heads.Head(head, affine)
+    found = segmentation.Segmentation(np.ones(GRID_1MM.shape, np.uint8), np.diag([0.5, 0.5, 0.5, 1]))
+    found.template_to_scan[:3, 3] = (0, -40, 0)
+    with pytest.raises(ValueError, match="was not found"):
+        segmentation._check_in_head(found, grid)
+    found.classes[:, 20:] = 0
+    with pytest.raises(ValueError, match="would measure"):
+        segmentation._check_in_head(found, grid)
+
+
+def test_a_small_head_with_a_face_is_no_brain_though_its_air_is_zero(small):
+    _, head, affine = small
+    # What is below a brain, without which its outline is that of a brain.
+    face = np.zeros(head.shape, bool)
+    face[19:39, 36:62, 4:22] = True
+    registration, bare = segmentation.brain_or_head(np.where(face & (head == 0), 120, head), affine)
+    assert bare is None
+    assert registration.size == pytest.approx(0.8, abs=0.05)
 
 
 def test_a_brain_is_bare_with_noise_around_it(small):

@@ -159,7 +159,7 @@ def test_rigid_registration_across_contrasts():
 
 def test_empty_image_is_one_sentence():
     with pytest.raises(ValueError, match="empty"):
-        spaces.register_to_template(np.zeros((20, 20, 20)), np.eye(4))
+        spaces.register_to_template(np.zeros((20, 20, 20)), np.eye(4), np.zeros((20, 20, 20), bool))
 
 
 def test_dice():
