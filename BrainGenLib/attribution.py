@@ -20,8 +20,6 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods.patch_diffusion import Anatomy
 
-MAP = "attribution"
-"""Name of the map of donors in a case, and of what was measured of them."""
 MORE_TRIES = 2
 
 Likeness = Callable[[np.ndarray, np.ndarray], float]
@@ -77,7 +75,7 @@ def accept(people: Donors, among: Among, sample: Callable[[int], Anatomy], seed:
 
 
 def map_of(donor: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The donor of every voxel, from 1; 0 where there is no brain, or a lesion, which is of no donor.
+    """The map of donors of a case: the number of the donor, from 1; 0 where there is no brain, or a lesion.
 
     Args:
         donor: index of the donor, less than 0 where there is none.

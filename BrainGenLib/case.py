@@ -17,6 +17,9 @@ from BrainGenLib.record import Record
 
 MARK = "SYNTHETIC"
 """Begins the description in the header of every NIfTI file of a synthetic case: it stays with the file."""
+ATTRIBUTION = "attribution"
+"""The map that says whose anatomy a voxel has: the number of the donor, from 1, in the order of the ``shares`` in the
+measurement of that name; 0 where it is nobody's."""
 
 
 @dataclass
@@ -28,7 +31,8 @@ class Case:
             own units where it is a scan that was changed.
         labels: uint16 on-disk label values on the same grid, or None.
         affine: 4×4 voxel-to-world matrix, RAS+ mm.
-        maps: other volumes on that grid by name, in units of their own: ``difference``, ``uncertainty``.
+        maps: other volumes on that grid by name, in units of their own: ``difference``, ``uncertainty`` (float32),
+            :data:`ATTRIBUTION` (uint16).
         measurements: e.g. ``volumes_ml`` by structure name, requested and obtained loads.
         provenance: request, bundle hash, versions, time; enough to make the case again.
         synthetic: False only for results that hold nothing made up (a segmentation of a real scan).
@@ -67,7 +71,7 @@ class Case:
         # Not its parents: a worker that is left alone must not make a folder of a person's scan anew.
         folder.mkdir(exist_ok=True)
         arrays = {contrast: volume.astype(np.float32, copy=False) for contrast, volume in self.images.items()}
-        arrays |= {f"map-{name}": volume.astype(np.float32, copy=False) for name, volume in self.maps.items()}
+        arrays |= {f"map-{name}": as_map(name, volume) for name, volume in self.maps.items()}
         if self.labels is not None:
             arrays["labels"] = self.labels.astype(np.uint16, copy=False)
         for name, array in arrays.items():
@@ -112,7 +116,7 @@ class Case:
         images = {
             name: read_array(folder / f"{name}.nii").astype(np.float32, copy=False) for name in record.contrasts
         }
-        maps = {name: read_array(folder / f"map-{name}.nii") for name in record.maps}
+        maps = {name: as_map(name, read_array(folder / f"map-{name}.nii")) for name in record.maps}
         labels = read_array(folder / "labels.nii").astype(np.uint16, copy=False) if record.has_labels else None
         shapes = {array.shape for array in [*images.values(), *maps.values(), *([] if labels is None else [labels])]}
         if len(shapes) > 1 or any(len(shape) != 3 for shape in shapes):
@@ -139,6 +143,11 @@ class Frame:
 
     value: float
     case: Case
+
+
+def as_map(name: str, volume: np.ndarray) -> np.ndarray:
+    """A volume in the type of the map of that name."""
+    return volume.astype(np.uint16 if name == ATTRIBUTION else np.float32, copy=False)
 
 
 def frame_folder(number: int) -> str:

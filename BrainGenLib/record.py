@@ -73,6 +73,18 @@ class _Person(BaseModel):
     percentiles: dict[str, FiniteFloat]
 
 
+class _Likeness(BaseModel):
+    nearest: FiniteFloat
+    people_largest: FiniteFloat
+
+
+class _Attribution(BaseModel):
+    shares: dict[str, FiniteFloat]
+    effective_donors: FiniteFloat
+    largest_region_ml: FiniteFloat
+    cortex_dice: _Likeness
+
+
 class _Measurements(BaseModel):
     volumes_ml: dict[str, FiniteFloat] = {}
     volumes_before_ml: dict[str, FiniteFloat] | None = None
@@ -81,6 +93,7 @@ class _Measurements(BaseModel):
     looks_years_old: _Looks | None = None
     mass_effect_mm: _MassEffect | None = None
     person: _Person | None = None
+    attribution: _Attribution | None = None
     remarks: list[str] = []
 
     @model_validator(mode="after")

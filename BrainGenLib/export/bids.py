@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from BrainGenLib import __version__, anatomy, sweeps
-from BrainGenLib.case import Case, Frame, read_array
+from BrainGenLib.case import ATTRIBUTION, Case, Frame, as_map, read_array
 from BrainGenLib.errors import BadInput, reason
 from BrainGenLib.export.dataset import README, SOURCES, columns_of, row_of, source_of
 from BrainGenLib.export.plot import trade_off
@@ -34,9 +34,11 @@ from BrainGenLib.spaces import GRID_1MM
 # BIDS has no suffix for contrast agents, but an entity.
 ENTITIES = {"T1ce": "ce-gadolinium_T1w"}
 MAP = "map"
+DONORS = "desc-donors_dseg"
 MAPS = {
     "difference": "SYNTHETIC: what was added to the scan, in its units. The image less this map is the scan itself.",
     "uncertainty": "Standard deviation of the difference between variants of the noise, in the scan's units.",
+    ATTRIBUTION: "SYNTHETIC: the donor whose anatomy a voxel has; 0: none. Values are in the table beside it.",
 }
 CASE_BYTES = 40_000_000
 _PARTIAL = ".braingen-"
@@ -148,11 +150,7 @@ def _read_images(folder: Path, name: str) -> Case:
         affine=np.array(record.affine),
         measurements=record.measurements,
         provenance=record.provenance,
-        maps={
-            name: read_array(path)
-            for name in MAPS
-            if (path := prefix.with_name(f"{prefix.name}_desc-{name}_{MAP}.nii.gz")).is_file()
-        },
+        maps={name: as_map(name, read_array(path)) for name in MAPS if (path := _map_path(prefix, name)).is_file()},
     )
 
 
@@ -355,11 +353,15 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
         sidecar["SkullStripped"] = case.measurements.get("skull_stripped", stripped)
         _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     for map_, volume in case.maps.items():
-        path = anat / f"{name}_desc-{map_}_{MAP}.nii.gz"
-        _save(path, volume.astype(np.float32), case)
-        _write_json(
-            path.with_name(f"{name}_desc-{map_}_{MAP}.json"), _sidecar(case, f"{MAPS[map_]} {SOURCES[source]}")
-        )
+        path = _map_path(anat / name, map_)
+        _save(path, as_map(map_, volume), case)
+        sidecar = _sidecar(case, f"{MAPS[map_]} {SOURCES[source]}")
+        _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+        if map_ == ATTRIBUTION:
+            shares = case.measurements.get(ATTRIBUTION, {}).get("shares", {})
+            rows = [(0, "none", "n/a"), *((number, *one) for number, one in enumerate(shares.items(), 1))]
+            table = _table(("index", "name", "share"), rows)
+            _write_text(path.with_name(path.name.replace(".nii.gz", ".tsv")), table)
     if case.labels is not None:
         path = _image_path(anat / name, "dseg")
         _save(path, case.labels, case)
@@ -370,6 +372,11 @@ def _write_images(folder: Path, name: str, case: Case) -> None:
 
 def _image_path(prefix: Path, suffix: str) -> Path:
     return prefix.with_name(f"{prefix.name}_{ENTITIES.get(suffix, suffix)}.nii.gz")
+
+
+def _map_path(prefix: Path, name: str) -> Path:
+    ending = DONORS if name == ATTRIBUTION else f"desc-{name}_{MAP}"
+    return prefix.with_name(f"{prefix.name}_{ending}.nii.gz")
 
 
 def _save(path: Path, array: np.ndarray, case: Case, slope: float | None = None) -> None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from BrainGenLib.scene.case_to_scene import CASE, MAP, MARK, SYNTHETIC
+from BrainGenLib.scene.maps import TITLES
 from BrainGenLib.scene.segmentation import source_of
 from BrainGenLib.scene.showing import nodes_of_class
 
@@ -38,7 +39,8 @@ def shown_in(view: Any) -> Shown:
         node for node in nodes_of_class(view.GetScene(), "vtkMRMLSegmentationNode") if _visible(node, view)
     ]
     cases = {node.GetAttribute(CASE) for node in volumes} - {None}
-    names = [node.GetAttribute(MAP) or node.GetName().removesuffix(f" {MARK}") for node in volumes]
+    kinds = {node: node.GetAttribute(MAP) for node in volumes}
+    names = [TITLES.get(kind, kind) or node.GetName().removesuffix(f" {MARK}") for node, kind in kinds.items()]
     # Outlines of the image's own case say nothing new.
     names += [_labels(node) for node in segmentations if node.GetAttribute(CASE) not in cases]
     sources = [source for source in map(source_of, segmentations) if source is not None]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from BrainGenLib.case import MARK, Case
+from BrainGenLib.case import ATTRIBUTION, MARK, Case
 from BrainGenLib.scene import judgements, sequences
-from BrainGenLib.scene.maps import add_map
+from BrainGenLib.scene.maps import add_donors, add_map
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import add_volume, is_left_handed
@@ -24,6 +24,7 @@ TURNED = "BrainGen.turned"
 
 _OWNERS = {
     "vtkMRMLScalarVolumeNode": "Volumes",
+    "vtkMRMLLabelMapVolumeNode": "LabelMaps",
     "vtkMRMLSegmentationNode": "Segmentations",
     "vtkMRMLTextNode": "Texts",
     "vtkMRMLTableNode": "Tables",
@@ -82,7 +83,12 @@ def adding(scene: Any, case: Case, name: str) -> Iterator[CaseNodes]:
         nodes.volumes[contrast] = volume
         yield nodes
     for kind, values in shown.maps.items():
-        nodes.maps[kind] = add_map(scene, values, shown.affine, f"{name} {kind}{mark}")
+        title = f"{name} {kind}{mark}"
+        if kind == ATTRIBUTION:
+            donors = list(shown.measurements.get(ATTRIBUTION, {}).get("shares", {}))
+            nodes.maps[kind] = add_donors(scene, values, shown.affine, title, donors)
+        else:
+            nodes.maps[kind] = add_map(scene, values, shown.affine, title)
         nodes.maps[kind].SetAttribute(MAP, kind)
         describe(nodes.maps[kind])
         yield nodes

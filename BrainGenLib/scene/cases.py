@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib import provenance, sweeps
-from BrainGenLib.case import Case, Frame
+from BrainGenLib.case import Case, Frame, as_map
 from BrainGenLib.errors import BadInput
 from BrainGenLib.scene import judgements
 from BrainGenLib.scene.case_to_scene import CASE, CONTRAST, IDENTITY, MAP, MARK, SYNTHETIC, TURNED, CaseNodes
@@ -221,7 +221,8 @@ def _filling(case: Case, volumes: dict[str, Any], maps: dict[str, Any], segmenta
         case.images[contrast] = own(array, world_affine(node), node)
         yield case
     for kind, node in maps.items():
-        case.maps[kind] = own(np.array(slicer.util.arrayFromVolume(node).T, np.float32), world_affine(node), node)
+        array = as_map(kind, slicer.util.arrayFromVolume(node).T.copy(order="K"))
+        case.maps[kind] = own(array, world_affine(node), node)
         yield case
     if segmentation is not None:
         case.labels = own(*label_map_of(segmentation, next(iter(volumes.values()), None)), segmentation)

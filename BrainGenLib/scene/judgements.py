@@ -1,6 +1,6 @@
 """What was measured of a case while it was made, on its nodes: of a changed scan what flip and identity are computed
-from and how old it looks, of a generated case how usual its volumes are for its age and sex, and what its lesions
-displace."""
+from and how old it looks, of a generated case how usual its volumes are for its age and sex, what its lesions
+displace, and whose anatomy it has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _AGES = 10, 100
 _ATTRIBUTE = "BrainGen.judged"
-_FIGURES = ("reached", "similarity", "looks_years_old", "remarks", "person", "mass_effect_mm")
+_FIGURES = ("reached", "similarity", "looks_years_old", "remarks", "person", "mass_effect_mm", "attribution")
 
 
 def note(node: Any, case: Case) -> None:
@@ -41,11 +41,12 @@ def said(nodes: CaseNodes) -> str:
         return ""
     of_generated = [
         say(measured[name])
-        for name, say in (("person", _standing), ("mass_effect_mm", _displacement))
+        for name, say in (("person", _standing), ("mass_effect_mm", _displacement), ("attribution", _donors))
         if measured.get(name)
     ]
+    remarks = [remark.rstrip(".") for remark in measured.get("remarks", [])]
     if of_generated:
-        return ". ".join(of_generated)
+        return ". ".join([*of_generated, *remarks])
     if "similarity" not in measured:
         return ""
     case = Case({}, None, np.eye(4), measured)
@@ -54,7 +55,7 @@ def said(nodes: CaseNodes) -> str:
         parts.append(f"{share:.0%} of what was asked for as measured by {_judges(measured['reached'])}")
     if looks := measured.get("looks_years_old"):
         parts.append(f"looks {_years(looks['before'])}, then {_years(looks['after'])} years old")
-    return ". ".join([", ".join(parts), *(remark.rstrip(".") for remark in measured.get("remarks", []))])
+    return ". ".join([", ".join(parts), *remarks])
 
 
 def _standing(person: dict[str, Any]) -> str:
@@ -69,6 +70,15 @@ def _displacement(measured: dict[str, Any]) -> str:
     if (shift := measured.get("midline_shift")) is None:
         return at_border
     return f"midline shifted {abs(shift):.1f} mm to the {'right' if shift > 0 else 'left'}, {at_border}"
+
+
+def _donors(measured: dict[str, Any]) -> str:
+    dice = measured["cortex_dice"]
+    return (
+        f"anatomy as of {measured['effective_donors']:.1f} donors in equal parts, "
+        f"{measured['largest_region_ml']:.0f} mL of one at most in one piece, "
+        f"Dice of the cortex to the nearest {dice['nearest']:.2f} (people to each other {dice['people_largest']:.2f})"
+    )
 
 
 def _judges(reached: Iterable[str]) -> str:

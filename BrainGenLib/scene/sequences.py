@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib import sweeps
-from BrainGenLib.case import Case
+from BrainGenLib.case import ATTRIBUTION, Case
 from BrainGenLib.scene import judgements
-from BrainGenLib.scene.maps import fit_colours
+from BrainGenLib.scene.maps import donors_of, fit_colours
 from BrainGenLib.scene.segmentation import look_inside, segmentation_of
 from BrainGenLib.scene.tables import add_table
 from BrainGenLib.scene.volumes import fit_window, volume_of
@@ -54,8 +54,10 @@ def adding(
         nodes = (volume_of(frame.images[contrast], frame.affine) for frame in frames)
         yield from _filling(scene, browser, case, proxy, nodes)
     for kind, proxy in maps.items():
-        fit_colours(proxy, [frame.maps[kind] for frame in frames])
-        nodes = (volume_of(frame.maps[kind], frame.affine) for frame in frames)
+        if kind != ATTRIBUTION:
+            fit_colours(proxy, [frame.maps[kind] for frame in frames])
+        node_of = donors_of if kind == ATTRIBUTION else volume_of
+        nodes = (node_of(frame.maps[kind], frame.affine) for frame in frames)
         yield from _filling(scene, browser, case, proxy, nodes)
     if segmentation is not None:
         nodes = (segmentation_of(frame.labels, frame.affine) for frame in frames if frame.labels is not None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from BrainGenLib import anatomy
-from BrainGenLib.case import Case
+from BrainGenLib.case import ATTRIBUTION, Case
 from BrainGenLib.scene.case_to_scene import CaseNodes
 
 # Slicer's layout of two rows of slice views, and the names of the views in each.
@@ -134,16 +134,19 @@ def _show_in(scene: Any, nodes: CaseNodes, views: Sequence[str], contrast: str |
         nodes.segmentation.GetDisplayNode().SetVisibility2DFill(image is None)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() in views:
-            layers(composite, image, nodes.maps.get(contrast or "", nodes.maps.get("difference")))
+            if contrast == ATTRIBUTION:
+                layers(composite, image, donors=nodes.maps.get(ATTRIBUTION))
+            else:
+                layers(composite, image, nodes.maps.get(contrast or "", nodes.maps.get("difference")))
 
 
-def layers(composite: Any, image: Any | None, added: Any | None = None) -> None:
-    """Show a volume, or none, in a slice view, and what was changed in it added in colour."""
+def layers(composite: Any, image: Any | None, added: Any | None = None, donors: Any | None = None) -> None:
+    """Show a volume, or none, in a slice view, what was changed in it added in colour, and whose anatomy it has."""
     composite.SetBackgroundVolumeID(image.GetID() if image is not None else None)
     composite.SetForegroundVolumeID(added.GetID() if added is not None else None)
     composite.SetForegroundOpacity(1.0 if added is not None else 0.0)
     composite.SetCompositing(composite.Add if added is not None else composite.Alpha)
-    composite.SetLabelVolumeID(None)
+    composite.SetLabelVolumeID(donors.GetID() if donors is not None else None)
 
 
 def only_in(scene: Any, segmentation: Any, views: Sequence[str]) -> None:

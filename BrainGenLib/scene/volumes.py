@@ -40,12 +40,12 @@ def add_volume(scene: Any, volume: np.ndarray, affine: np.ndarray, name: str) ->
     return node
 
 
-def volume_of(volume: np.ndarray, affine: np.ndarray) -> Any:
-    """A scalar volume node that is in no scene; arguments and errors as of :func:`add_volume`."""
+def volume_of(volume: np.ndarray, affine: np.ndarray, kind: str = "vtkMRMLScalarVolumeNode") -> Any:
+    """A volume node of a class that is in no scene; other arguments and errors as of :func:`add_volume`."""
     import slicer
 
     volume, affine = right_handed(volume, affine)
-    node = slicer.vtkMRMLScalarVolumeNode()
+    node = getattr(slicer, kind)()
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.T))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
     return node

@@ -1,5 +1,7 @@
 """The cases of a scene: listed, shown, compared, edited, taken out; and nodes as the files of a job."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from BrainGenLib.export.write import write
 from BrainGenLib.reading.scans import read_scan
 from BrainGenLib.reading.segmentations import read_segmentation
 from BrainGenLib.scene import cases, changes, columns, judgements
+from BrainGenLib.scene.annotations import shown_in
 from BrainGenLib.scene.bootstrap import headless
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.editing import copy_to_edit, is_copy
@@ -325,6 +328,75 @@ def test_a_changed_scan_stands_beside_what_it_was(stage, layout_logic, two, chan
     # A scan that has left takes nothing along.
     stage.scene.RemoveNode(scan)
     assert changes.before(change) is None
+
+
+@pytest.fixture
+def mosaic():
+    """A case with the donor of every voxel."""
+    case = case_with(anatomy.lesions()["wmh"].value)
+    whose = np.ones(SHAPE, np.uint16)
+    whose[12:], whose[:, :4] = 2, 0
+    case.maps = {"attribution": whose}
+    case.measurements = {
+        "attribution": {
+            "shares": {"Anna": 0.6, "Ben": 0.4},
+            "effective_donors": 1.92,
+            "largest_region_ml": 51.8,
+            "cortex_dice": {"nearest": 0.571, "donor": "Anna", "people_mean": 0.55, "people_largest": 0.562},
+        },
+        "remarks": ["Its cortex is nearer to Anna's than people's are to each other."],
+    }
+    return case
+
+
+def test_whose_anatomy_a_case_has_is_shown_when_asked_for(stage, views, mosaic):
+    nodes = add_case(stage.scene, mosaic, "mosaic")
+    whose, composite = nodes.maps["attribution"], views["Red"].GetSliceCompositeNode()
+    assert whose.IsA("vtkMRMLLabelMapVolumeNode")
+    colours = whose.GetDisplayNode().GetColorNode()
+    assert [colours.GetColorName(number) for number in range(3)] == ["nobody", "Anna", "Ben"]
+    entries = np.zeros((3, 4))
+    for number in range(3):
+        colours.GetColor(number, entries[number])
+    assert entries[0, 3] == 0
+    assert not np.allclose(entries[1], entries[2])
+
+    show(stage.scene, nodes)
+    assert composite.GetLabelVolumeID() is None
+    show(stage.scene, nodes, contrast="attribution")
+    assert composite.GetLabelVolumeID() == whose.GetID()
+    assert composite.GetBackgroundVolumeID() == nodes.volumes["T1w"].GetID()
+    assert composite.GetForegroundVolumeID() is None
+    assert shown_in(views["Red"].GetSliceNode()).name == "mosaic T1w + whose anatomy"
+    show(stage.scene, nodes)
+    assert composite.GetLabelVolumeID() is None
+
+
+def test_the_map_of_donors_survives_scene_folder_and_dataset(stage, mosaic, tmp_path):
+    mosaic.provenance = {"request": {"verb": "generate", "bundle": "toy", "seed": 1, "contrasts": ["T1w"]}}
+    add_case(stage.scene, mosaic, "mosaic")
+    add_case(stage.scene, mosaic, "twin")
+    assert stage.scene.GetNodesByName("BrainGen donors").GetNumberOfItems() == 1
+    back = cases.case_of(stage.scene, "mosaic")
+    back.save(tmp_path / "mosaic")
+    write(tmp_path / "out", [tmp_path / "mosaic"])
+    subject = tmp_path / "out" / "sub-0001"
+    for found in (back, Case.load(tmp_path / "mosaic"), read_case(subject)):
+        assert found.maps["attribution"].dtype == np.uint16
+        assert np.array_equal(found.maps["attribution"], mosaic.maps["attribution"])
+        assert found.measurements["attribution"] == mosaic.measurements["attribution"]
+    prefix = subject / "anat" / "sub-0001_desc-donors_dseg"
+    assert prefix.with_suffix(".tsv").read_text() == "index\tname\tshare\n0\tnone\tn/a\n1\tAnna\t0.6\n2\tBen\t0.4\n"
+    sidecar = json.loads(prefix.with_suffix(".json").read_text())
+    assert sidecar["SYNTHETIC"]
+    assert list(sidecar["BrainGen"]["measurements"]["attribution"]["shares"]) == ["Anna", "Ben"]
+
+
+def test_what_is_of_whom_is_said(stage, mosaic):
+    assert judgements.said(add_case(stage.scene, mosaic, "mosaic")) == (
+        "anatomy as of 1.9 donors in equal parts, 52 mL of one at most in one piece, Dice of the cortex to the "
+        "nearest 0.57 (people to each other 0.56). Its cortex is nearer to Anna's than people's are to each other"
+    )
 
 
 def test_slices_cross_where_most_was_changed():

@@ -19,6 +19,7 @@ from BrainGenLib.scene.showing import most_to_see, show
 from BrainGenLib.scene.volumes import add_volume
 
 SHAPE = (24, 28, 20)
+PLAYED = ("T1w", "difference", "attribution", "segmentation")
 VALUES = [-0.0004, 0.0, 0.0004]
 FRONT = [1, 2, 3]
 LESION = anatomy.lesions()["wmh"].value
@@ -38,6 +39,7 @@ def frame(number, value):
     }
     case = Case({"T1w": image}, labels, np.diag([2.0, 2.0, 2.0, 1.0]), measurements)
     case.maps = {"difference": np.full(SHAPE, 10.0 * number, np.float32)}
+    case.maps["attribution"] = np.full(SHAPE, number, np.uint16)
     return Frame(value, case)
 
 
@@ -71,7 +73,7 @@ def film_of(scene):
 
 def check_film(stage, sweep):
     browser, sequences = film_of(stage.scene)
-    assert set(sequences) == {f"sub-0001 {what} SYNTHETIC" for what in ("T1w", "difference", "segmentation")}
+    assert set(sequences) == {f"sub-0001 {what} SYNTHETIC" for what in PLAYED}
     assert browser.GetNumberOfItems() == 3
     assert browser.GetSelectedItemNumber() == 0
     assert browser.GetPlaybackRateFps() == 3
@@ -79,8 +81,8 @@ def check_film(stage, sweep):
     logic = slicer.vtkSlicerSequencesLogic()
     logic.SetMRMLApplicationLogic(stage.application)
     logic.SetMRMLScene(stage.scene)
-    image, difference, segmentation = (
-        stage.scene.GetFirstNodeByName(f"sub-0001 {what} SYNTHETIC") for what in ("T1w", "difference", "segmentation")
+    image, difference, donors, segmentation = (
+        stage.scene.GetFirstNodeByName(f"sub-0001 {what} SYNTHETIC") for what in PLAYED
     )
     windows = set()
     for number, one in enumerate(sweep.frames):
@@ -88,6 +90,7 @@ def check_film(stage, sweep):
         logic.UpdateProxyNodesFromSequences(browser)
         assert np.array_equal(slicer.util.arrayFromVolume(image).T, one.case.images["T1w"])
         assert np.array_equal(slicer.util.arrayFromVolume(difference).T, one.case.maps["difference"])
+        assert np.array_equal(slicer.util.arrayFromVolume(donors).T, one.case.maps["attribution"])
         assert np.array_equal(label_map_of(segmentation, image)[0], one.case.labels)
         assert image.GetAttribute("BrainGen.synthetic") == "SYNTHETIC"
         assert not segmentation.GetDisplayNode().GetVisibility2DFill()
@@ -111,7 +114,8 @@ def test_an_application_that_plays_films_adds_no_nodes_when_one_comes_or_goes(st
     logic.SetMRMLApplicationLogic(stage.application)
     logic.SetMRMLScene(stage.scene)
     nodes = add_case(stage.scene, sweep, "sub-0001")
-    kinds = {"vtkMRMLScalarVolumeNode": 2, "vtkMRMLSegmentationNode": 1}
+    # The label map of donors is a scalar volume too.
+    kinds = {"vtkMRMLScalarVolumeNode": 3, "vtkMRMLSegmentationNode": 1}
     assert {kind: stage.scene.GetNumberOfNodesByClass(kind) for kind in kinds} == kinds
     found = cases.nodes_of(stage.scene, "sub-0001")
     assert (found.volumes, found.maps, found.segmentation) == (nodes.volumes, nodes.maps, nodes.segmentation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from trame.widgets import html
@@ -11,6 +12,7 @@ from undo_stack import Signal
 
 from BrainGenLib.browser.state import ResultsState, SceneState, UploadState, ViewsState
 from BrainGenLib.browser.ui.parts import Section, caption, choose
+from BrainGenLib.scene.maps import TITLES
 
 
 class ResultsUI:
@@ -26,6 +28,7 @@ class ResultsUI:
         name = TypedState(server.state, ResultsState).name
         shown = f"{TypedState(server.state, ViewsState).name.shown}.includes(row.name)"
         chosen = f"{name.cases}.filter(row => row.chosen)"
+        title = f"({json.dumps(TITLES)}[contrast] || contrast)".replace('"', "'")
         query = f"{chosen}.map(row => 'case=' + encodeURIComponent(row.name)).join('&')"
         with Section("Results", "results").body:
             html.Div("No cases yet.", v_if=(f"!{name.cases}.length",), classes="braingen-note")
@@ -51,12 +54,12 @@ class ResultsUI:
                     html.Span("{{ row.name }}", classes="mr-2")
                     html.Span("{{ row.summary }}", style="color: #98a0af;")
                 html.Button(
-                    "{{ contrast }}",
+                    f"{{{{ {title} }}}}",
                     v_for=("contrast in row.contrasts",),
                     key="contrast",
                     click=(self.contrast_clicked, "[row.name, contrast]"),
                     classes="braingen-contrast",
-                    title=("'Show ' + contrast",),
+                    title=(f"'Show ' + {title}",),
                 )
                 with VBtn(
                     v_if=(shown,),
