@@ -28,25 +28,26 @@ class CaseViews:
         """Leave the views as they are: what they show is going."""
         self._timer.stop()
 
-    def show(self, name: str) -> None:
+    def show(self, name: str, contrast=None) -> None:
         """Show one case of the scene, the slices through its middle; see :meth:`showAt`."""
         from BrainGenLib.scene import cases, showing
 
         nodes = cases.nodes_of(slicer.mrmlScene, name)
-        self.showAt(name, nodes, showing.bounds_of(nodes).mean(1))
+        self.showAt(name, nodes, showing.bounds_of(nodes).mean(1), contrast)
 
-    def showAt(self, name: str, nodes, point) -> None:
+    def showAt(self, name: str, nodes, point, contrast=None) -> None:
         """Show one case: a changed scan beside what it was and the difference, another alone, a film in its toolbar.
 
         Args:
             name: of the case.
             nodes: :class:`BrainGenLib.scene.case_to_scene.CaseNodes`.
             point: (3,) RAS mm, where the slices are to cross, with all of the case in view; None leaves them.
+            contrast: name of an image or a map of the case, None for its first image.
         """
         from BrainGenLib.scene import changes
 
         def act():
-            changes.show_case(slicer.mrmlScene, nodes, point)
+            changes.show_case(slicer.mrmlScene, nodes, point, contrast)
             _offerFilm(nodes)
 
         self._show([name], act)

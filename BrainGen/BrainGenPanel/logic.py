@@ -210,6 +210,20 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         """Show one case: a changed scan beside what it was and the difference, another alone."""
         self.views.show(name)
 
+    def hasDonors(self, name: str) -> bool:
+        """Whether it is known whose anatomy a case of the scene has."""
+        from BrainGenLib.case import ATTRIBUTION
+        from BrainGenLib.scene import cases
+
+        scene = slicer.mrmlScene
+        return name in cases.case_names(scene) and ATTRIBUTION in cases.nodes_of(scene, name).maps
+
+    def showDonors(self, name: str) -> None:
+        """Show one case with the donor of every voxel in a colour of its own; :meth:`show` takes the colours away."""
+        from BrainGenLib.case import ATTRIBUTION
+
+        self.views.show(name, ATTRIBUTION)
+
     def compare(self, first: str, second: str) -> None:
         """Show two cases side by side, in views that move together."""
         self.views.compare(first, second)

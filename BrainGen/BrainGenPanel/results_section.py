@@ -21,6 +21,7 @@ class ResultsSection:
         logic.onExported = self.onExported
         ui.resultsList.connect("itemSelectionChanged()", self.updateButtons)
         ui.showButton.connect("clicked(bool)", self.onShow)
+        ui.donorsButton.connect("clicked(bool)", self.onShowDonors)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.deleteButton.connect("clicked(bool)", self.onDelete)
         ui.exportButton.connect("clicked(bool)", self.onExport)
@@ -46,8 +47,10 @@ class ResultsSection:
         return [item.text() for item in self._ui.resultsList.selectedItems()]
 
     def updateButtons(self) -> None:
-        chosen = len(self.selected())
+        names = self.selected()
+        chosen = len(names)
         self._ui.showButton.setEnabled(chosen == 1)
+        self._ui.donorsButton.setEnabled(chosen == 1 and self._logic.hasDonors(names[0]))
         self._ui.compareButton.setEnabled(chosen == 2)
         self._ui.deleteButton.setEnabled(chosen > 0)
         able = chosen > 0 and bool(self._ui.exportPath.currentPath) and not self._logic.exporting
@@ -56,6 +59,10 @@ class ResultsSection:
     def onShow(self, _checked) -> None:
         with self._attempt():
             self._logic.show(self.selected()[0])
+
+    def onShowDonors(self, _checked) -> None:
+        with self._attempt():
+            self._logic.showDonors(self.selected()[0])
 
     def onCompare(self, _checked) -> None:
         with self._attempt():

@@ -33,13 +33,13 @@ def before(nodes: CaseNodes) -> Any | None:
     return nodes.provenance.GetNodeReference(_BEFORE) if known else None
 
 
-def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> None:
+def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None, contrast: str | None = None) -> None:
     """Show a case as suits it: a changed scan in three columns, another alone, not in the arrangement of those.
 
     Args:
         scene: vtkMRMLScene with a layout node.
         nodes: of the case.
-        point: as for :func:`BrainGenLib.scene.showing.show`.
+        point, contrast: as for :func:`BrainGenLib.scene.showing.show`; no contrast for a changed scan.
     """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if before(nodes) is not None:
@@ -49,7 +49,7 @@ def show_case(scene: Any, nodes: CaseNodes, point: np.ndarray | None = None) -> 
         return
     if layout.GetViewArrangement() == LAYOUT:
         layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
-    show(scene, nodes, point)
+    show(scene, nodes, point, contrast)
 
 
 def show_change(

@@ -176,7 +176,8 @@ class _Named:
 
     @property
     def labels(self) -> bool:
-        return self.suffix == "dseg" and not self.of("label")
+        # Those of donors are no anatomy: an export of BrainGen says with them whose it is.
+        return self.suffix == "dseg" and not self.of("label") and self.of("desc") != "donors"
 
     @property
     def acquisition(self) -> tuple[str, ...]:

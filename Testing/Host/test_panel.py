@@ -8,9 +8,11 @@ from panels import MODULE, finish, kill_python, listed
 from patience import PATIENCE
 
 from BrainGenLib import anatomy, bundles
+from BrainGenLib.case import Case
 from BrainGenLib.export import bids
 from BrainGenLib.requests import MASS_EFFECT, MOST_MASS_EFFECT, Generate
 from BrainGenLib.scene import cases
+from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.segmentation import label_map_of
 
 
@@ -242,6 +244,24 @@ def test_results_are_shown_compared_exported_and_deleted(host, panel, tmp_path):
     finish(host, panel)
     assert listed(panel) == []
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+
+
+def test_whose_anatomy_a_case_has_is_laid_over_it_until_it_is_shown_without(host, panel):
+    image = np.ones((16, 16, 16), np.float32)
+    mosaic = Case({"T1w": image}, None, np.eye(4), maps={"attribution": np.ones(image.shape, np.uint16)})
+    add_case(slicer.mrmlScene, Case({"T1w": image}, None, np.eye(4)), "plain")
+    nodes = add_case(slicer.mrmlScene, mosaic, "mosaic")
+    panel.resultsSection.listCases()
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    for names, able in (((), False), (("plain",), False), (("plain", "mosaic"), False), (("mosaic",), True)):
+        select(panel, *names)
+        assert panel.ui.donorsButton.enabled == able
+    panel.ui.showButton.click()
+    assert composite.GetLabelVolumeID() is None
+    panel.ui.donorsButton.click()
+    assert composite.GetLabelVolumeID() == nodes.maps["attribution"].GetID()
+    panel.ui.showButton.click()
+    assert composite.GetLabelVolumeID() is None
 
 
 def test_closing_the_scene_in_the_middle_leaves_an_empty_scene(host, panel):

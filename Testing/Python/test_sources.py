@@ -150,7 +150,7 @@ def test_brain_masks_of_another_space_are_not_used(tmp_path):
 
 def test_label_maps_that_are_likelier_to_be_understood_come_first(tmp_path):
     maps = ["sub-a_dseg", "sub-a_desc-aseg_dseg", "sub-a_desc-aparcaseg_dseg", "sub-a_desc-carpet_dseg"]
-    session = one(tmp_path, NATIVE, *maps)
+    session = one(tmp_path, NATIVE, *maps, "sub-a_desc-donors_dseg")
     assert [name_of(file) for file in session.labels] == [maps[2], maps[1], maps[0], maps[3]]
 
 
