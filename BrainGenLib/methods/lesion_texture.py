@@ -24,6 +24,8 @@ GRAIN = 2.5
 """Smoothness of that (standard deviation of the kernel), mm: correlation falls to a third over 5 mm."""
 AROUND = 12
 """Voxels of 1 mm around a lesion whose tissue stands for what is below it."""
+SHARPNESS = 0.7
+"""Of a rendered border (standard deviation of the kernel), mm."""
 SMOOTH = 1.0
 """Of the contrast where classes meet, mm."""
 
@@ -70,6 +72,8 @@ class LesionTexture:
         contrast = np.where(self._marked & there, levels[self._classes] - levels[self._below], np.float32(0))
         weight = ndimage.gaussian_filter(self._marked.astype(np.float32), SMOOTH)
         contrast = ndimage.gaussian_filter(contrast, SMOOTH) / np.maximum(weight, 0.1)
+        # As sharp as the image: its lesions reach a little beyond their border.
+        less = ndimage.gaussian_filter(self._lacking * contrast, SHARPNESS)
         after = image.copy()
-        after[self._box] = np.clip(part - self._lacking * contrast, 0, 1)
+        after[self._box] = np.clip(part - less, 0, 1)
         return after

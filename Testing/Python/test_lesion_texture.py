@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from BrainGenLib import anatomy
-from BrainGenLib.methods.lesion_texture import EDGE, SPREAD, LesionTexture
+from BrainGenLib.methods.lesion_texture import SHARPNESS, SPREAD, LesionTexture
 
 WHITE = anatomy.classes_of(name="cerebral white matter")[0]
 FLUID = anatomy.classes_of(name="extraventricular CSF")[0]
@@ -29,27 +29,33 @@ def classes() -> np.ndarray:
 def rendered(classes: np.ndarray, lesion: float, white: float = 0.4) -> np.ndarray:
     table = np.full(len(anatomy.labels()), white, np.float32)
     table[[OEDEMA, STROKE]], table[FLUID], table[0] = lesion, 0.9, 0
-    return table[classes]
+    return ndimage.gaussian_filter(table[classes], SHARPNESS)
 
 
 @pytest.mark.parametrize("lesion", [0.8, 0.2])
 def test_contrast_grows_from_the_border_to_the_middle(classes, lesion):
-    image = LesionTexture(classes, 1).on(rendered(classes, lesion))
+    before = rendered(classes, lesion)
+    image = LesionTexture(classes, 1).on(before)
     share = (image - 0.4) / (lesion - 0.4)
     depth = ndimage.distance_transform_edt((classes == OEDEMA) | (classes == FLUID))
     within = classes == OEDEMA
-    border, middle = (share[within & (depth > low) & (depth <= high)] for low, high in ((0, 1), (8, 20)))
-    assert 0.2 < np.median(border) < 1 - EDGE + 0.25
+    border, middle = (share[within & (depth > low) & (depth <= high)] for low, high in ((1, 2), (8, 12)))
+    assert np.median(border) == pytest.approx(0.67, abs=0.12)
     assert np.median(middle) == pytest.approx(1, abs=0.1)
     assert middle.std() == pytest.approx(SPREAD, rel=0.5)
+    # It falls outwards, without a line around it.
+    outside = ndimage.distance_transform_edt(classes != OEDEMA)
+    beyond = share[(classes == WHITE) & (outside <= 1)]
+    assert np.median(beyond) < np.median(border)
     # Against fluid it ends sharply.
-    assert np.median(share[12, 25:36, 20:31]) > 0.7
+    lost = (image - before)[13, 25:36, 20:31] / (0.4 - lesion)
+    assert np.median(lost) < 0.3
 
 
 def test_what_is_healthy_stays_and_nothing_leaves_the_range(classes):
     before = rendered(classes, 0.98)
     after = LesionTexture(classes, 1).on(before)
-    far = ndimage.distance_transform_edt((classes != OEDEMA) & (classes != STROKE)) > 1
+    far = ndimage.distance_transform_edt((classes != OEDEMA) & (classes != STROKE)) > 6 * SHARPNESS
     np.testing.assert_array_equal(after[far], before[far])
     assert after.dtype == np.float32
     assert after.min() >= 0
