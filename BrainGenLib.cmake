@@ -77,8 +77,10 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/evaluation/__init__.py
   BrainGenLib/evaluation/agreement.py
   BrainGenLib/evaluation/baselines.py
+  BrainGenLib/evaluation/cortex.py
   BrainGenLib/evaluation/features.py
   BrainGenLib/evaluation/fidelity.py
+  BrainGenLib/evaluation/grain.py
   BrainGenLib/evaluation/looks.py
   BrainGenLib/evaluation/memorisation.py
   BrainGenLib/evaluation/results.py
@@ -109,6 +111,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/latent_diffusion.py
   BrainGenLib/methods/latent_drifting.py
   BrainGenLib/methods/lesion_loads.py
+  BrainGenLib/methods/lesion_texture.py
   BrainGenLib/methods/maisi.py
   BrainGenLib/methods/mass_effect.py
   BrainGenLib/methods/normative.py

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from BrainGenLib.diffusion.patches import FAR
+
 DEEPEST = np.float32(20.0)
 """Shares below exp(-DEEPEST) of the largest count as none."""
 LEAST = np.float32(1e-6)
@@ -98,7 +100,7 @@ def _row(i, n):
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_maps(
     first, last, x, maps, pad, weights, corners, candidates, offsets, size, radius, scale, temperature, cell,
-    mean, nearest, effective, near,
+    allowed, mean, nearest, effective, near,
 ):  # fmt: skip
     """Blocks ``first`` to ``last`` of a grid whose donors are maps in several channels.
 
@@ -108,6 +110,7 @@ def denoise_maps(
         candidates: (blocks, K): twice the donor's index, one more if mirrored.
         scale: 1 / (2 σ²) in units of the maps; temperature: the same of ``near``.
         cell: edge of a cell of ``near`` (2 N, cells), voxels: the share of each donor there, at ``temperature``.
+        allowed: (2 N, cells) bool: where each donor may be used; (0, 0, 0, 0): everywhere.
         nearest: (X, Y, Z): candidate · offsets + offset; effective: number of donors; both written.
     """
     b0, b1, b2 = size
@@ -168,6 +171,16 @@ def denoise_maps(
                             for z in range(n2):
                                 row[z] += given[z] * source[z]
                 _box_sums(d, planes, rows, scores[k * moves + m], width)
+        if allowed.size > 0:
+            for k in range(count):
+                for i in range(b0):
+                    for j in range(b1):
+                        may = allowed[candidates[block, k], (cx + i) // cell, (cy + j) // cell]
+                        for m in range(moves):
+                            row = scores[k * moves + m, i, j]
+                            for z in range(b2):
+                                if not may[(cz + z) // cell]:
+                                    row[z] += np.float32(FAR)
         # How near each donor is, for the grid that follows; before distances become shares.
         for v in range(voxels):
             least[v] = np.float32(np.inf)

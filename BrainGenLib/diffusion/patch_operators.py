@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from BrainGenLib.diffusion.patches import FAR
+
 NUMBERS = 2**25
 """Scores that a portion of blocks may have: what the memory of a portion goes by."""
 
@@ -29,6 +31,7 @@ def denoise(
     spread: int,
     temperature: float,
     cell: int,
+    allowed: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Posterior means of all blocks.
 
@@ -36,6 +39,7 @@ def denoise(
         x: (C, X, Y, Z), in units of 1/255.
         values: donors, (N, C, X, Y, Z + 2 pad) maps, or (N, X, Y, Z + 2 pad) classes with ``image``, ``channel`` and
             ``mirror``.
+        allowed: (2 N, cells) bool, of maps; None allows all.
 
     Returns:
         mean (C, X, Y, Z), nearest and effective (X, Y, Z), near (2 N, cells) of maps, labels (X, Y, Z) of classes; as
@@ -87,11 +91,17 @@ def denoise(
                 scores.append(F.avg_pool3d(squared[:, None], width, 1)[:, 0] * width**3)
         distance = torch.stack(scores)  # (K M, B, wide)
         if near is not None:
+            cells = _places(corner // cell, [n // cell for n in size], 0, near.shape[1:], 0)
+            if allowed is not None:
+                for k in range(count):
+                    barred = ~allowed[(who[:, k][:, None, None, None], *cells)]
+                    for axis in (1, 2, 3):
+                        barred = barred.repeat_interleave(cell, axis)
+                    distance[k * moves : (k + 1) * moves] += FAR * barred
             lowest = distance.amin(0)
             for k in range(count):
                 close = torch.exp((lowest - distance[k * moves : (k + 1) * moves].amin(0)) * temperature)
                 sums = F.avg_pool3d(close[:, None], cell)[:, 0] * cell**3
-                cells = _places(corner // cell, [n // cell for n in size], 0, near.shape[1:], 0)
                 near[(who[:, k][:, None, None, None], *cells)] += sums
         best = distance.argmin(0)
         shares = torch.softmax(-scale * distance, 0)

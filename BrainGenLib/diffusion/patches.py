@@ -28,7 +28,10 @@ FACES = np.array([(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0
 CUBE = np.array([(i, j, k) for i in (0, 1, -1) for j in (0, 1, -1) for k in (0, 1, -1)], np.int32)
 """Offsets within a voxel along every axis."""
 CELL_MM = 8
-"""Edge of the cells in which it is reported how near each donor is."""
+"""Edge of the cells in which it is reported how near each donor is, and in which donors are allowed."""
+FAR = 1e9
+"""Added to the distance of a donor where it is not allowed: more than distances are, so it is of use only where no
+other is allowed."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class PatchDenoiser:
         image: (N, X, Y, Z + 2 pad) uint8, 255 is 1; or None.
         pad: voxels that donors extend beyond the grid along the last axis, enough for patch and offset.
         brain: (X, Y, Z) bool: where blocks are needed.
+        allowed: (2 N, X', Y', Z') bool in cells of CELL_MM: where each donor of maps may be used; None: everywhere.
         candidates: (blocks, K) int32, see :meth:`centres`; None compares every donor, mirrored, too.
 
     Attributes:
@@ -130,6 +134,7 @@ class PatchDenoiser:
         image: np.ndarray | None = None,
         channel: np.ndarray | None = None,
         mirror: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
         device: str = "cpu",
     ) -> None:
         self.patches = patches
@@ -151,6 +156,7 @@ class PatchDenoiser:
         )
         self.corners = _corners(brain, self.size)
         self.candidates = np.tile(np.arange(2 * self.count, dtype=np.int32), (len(self.corners), 1))
+        self.allowed = allowed
         self.found: Found | None = None
 
     @property
@@ -188,8 +194,9 @@ class PatchDenoiser:
         how = (self.corners, self.candidates, self.patches.offsets, self.size, radius, scale)
         near = labels = None
         if self.maps is not None:
+            allowed = np.zeros((0, 0, 0, 0), bool) if self.allowed is None else self.allowed
             near = np.zeros((2 * self.count, *(n // self._cell for n in self.shape)), np.float32)
-            maps = (wide, self.maps, self.pad, self.weights, *how, temperature, self._cell)
+            maps = (wide, self.maps, self.pad, self.weights, *how, temperature, self._cell, allowed)
             _in_threads(kernels.denoise_maps, len(self.corners), (*maps, mean, nearest, effective, near))
         else:
             labels = np.zeros(self.shape, np.uint8)
@@ -222,6 +229,7 @@ class PatchDenoiser:
             self.patches.spread,
             float(temperature),
             self._cell,
+            tensor(self.allowed),
         )
         return tuple(None if part is None else part.cpu().numpy() for part in made)
 

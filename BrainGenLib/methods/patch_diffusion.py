@@ -2,8 +2,8 @@
 
 A pyramid of grids, coarse to fine (:class:`~BrainGenLib.diffusion.patches.PatchDenoiser` on each): layout is decided
 at 4 mm, gyri at 2 mm, borders and texture at 1 mm. Every grid says how near each donor was, so the next one compares
-only the nearest of every block. The finest one starts from donors pasted as the one before found them, plus noise,
-and ends in a vote over classes.
+only the nearest of every block, and starts from donors pasted as they were found, plus noise: a mean of donors that
+disagree has no sulci, and looks most like donors with fused cortex. The finest grid ends in a vote over classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.donors import PAD, RANGE, Donors
 from BrainGenLib.requests import MAX_SHARE
 
-LABEL_WEIGHT = 0.25
+LABEL_WEIGHT = 0.5
 """Of the channels of labels where there is an image, whose weight is that of a unit of soft tissue, 1."""
 REGION_MM = 20.0
 """Smoothness (one standard deviation) of the regions in which donors may be used."""
@@ -49,7 +49,7 @@ COARSE = Level(
     Patches(4, ((1.0, 5), (0.5, 4), (0.25, 3), (0.0, 2)), (12, 16, 40), CUBE, temperature=0.3),
     (1.2, 0.8, 0.55, 0.4, 0.28, 0.2, 0.13, 0.08),
 )
-MIDDLE = Level(Patches(2, ((0.0, 3),), (12, 12, 40), FACES, 8, temperature=0.3), (0.3, 0.2, 0.13, 0.08))
+MIDDLE = Level(Patches(2, ((0.0, 3),), (12, 12, 20), FACES, 8, temperature=0.3), (0.3, 0.2, 0.13, 0.08))
 FINE = Level(Patches(1, ((0.0, 3),), (8, 8, 16), FACES, 6, spread=1), (0.6,))
 
 Guide = Callable[[torch.Tensor, int, Step], torch.Tensor]
@@ -90,22 +90,28 @@ def sample(
         callback: called before every step, counted over all grids.
         guide: conditions the estimates at 4 and 2 mm.
         start: (C, …) at 4 mm, 0 to 1, to begin with instead of the donors' mean.
-        share: of the brain where one donor, mirrored or not, may be used at 2 and 1 mm.
+        share: of the brain where one donor, mirrored or not, may be used. It holds on all grids: what a coarse grid
+            decided with donors that a finer one may not use fuses the cortex there.
     """
     allowed = None if share >= 1 else regions(people, share, generator)
     weights = np.full(len(donors.groups()), 1.0 if people.image is None else LABEL_WEIGHT, np.float32)
     if people.image is not None:
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
     roots = torch.from_numpy(np.sqrt(weights))[:, None, None, None]
-    denoiser = _denoiser(people, COARSE.patches, weights)
+    denoiser = _denoiser(people, COARSE.patches, weights, allowed)
     z = roots * (mean_of(denoiser) if start is None else start)
     z, found = _level(denoiser, COARSE, z, generator, guide, callback, 0)
     count = len(COARSE.noises)
     for level in (MIDDLE, FINE):
-        denoiser = _denoiser(people, level.patches, weights)
-        if found.near is not None:
+        denoiser = _denoiser(people, level.patches, weights, allowed)
+        assert found.near is not None
+        if level is MIDDLE:
+            # Its blocks are larger than the cells in which donors are allowed: the denoiser knows them.
+            denoiser.candidates = screened(denoiser, found.near, None)
+            z = roots * pasted_maps(denoiser, found, COARSE.patches)
+        else:
             denoiser.candidates = screened(denoiser, found.near, allowed)
-        z = upsampled(z) if level is MIDDLE else roots * pasted(people, found, MIDDLE.patches)
+            z = roots * pasted(people, found, MIDDLE.patches)
         z, found = _level(denoiser, level, z, generator, guide, callback, count)
         count += len(level.noises)
     assert found.labels is not None
@@ -143,7 +149,7 @@ def mean_of(denoiser: PatchDenoiser) -> torch.Tensor:
     return torch.from_numpy(denoiser.maps.mean(0, dtype=np.float32)[..., denoiser.pad : -denoiser.pad]) / 255
 
 
-def _denoiser(people: Donors, how: Patches, weights: np.ndarray) -> PatchDenoiser:
+def _denoiser(people: Donors, how: Patches, weights: np.ndarray, allowed: np.ndarray | None) -> PatchDenoiser:
     spacing = how.spacing
     if spacing == 1:
         return PatchDenoiser(
@@ -159,7 +165,8 @@ def _denoiser(people: Donors, how: Patches, weights: np.ndarray) -> PatchDenoise
     pad = how.radius(np.inf) + 1
     x, y, z = (n // spacing for n in people.shape)
     brain = np.asarray(people.brain.reshape(x, spacing, y, spacing, z, spacing).any((1, 3, 5)))
-    return PatchDenoiser(how, weights, brain, pad, maps=people.maps(spacing, pad))
+    both = None if allowed is None else allowed.repeat(2, 0)
+    return PatchDenoiser(how, weights, brain, pad, maps=people.maps(spacing, pad), allowed=both)
 
 
 def _guided(denoiser: Denoiser, guide: Guide | None, spacing: int) -> Denoiser:
@@ -214,24 +221,36 @@ def regions(people: Donors, share: float, generator: torch.Generator) -> np.ndar
     return np.asarray(allowed)
 
 
+def pasted_maps(denoiser: PatchDenoiser, found: Found, how: Patches) -> torch.Tensor:
+    """(C, …), 0 to 1: every voxel of a coarser grid's nearest donor, moved as it was found, of a denoiser's maps."""
+    assert denoiser.maps is not None
+    donor, at = _moved(denoiser.shape, found, how, how.spacing // denoiser.patches.spacing)
+    values = denoiser.maps[donor, :, at[0], at[1], at[2] + denoiser.pad]
+    return torch.from_numpy(np.moveaxis(values, -1, 0).astype(np.float32) / 255)
+
+
 def pasted(people: Donors, found: Found, how: Patches) -> torch.Tensor:
-    """(C, …) at 1 mm, 0 to 1: every voxel of a coarser grid's nearest donor, moved as it was found."""
-    factor = how.spacing
-    fine = [v.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2) for v in (found.candidate, found.offset)]
-    donor, mirrored = np.divmod(fine[0], 2)
-    at = []
-    for axis, n in enumerate(people.shape):
-        place = np.arange(n, dtype=np.int32).reshape([-1 if axis == a else 1 for a in range(3)])
-        at.append(np.clip(place + factor * how.offsets[:, axis][fine[1]], 0, n - 1))
-    at[0] = np.where(mirrored, people.shape[0] - 1 - at[0], at[0])
-    at[2] += PAD
-    codes = donors.channels()[people.classes.numpy()[donor, at[0], at[1], at[2]]]
+    """The same of the donors' classes, and images if there are any, at 1 mm."""
+    donor, at = _moved(people.shape, found, how, how.spacing)
+    codes = donors.channels()[people.classes.numpy()[donor, at[0], at[1], at[2] + PAD]]
     out = np.empty((len(donors.groups()) + (people.image is not None), *people.shape), np.float32)
     for channel in range(len(donors.groups())):
         out[channel] = codes == channel
     if people.image is not None:
-        out[-1] = people.image.numpy()[donor, at[0], at[1], at[2]] / np.float32(255)
+        out[-1] = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
     return torch.from_numpy(out)
+
+
+def _moved(shape: tuple[int, ...], found: Found, how: Patches, factor: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The nearest donor of every voxel of a grid ``factor`` times finer, and its place there, by axis."""
+    fine = [v.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2) for v in (found.candidate, found.offset)]
+    donor, mirrored = np.divmod(fine[0], 2)
+    at = []
+    for axis, n in enumerate(shape):
+        place = np.arange(n, dtype=np.int32).reshape([-1 if axis == a else 1 for a in range(3)])
+        at.append(np.clip(place + factor * how.offsets[:, axis][fine[1]], 0, n - 1))
+    at[0] = np.where(mirrored, shape[0] - 1 - at[0], at[0])
+    return donor, at
 
 
 def guide_to(target: torch.Tensor) -> Guide:

@@ -70,6 +70,39 @@ def test_maps_are_denoised_as_the_formula_says(kernel: str, radius: int) -> None
     assert (found == nearest)[INSIDE[1:]].mean() > 0.999
 
 
+def test_donors_are_used_where_they_are_allowed(kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 256, (3, 1, 16, 16, 16 + 2 * PAD)).astype(np.uint8)
+    allowed = np.zeros((6, 4, 4, 4), bool)
+    # Everywhere, even where it is the only one; the other half of the grid has one that is nearer.
+    allowed[2] = True
+    allowed[5, :, :, :2] = True
+    denoiser = PatchDenoiser(
+        Patches(2, ((0.0, 1),), (8, 8, 8), FACES),
+        np.ones(1),
+        np.ones((16, 16, 16), bool),
+        PAD,
+        maps=maps,
+        allowed=allowed,
+    )
+    near_the_third = torch.from_numpy(maps[2, :, ::-1, :, PAD:-PAD].copy() / np.float32(255))[None]
+    step = patches.steps([0.3])[0]
+    mean = denoiser(near_the_third * step.alpha, step)[0, 0].numpy()
+    found = denoiser.found
+    assert found is not None
+    assert found.near is not None
+    inner = slice(3, -3)
+    assert (found.candidate[inner, inner, 3:8] == 5).all()
+    assert (found.candidate[..., 8:] == 2).all()
+    assert (found.near[[0, 1, 3, 4]] == 0).all()
+    np.testing.assert_allclose(mean[inner, inner, 3:8], near_the_third[0, 0, inner, inner, 3:8].numpy(), atol=1e-3)
+    # Where nobody is allowed the nearest is used.
+    denoiser.allowed = np.zeros_like(allowed)
+    denoiser(near_the_third * step.alpha, step)
+    assert denoiser.found is not None
+    assert (denoiser.found.candidate[inner, inner, inner] == 5).all()
+
+
 def test_classes_and_an_image_are_denoised_as_the_formula_says(kernel: str) -> None:
     rng = np.random.default_rng(1)
     classes = blocks_of_classes((3, 32, 32, 32 + 2 * PAD), 2)
