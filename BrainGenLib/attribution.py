@@ -25,7 +25,8 @@ MORE_TRIES = 2
 Likeness = Callable[[np.ndarray, np.ndarray], float]
 Among = dict[str, dict[str, float]]
 """For ``cortex_dice`` and, where there are images, ``image_correlation``: the ``mean`` and the ``largest`` of every
-donor's likeness to the nearest of the others."""
+donor's likeness to the nearest of the others, and the ``largest_lead`` of that over the mean of the likeness to all
+others. An anatomy that is usual is near to everybody, a copy to one."""
 
 
 def among_people(people: Donors) -> Among:
@@ -43,13 +44,14 @@ def among_people(people: Donors) -> Among:
 
 
 def _likeness(each: list[np.ndarray], likeness: Likeness) -> dict[str, float]:
-    nearest = np.full(len(each), -1.0)
+    found = np.full((len(each), len(each)), np.nan)
     for i, one in enumerate(each):
         mirrored = np.ascontiguousarray(one[::-1])
         for j in range(i):
-            found = max(likeness(one, each[j]), likeness(mirrored, each[j]))
-            nearest[[i, j]] = np.maximum(nearest[[i, j]], found)
-    return {"mean": float(nearest.mean()), "largest": float(nearest.max())}
+            found[i, j] = found[j, i] = max(likeness(one, each[j]), likeness(mirrored, each[j]))
+    nearest = np.nanmax(found, 1)
+    lead = nearest - np.nanmean(found, 1)
+    return {"mean": float(nearest.mean()), "largest": float(nearest.max()), "largest_lead": float(lead.max())}
 
 
 def accept(people: Donors, among: Among, sample: Callable[[int], Anatomy], seed: int) -> tuple[Anatomy, int]:
@@ -67,7 +69,7 @@ def accept(people: Donors, among: Among, sample: Callable[[int], Anatomy], seed:
     tried: list[tuple[float, Anatomy]] = []
     for number in range(1 + MORE_TRIES):
         found = sample(seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
-        dice, _ = _nearest(half_cortex(found.classes), map(half_cortex, _unpadded(people.classes)), cortex_dice)
+        dice = max(_to_each(half_cortex(found.classes), map(half_cortex, _unpadded(people.classes)), cortex_dice))
         if dice <= among["cortex_dice"]["largest"]:
             return found, number
         tried.append((dice, found))
@@ -108,8 +110,9 @@ def measured(
     Returns:
         ``shares`` of the brain by donor, in the order of the map's values; ``effective_donors``, 1 / Σ share²;
         ``largest_region_ml`` that is connected and of one donor, and ``largest_region_of`` whom; ``cortex_dice`` and,
-        where there are images, ``image_correlation``, each with the ``nearest`` value, the ``donor`` whose it is, and
-        the ``people_mean`` and ``people_largest`` of donors among themselves; samples ``rejected``.
+        where there are images, ``image_correlation``, each with the ``nearest`` value, the ``donor`` whose it is, its
+        ``lead`` over the mean of all donors, and ``people_mean``, ``people_largest`` and ``people_largest_lead`` of
+        donors among themselves; samples ``rejected``.
     """
     counts = np.bincount(whose.ravel(), minlength=len(people) + 1)[1:]
     shares = counts / max(counts.sum(), 1)
@@ -186,11 +189,10 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
-def _nearest(case: np.ndarray, each: Iterator[np.ndarray], likeness: Likeness) -> tuple[float, int]:
-    """The largest likeness of a case to a donor, mirrored or not, and the index of the donor."""
+def _to_each(case: np.ndarray, each: Iterator[np.ndarray], likeness: Likeness) -> list[float]:
+    """The likeness of a case to every donor, the larger of both ways round."""
     mirrored = np.ascontiguousarray(case[::-1])
-    values = [max(likeness(case, one), likeness(mirrored, one)) for one in each]
-    return max(values), int(np.argmax(values))
+    return [max(likeness(case, one), likeness(mirrored, one)) for one in each]
 
 
 def _compared(
@@ -201,12 +203,14 @@ def _compared(
     likeness: Likeness,
     among: dict[str, float],
 ) -> dict[str, Any]:
-    value, index = _nearest(case, map(half, _unpadded(volumes)), likeness)
+    values = _to_each(case, map(half, _unpadded(volumes)), likeness)
     return {
-        "nearest": value,
-        "donor": people.names[index],
+        "nearest": max(values),
+        "donor": people.names[int(np.argmax(values))],
+        "lead": max(values) - float(np.mean(values)),
         "people_mean": among["mean"],
         "people_largest": among["largest"],
+        "people_largest_lead": among["largest_lead"],
     }
 
 

@@ -85,6 +85,9 @@ def test_people_are_compared_with_all_others_as_they_are_and_mirrored(people):
             inside = (x > 0).all(-1) & (y > 0).all(-1)
             likeness[i, j] = max(likeness[i, j], np.corrcoef(x.mean(-1)[inside], y.mean(-1)[inside])[0, 1])
     assert found["cortex_dice"]["largest"] == pytest.approx(dice.max())
+    others = [np.delete(row, i) for i, row in enumerate(dice)]
+    leads = [row.max() - row.mean() for row in others]
+    assert found["cortex_dice"]["largest_lead"] == pytest.approx(max(leads))
     assert found["cortex_dice"]["mean"] == pytest.approx(dice.max(1).mean())
     assert found["image_correlation"]["largest"] == pytest.approx(likeness.max(), abs=1e-5)
     assert found["image_correlation"]["mean"] == pytest.approx(likeness.max(1).mean(), abs=1e-5)
@@ -112,6 +115,7 @@ def test_a_copy_of_a_donor_is_known_for_one_mirrored_too(people, turn):
     for likeness in (found["cortex_dice"], found["image_correlation"]):
         assert likeness["nearest"] == pytest.approx(1)
         assert likeness["donor"] == "person 1"
+        assert likeness["lead"] > likeness["people_largest_lead"] > 0
         assert likeness["people_mean"] <= likeness["people_largest"] < 1
     said = attribution.remarks(found)
     assert len(said) == 2
