@@ -40,7 +40,7 @@ class BrainGen(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Makes synthetic brain MRI with segmentations: choose pathology and contrast, press Generate. Renders a "
             "segmentation as an image, segments scans of any contrast, and shows what a scan might look like if "
-            "something were otherwise. For research and teaching, not for diagnosis."
+            "other conditions. For research and teaching, not for diagnosis."
         )
         self.parent.acknowledgementText = _(
             "Built on MONAI, PyTorch and 3D Slicer. The model cards list the data that the models were trained on."
@@ -74,7 +74,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.engineSection = EngineSection(ui, logic, requirements, self.showState, self.onBundles)
         self.counterfactualSection = CounterfactualSection(ui, logic, self.attempt, self.showState)
         self.resultsSection = ResultsSection(ui, logic, self.attempt, self.showState)
-        # Each is told the choices and the bundle whenever something has changed.
+        # Each is given the choices and the bundle whenever something has changed.
         self.sections = [
             self.generateSection,
             RenderSection(ui, logic, self.attempt, self.showState),
@@ -182,7 +182,7 @@ class BrainGenWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @contextmanager
     def attempt(self):
-        """Do something for a click: what the user can set right is told in the state line, the rest in a dialog."""
+        """Do something for a click: what the user can set right is shown in the state line, the rest in a dialog."""
         from BrainGenLib.errors import BadInput
 
         try:

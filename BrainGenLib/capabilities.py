@@ -39,6 +39,6 @@ def changing(bundle: Metadata, left: bool, labels: Metadata | None) -> Metadata:
 
 
 def knowable(bundle: Metadata, left: bool) -> list[Condition]:
-    """What may be told of a scan; lesions that are drawn are measured on its labels. ``left`` as above."""
+    """What may be given of a scan; lesions that are drawn are measured on its labels. ``left`` as above."""
     known = bundle.conditions if bundle.family else []
     return [one for one in known if one.kind != "pathology" or left]

@@ -25,7 +25,7 @@ CLEARED = 0.25
 SURROUNDINGS = 2.0
 """Over how many mm the size of a change is judged (one standard deviation)."""
 SHELL = 6
-"""How far around a lesion its surroundings are looked at, mm."""
+"""How far around a lesion its surroundings are measured, mm."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TemplateChange:
             whatever the segmenter finds; None if that is to be believed.
         warp: where tissue comes from, mm (3, R, A, S) on GRID_1MM, before ``values`` are added; None: nothing moves.
         spread: standard deviation of ``values`` between variants, if there are any.
-        measurements: what is to be told of it.
+        measurements: what is to be reported of it.
         reached: how much of what was asked for was reached, by judge.
         asked_ml: by how much lesions were to become more or less, which is to be judged by the labels.
     """

@@ -13,7 +13,7 @@ _BLOCK = 2**20  # bytes
 _SECONDS = 30.0  # without a byte
 
 Progress = Callable[[int, int], None]
-"""Told of the bytes that are there and of all there will be (0: the server does not say)."""
+"""Receives the bytes that are there and of all there will be (0: the server does not say)."""
 
 
 def download(url: str, target: Path, most: int, progress: Progress) -> None:

@@ -73,7 +73,7 @@ class Engine:
         Args:
             request: what is asked for.
             inputs: folder of the files that the request names.
-            report: told of progress and previews.
+            report: receives progress and previews.
 
         Returns:
             The case: on GRID_1MM for ``generate`` (a draft on GRID_2MM; from a model that draws images without

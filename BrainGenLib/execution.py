@@ -33,7 +33,7 @@ class JobReporter:
         """Write an event with the time left.
 
         Raises:
-            Cancelled: somebody asked to stop.
+            Cancelled: the user asked to stop.
         """
         if self._job.cancel_requested or self._abandoned():
             raise Cancelled
@@ -88,7 +88,7 @@ def run(job: Job, engine: Engine, timeline: Timeline, abandoned: Callable[[], bo
 
 
 def _fail(job: Job, failure: Failure) -> None:
-    # Where somebody removed the folder nobody waits for a sentence, and other jobs do.
+    # Where the folder was removed nobody waits for a sentence, and other jobs do.
     with suppress(FileNotFoundError):
         job.fail(failure)
 

@@ -1,4 +1,4 @@
-"""A job is a folder: whoever asks writes it and watches it, a worker process runs it (``docs/architecture.md``).
+"""A job is a folder: the caller writes it and watches it, a worker process runs it (``docs/architecture.md``).
 
 ``request.json``, ``inputs/`` and, from the worker, ``events.jsonl``, ``previews/``, ``result/`` (renamed into place:
 its presence means done) or ``error.json``. A file ``cancel`` asks the worker to stop. Nothing here needs torch, Qt, a
@@ -229,7 +229,7 @@ class Job:
         """Add an event (the worker does).
 
         Raises:
-            FileNotFoundError: somebody removed the events. Begun anew, a watcher would go on reading in their middle.
+            FileNotFoundError: the events were removed. Begun anew, a watcher would go on reading in their middle.
         """
         with (self.folder / "events.jsonl").open("r+b" if self._appended else "ab") as file:
             file.seek(0, os.SEEK_END)

@@ -1,7 +1,7 @@
 """Labels on another grid, each voxel's by the largest linearly interpolated share.
 
 SimpleITK has this too (``sitkLabelLinear``), and takes many seconds for a head of 1 mm: too long for an answer that
-somebody waits for. Most voxels lie between eight of the same label, which is looked up here.
+a user waits for. Most voxels lie between eight of the same label, which is found here.
 """
 
 from __future__ import annotations

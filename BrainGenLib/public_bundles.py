@@ -205,7 +205,7 @@ def install(entry: PublicBundle, sources: Mapping[str, Path], root: Path) -> Bun
     licence = f"{metadata.license}\n{entry.licence.url}\n\n{entry.licence.terms}\n"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # One level deeper than bundles are looked for.
+        # One level deeper than bundles are searched for.
         with tempfile.TemporaryDirectory(dir=root, prefix=".installing-") as temporary:
             bundles.write(Path(temporary) / entry.name, metadata, weights, _card(entry), licence)
             os.replace(Path(temporary) / entry.name, root / entry.name)

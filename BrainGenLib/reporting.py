@@ -1,4 +1,4 @@
-"""How a method tells how far it is, and how it is told to stop."""
+"""How a method tells how far it is, and how it is asked to stop."""
 
 from __future__ import annotations
 

@@ -96,17 +96,17 @@ class Segment(_Request):
 
 
 class Counterfactual(_Request):
-    """A real scan as it would look if something were otherwise (Latent Drifting).
+    """A real scan as it would look under other conditions (Latent Drifting).
 
     ``known`` is what is known of the scan: its person's ``age`` and ``sex``, loads of its lesions; volumes are
-    measured. ``wanted`` is what should be otherwise, in the units of the bundle's conditions. ``contrast`` None is
+    measured. ``wanted`` is what should change, in the units of the bundle's conditions. ``contrast`` None is
     recognised. ``drift`` is in standard deviations of the latent's channel means between subjects (0: none), or
     ``auto``: what still lacks to the mean that the model expects of what is wanted. ``strength`` is the share of the
     noise that the scan is inverted to: 1 leaves nothing of it but its noise, from which its anatomy comes back, and
     less keeps most of what there is. Ventricles of another size are made by moving tissue, the less the smaller
     ``strength`` is. ``variants`` of other noise tell how certain the change is. ``segmentation`` says where the
     scan's lesions are, if they were painted, and ``lesion_as`` which ones, if it is a mask that does not say so.
-    ``lesions`` are drawn by labels, as below, or left to the diffusion.
+    ``lesions`` are rendered from labels, as below, or left to the diffusion.
 
     A bundle without ``family`` (brainspade3d) changes lesions and ventricles alone, exactly, in the scan's label map:
     lesions are drawn by its renderer in the scan's own style, for ventricles tissue moves. Of the above it uses the
@@ -236,7 +236,7 @@ def check(request: Request, bundle: Metadata) -> None:
         if bundle.family:
             _check_image_only(request, bundle.name)
         if request.drift is not None and bundle.family != "brain-ldm":
-            raise BadInput(f"Bundle {bundle.name} cannot draw with drift; leave the drift out, or use brain-ldm.")
+            raise BadInput(f"Bundle {bundle.name} cannot generate with drift; leave the drift out, or use brain-ldm.")
         pathologies = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
         anatomy = {condition.name: condition for condition in bundle.conditions if condition.kind == "anatomy"}
         _check_values("pathology", request.pathologies, pathologies, bundle.name)
@@ -324,7 +324,7 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
     if request.lesion_as is not None and request.segmentation is None:
         raise BadInput("A lesion is named, but no mask of it is given; give the segmentation too.")
     if not request.wanted:
-        raise BadInput("Nothing is asked to be otherwise; say what, e.g. age=80.")
+        raise BadInput("Nothing is asked to change; say what, e.g. age=80.")
     known = {condition.name: condition for condition in bundle.conditions}
     if not bundle.family:
         _check_relabelling(request, bundle)
@@ -334,7 +334,7 @@ def _check_counterfactual(request: Counterfactual, bundle: Metadata) -> None:
     drawn = [name for name in request.known if known[name].kind == "pathology" and request.lesions == "labels"]
     if drawn:
         raise BadInput(
-            f"How much {drawn[0]!r} the scan has is measured on labels where lesions are drawn by them; give a "
+            f"How much {drawn[0]!r} the scan has is measured on labels where lesions are rendered from them; give a "
             "segmentation, or leave lesions to the diffusion."
         )
     if request.contrast is not None:
@@ -346,13 +346,13 @@ def _check_relabelling(request: Counterfactual, bundle: Metadata) -> None:
     for name in ("known", "drift", "drift_step", "strength", "guidance", "steps", "variants", "lesions"):
         if getattr(request, name) != Counterfactual.model_fields[name].get_default(call_default_factory=True):
             raise BadInput(
-                f"Bundle {bundle.name} changes the label map and draws it anew; leave {name} out, or use brain-ldm."
+                f"Bundle {bundle.name} changes the label map and renders it anew; leave {name} out, or use brain-ldm."
             )
 
 
 def _check_image_only(request: Generate, bundle: str) -> None:
     if len(request.contrasts) > 1:
-        raise BadInput(f"Bundle {bundle} draws another head for every contrast; ask for one contrast at a time.")
+        raise BadInput(f"Bundle {bundle} generates another head for every contrast; ask for one contrast at a time.")
     if request.draft:
         raise BadInput(f"Bundle {bundle} makes no labels, so it has no draft; ask for the image.")
     if request.style is not None:

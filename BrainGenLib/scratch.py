@@ -22,7 +22,7 @@ class Scratch:
         parent: where it is made; None for the system's temporary folder.
 
     Attributes:
-        folder: the path. It holds a lock file, by which others see that somebody uses it.
+        folder: the path. It holds a lock file, by which others see that it is in use.
 
     Raises:
         OSError: it cannot be made.

@@ -106,7 +106,7 @@ class Session:
         """Ask the jobs to stop; :meth:`poll` tells when they have."""
         self._cancelled = True
         for job, _ in self._jobs:
-            with suppress(FileNotFoundError):  # somebody removed it, which poll tells
+            with suppress(FileNotFoundError):  # removed meanwhile, which poll reports
                 job.cancel()
 
     def poll(self) -> Update | None:

@@ -159,7 +159,7 @@ def resample(
         fill: value outside the source.
 
     Returns:
-        Array of ``shape``: float32 for orders 1 and 3, the source's type otherwise.
+        Array of ``shape``: float32 for orders 1 and 3, the source's type for others.
     """
     import SimpleITK as sitk
 

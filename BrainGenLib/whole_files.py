@@ -1,4 +1,4 @@
-"""Text files that are never half written: whoever reads one finds the text from before or the new one."""
+"""Text files that are never half written: a reader finds the text from before or the new one."""
 
 from __future__ import annotations
 

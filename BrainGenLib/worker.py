@@ -1,7 +1,7 @@
 """The process that runs job folders: ``python -m BrainGenLib.worker`` reads their paths from standard input.
 
-Models stay loaded between jobs. The end of standard input is the end of whoever started the worker: the current job
-stops and the process ends. Only the standard library is imported until the first job is there.
+Models stay loaded between jobs. At the end of standard input the process that started this one has ended: the
+current job stops and the process ends. Only the standard library is imported until the first job is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     """Run jobs until standard input ends."""
     # A crash has its word in the log, which tells it from a kill.
     faulthandler.enable()
-    # Ctrl-C in a terminal reaches the whole process group; whoever started the worker decides what it means.
+    # Ctrl-C in a terminal reaches the whole process group; the process that started the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()

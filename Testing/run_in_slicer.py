@@ -203,7 +203,7 @@ def counterfactual(panel) -> None:
     check(not panel.ui.changeButton.enabled and "Find its lesions" in told.text, "lesions have to be known before")
     panel.ui.findLesionsButton.click()
     done(panel, "the lesions of the scan")
-    check("The segmenter finds" in told.text, f"what was found is told: {told.text}")
+    check("The segmenter finds" in told.text, f"what was found is shown: {told.text}")
     panel.ui.lesionsSelector.setCurrentNode(nodesOf("sub-0001").segmentation)
     check("The segmentation has" in told.text, f"and what a segmentation holds: {told.text}")
     panel.ui.changeButton.click()

@@ -31,7 +31,7 @@ CONTRAST = 0.4
 
 @dataclass
 class Row:
-    """One scan and what is to be otherwise.
+    """One scan and what is to change.
 
     Attributes:
         scan: relative to the BIDS folder.

@@ -114,7 +114,7 @@ def asked(model: BrainLDM, own: Conditions, wanted: Conditions, auto: bool) -> l
 def by_diffusion(
     model: BrainLDM, scan: Scan, contrast: str, own: Conditions, wanted: Conditions, auto: bool
 ) -> np.ndarray:
-    """The change on GRID_2MM; ventricles are changed as the years expect if nobody says otherwise."""
+    """The change on GRID_2MM; ventricles are changed as the years expect by default."""
     given = torch.from_numpy(coarse(scan))[None, None].to(model.device)
     generator = torch.Generator().manual_seed(0)
     change = asked(model, own, wanted, auto)
@@ -347,7 +347,7 @@ def main() -> None:
             "The judge of age is a ridge regression on training scans at 8 mm; it has seen what the model has. As "
             "all that regress it tells people apart by less than their years, as the title says. It "
             "flips if its answer moves by more than half of what people so many years apart differ by to it.",
-            "Lesion masks are given to the ways labels and filled; the diffusion is told the load alone.",
+            "Lesion masks are given to the ways labels and filled; the diffusion is conditioned on the load alone.",
             "The segmenter hardly finds lesions, so that it finds none says little.",
             "No held-out subject was scanned twice years apart: whether a person would change so is not known.",
         ],

@@ -209,7 +209,7 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
     """One row for each way of drawing, by its name; what is in the seed's folder of ``arguments.work`` is kept."""
     work = arguments.work / f"seed-{setting.seed}"
     work.mkdir(parents=True, exist_ok=True)
-    # What is drawn otherwise is not to be mixed with it.
+    # What is rendered in another way is not to be mixed with it.
     kept = work / f"rows-{setting.samples}-{setting.steps}.json"
     known: dict[str, list[float | None]] = json.loads(kept.read_text()) if kept.is_file() else {}
     plans = {

@@ -32,7 +32,7 @@ SAMPLE = Path(__file__).parents[1] / "BrainGen" / "Resources" / "SampleData" / "
 
 
 class PeakMemory:
-    """Largest resident memory of a process and its children, in GB, looked at 20 times a second."""
+    """Largest resident memory of a process and its children, in GB, read 20 times a second."""
 
     def __init__(self, pid: int) -> None:
         self.gigabytes = 0.0

@@ -217,7 +217,7 @@ class Widgets:
         return _in_ui(node) or (bool(kind) and not kind.endswith("Layout"))
 
     def kind(self, node: ast.AST) -> str:
-        """Its class, if that can be known; otherwise empty."""
+        """Its class, if that can be known; empty if not."""
         text = ast.unparse(node)
         if text in APPLICATION:
             return APPLICATION[text]

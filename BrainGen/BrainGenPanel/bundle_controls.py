@@ -70,7 +70,7 @@ class BundleControls:
             self.show()
 
     def build(self) -> None:
-        """A slider for each condition of the bundle, a box for each contrast: round where only one can be drawn."""
+        """A slider for each condition of the bundle, a box for each contrast: round where only one is possible."""
         able = [bundle for bundle in self._bundles.values() if "generate" in bundle.verbs]
         # What makes labels comes first: it is chosen where the scene says none, or one that is not here.
         able.sort(key=lambda bundle: bool(bundle.family))
@@ -160,7 +160,7 @@ class BundleControls:
 
     def _addRows(self, metadata) -> None:
         places = self._logic.places()
-        tick = _("Ticked: as asked. Not ticked: drawn anew for each case.")
+        tick = _("Ticked: as asked. Not ticked: sampled anew for each case.")
         if metadata.family:
             tick = _("Ticked: as asked. Not ticked: the default of the model.")
         for condition in metadata.conditions:

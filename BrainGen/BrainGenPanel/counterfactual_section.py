@@ -1,4 +1,4 @@
-"""The section Counterfactual: a scan as it would look if something were otherwise."""
+"""The section Counterfactual: a scan as it would look under other conditions."""
 
 import slicer
 from slicer.i18n import tr as _
@@ -45,7 +45,7 @@ class CounterfactualSection:
             self.run,
             attempt,
             showState,
-            _("Choose a scan, and tick under Wanted what is to be otherwise, first."),
+            _("Choose a scan, and tick under Wanted what is to change, first."),
         )
         self._drift = DriftControl(
             ui.changeDriftSlider, ui.autoDriftCheckBox, ui.changeDriftDelta, ui.changeDriftCurve

@@ -40,7 +40,7 @@ class DriftControl:
         self._picture.setPixmap(_drawn(curve, units if chosen else None))
         self._picture.setToolTip(
             _(
-                "Distance (L1) of what is drawn to real {contrast} scans, for each drift: smallest at {best:+.2g} "
+                "Distance (L1) of what is made to real {contrast} scans, for each drift: smallest at {best:+.2g} "
                 "(ring). The dot is where the slider stands."
             ).format(contrast=curve.contrast, best=curve.best)
         )

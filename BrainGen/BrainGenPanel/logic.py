@@ -101,11 +101,11 @@ class BrainGenLogic(ScriptedLoadableModuleLogic):
         return self._run([Segment(device=self.engine.device, scan="")], {"scan": scan}, waitForCompletion)
 
     def counterfactual(self, scan, wanted, segmentation=None, waitForCompletion=False, **settings):
-        """A scan as it would look if something were otherwise, shown beside the scan; see :meth:`generate`.
+        """A scan as it would look under other conditions, shown beside the scan; see :meth:`generate`.
 
         Args:
             scan: volume node of a brain.
-            wanted: what should be otherwise: values by name of the bundle's condition.
+            wanted: what should change: values by name of the bundle's condition.
             segmentation: node that says where its lesions are, for a bundle that changes labels, or None.
             waitForCompletion: as for :meth:`generate`.
             **settings: other fields of :class:`BrainGenLib.requests.Counterfactual`: ``bundle``, ``known``,

@@ -21,7 +21,7 @@ def missing(requirementsPath: str, engine: bool) -> list:
 
     Args:
         requirementsPath: file with a line for each package that pip installs.
-        engine: whether models run in Slicer's own Python; otherwise only the panel's packages count.
+        engine: whether models run in Slicer's own Python; if not, only the panel's packages count.
     """
     from packaging.requirements import Requirement
 

@@ -25,7 +25,7 @@ def described(bundle: Metadata, units: float | None) -> tuple[str, str]:
         marks.append(f'<circle class="now" cx="{x}" cy="{y}" r="3"/>')
     svg = (
         f'<svg class="braingen-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
-        f"<title>Distance (L1) of what is drawn to real {curve.contrast} scans, smallest at {curve.best:+.2g}</title>"
+        f"<title>Distance (L1) of what is made to real {curve.contrast} scans, smallest at {curve.best:+.2g}</title>"
         f'<line x1="{none}" y1="0" x2="{none}" y2="{_HEIGHT}"/><polyline points="{points}"/>{"".join(marks)}</svg>'
     )
     return "" if units is None else f"δ = {curve.raw(units):.3f}", svg

@@ -107,7 +107,7 @@ class Shelf:
         """A case, and the image that it is of, if there is one and its case is still kept.
 
         Raises:
-            BadInput, OSError, ValueError, KeyError, TypeError: somebody else wrote to its files.
+            BadInput, OSError, ValueError, KeyError, TypeError: another program wrote to its files.
         """
         place = self._places[name]
         case, of = Case.load(place / _CASE), self._about(place).get("of")

@@ -14,7 +14,7 @@ from BrainGenLib.cli.console import Device, Json, Server, contrast_of, guarded, 
 from BrainGenLib.cli.synthesis import Bundle, LesionAs, Out, Seed, check, name_of, named, several, to_dataset
 from BrainGenLib.errors import BadInput
 
-Wanted = Annotated[list[str], several("--set", "NAME=VALUE, what should be otherwise, e.g. age=80 or wmh=0")]
+Wanted = Annotated[list[str], several("--set", "NAME=VALUE, what should change, e.g. age=80 or wmh=0")]
 Known = Annotated[
     list[str],
     several("--known", "NAME=VALUE, what is so in the scan, e.g. age=60; age and sex of a BIDS tree are read"),
@@ -25,7 +25,7 @@ DriftUnits = Annotated[
 ]
 LesionsBy = Annotated[
     str | None,
-    typer.Option(help="labels: drawn exactly; diffusion: as the model changes them.", show_default="labels"),
+    typer.Option(help="labels: rendered exactly; diffusion: as the model changes them.", show_default="labels"),
 ]
 _DEFAULTS = {name: field.default for name, field in requests.Counterfactual.model_fields.items()}
 

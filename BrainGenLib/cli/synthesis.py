@@ -59,7 +59,7 @@ LesionAs = Annotated[
     ),
 ]
 Style = Annotated[Path | None, typer.Option(help="Scan whose appearance is taken: any head or brain, any grid.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="drawn")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case.", show_default="random")]
 Bundle = Annotated[str, typer.Option(help="Model; `braingen bundles` lists them.", autocompletion=_bundles)]
 Pathology = Annotated[
     list[str],

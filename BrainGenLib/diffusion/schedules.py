@@ -17,7 +17,7 @@ import torch
 
 
 class Step(NamedTuple):
-    """One point of a trajectory: the time that the network is told, and the two coefficients there.
+    """One point of a trajectory: the time that the network is given, and the two coefficients there.
 
     The time is an ``int`` where networks are trained at whole times, and may index a table; a ``float`` in rectified
     flow.
@@ -122,7 +122,7 @@ def rectified_flow(count: int, length: int = 1000, shift: float = 1.0) -> list[S
     arXiv 2209.03003). The deterministic DDIM update between them is Euler's.
 
     Args:
-        length: the network is told t·length.
+        length: the network is given t·length.
         shift: t = shift·t' / (1 + (shift - 1)·t') of evenly spaced t'; above 1, more of the steps are at high noise
             (Esser et al. 2024, arXiv 2403.03206, eq. 23). MONAI's ``timestep_transform`` takes the cube root of the
             number of latent positions over 32³.

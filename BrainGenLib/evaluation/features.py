@@ -1,7 +1,7 @@
 """What the segmenter's encoder sees in an image: the space in which sets of images are compared.
 
 The segmenter was trained on random contrasts, so its deep layers say little of contrast and much of shape, borders
-and artefacts; its second layer holds brightness and grain. Both are looked at, averaged within each tissue: over the
+and artefacts; its second layer holds brightness and grain. Both are used, averaged within each tissue: over the
 whole volume, instance normalisation would leave next to nothing of them.
 """
 

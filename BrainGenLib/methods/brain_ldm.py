@@ -35,7 +35,7 @@ from BrainGenLib.spaces import GRID_2MM
 PERSON = ("age", "sex", "ventricles", "brain")
 """Years; 0 female, 1 male; mL in template space, lateral ventricles of both sides and brain without fluid."""
 CONDITIONS = (*PERSON, "painted", *PATHOLOGIES)
-"""What the diffusion is told, in this order; ``painted`` is 1 for the synthetic images of its pre-training."""
+"""Conditions of the diffusion, in this order; ``painted`` is 1 for the synthetic images of its pre-training."""
 
 Conditions = Mapping[str, float] | Sequence[Mapping[str, float]]
 """Of all items of a batch, or of each."""

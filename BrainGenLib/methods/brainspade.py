@@ -97,7 +97,7 @@ def render(
         contrast: one of ``model.contrasts``, or ``any`` for the look of the style alone.
         style: code of :func:`encode_style`; None draws one that suits the contrast.
         seed: of the drawn style and of the noise.
-        report: told after the trunk and after each slab.
+        report: receives a step after the trunk and after each slab.
 
     Returns:
         float32 in [0, 1], same shape, 0 outside the brain.

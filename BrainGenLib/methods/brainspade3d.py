@@ -284,7 +284,7 @@ def draw_logits(
         volumes: of the anatomy conditions, mL.
         regions: pathology to bool map of GRID_2MM: where it may lie.
         guidance, count: weight of the conditions, steps of the sampler.
-        progress: told of each step.
+        progress: receives each step.
     """
     allowed = np.stack([regions[name] for name in PATHOLOGIES])
     denoiser = conditional_denoiser(model, loads, volumes, allowed, guidance)

@@ -17,7 +17,7 @@ CORTEX = 0.76
 
 
 def recognise(image: np.ndarray, classes: np.ndarray, among: Sequence[str]) -> str:
-    """Name the contrast of a brain: T1w, T2w, FLAIR or PDw. A T1w scan with contrast agent is not told from others.
+    """Name the contrast of a brain: T1w, T2w, FLAIR or PDw. A T1w scan with contrast agent counts as T1w.
 
     Args:
         image: (R, A, S) on the grid of ``classes``, 0 is black.

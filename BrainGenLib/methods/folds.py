@@ -21,7 +21,7 @@ STEPS = 8
 GUIDANCE = 1.0
 """Without it sulci are rows of specks, beyond 1.5 there is too much of them."""
 DECODED, DECODED_ALREADY = 4.0, 1.2
-"""Blur (4 mm voxels) that generated anatomies are told with, and the part of it that they have of their own."""
+"""Blur (4 mm voxels) that generated anatomies are conditioned on, and the part of it that they have of their own."""
 FINE = 1.0
 """Blur (2 mm voxels) that drawn shares have once they are interpolated."""
 FILLED = 1.5
@@ -39,7 +39,7 @@ def tissue(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def correction_of(network: FoldDenoiser, average: torch.Tensor) -> torch.Tensor:
-    """What to add to the shares (3, …) that generated anatomies are told with, so that sulci hold fluid.
+    """What to add to the shares (3, …) that generated anatomies are conditioned on, so that sulci hold fluid.
 
     Labels of 2 mm scans have hardly any fluid inside of sulci, and where brains differ an average code has cortex. So
     the model's average anatomy is compared with the average of brains that were scanned at 1 mm.
@@ -62,7 +62,7 @@ def conditions(
     already: float = 0.0,
     correction: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What the network is told (CONDITIONS + 2, …) of soft labels (STRUCTURES, …) on the template grid at 4 mm."""
+    """Conditions of the network (CONDITIONS + 2, …) from soft labels (STRUCTURES, …) on the template grid at 4 mm."""
     shares = soft_tissue.shares_of(probabilities, sigma, already)
     if correction is not None:
         shares = (shares + correction).clamp_min(0) * (shares.sum(0) > 0)

@@ -71,7 +71,7 @@ class ImageModel(ABC):
         count: int,
         callback: Callback = nothing,
     ) -> torch.Tensor:
-        """Latents (N, C, …) from noise of that shape, as whoever published the model samples it."""
+        """Latents (N, C, …) from noise of that shape, as the model's publisher samples it."""
         return sample_ddim(self.denoiser(conditions, contrast, guidance), x, self.steps(count), callback)
 
     def sample_each(

@@ -38,7 +38,7 @@ def with_loads(
         wanted: pathology to mL; others stay as they are.
         model: says where lesions are likely; used only if one is to grow.
         seed: of the places.
-        progress: told of each step of the label diffusion.
+        progress: receives each step of the label diffusion.
     """
     structures, lesions = split_lesions(classes)
     growing: dict[str, float] = {}

@@ -84,7 +84,7 @@ def edit(
         image: (1, 1, R, A, S) on GRID_2MM, 0 outside of the brain and 1 at its 99.5th percentile.
         changes: of the same own conditions, count and variants.
         generator: of the variants' noise, which is the same for all changes.
-        report: told of every step.
+        report: receives every step.
 
     Raises:
         Cancelled: ``report`` says so.

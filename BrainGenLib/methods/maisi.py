@@ -1,5 +1,5 @@
 """MAISI-v2 (Zhao et al. 2025, arXiv 2508.05772), as NVIDIA's NV-Generate MR brain has it: a KL autoencoder, and a
-rectified flow of its latents, told the contrast as a class and the spacing in mm.
+rectified flow of its latents, conditioned on the contrast as a class and the spacing in mm.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from BrainGenLib.diffusion.samplers import Callback, Network, flow_denoiser, not
 from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.methods.image_model import ImageModel
 
-_NO_CLASS = 0  # what a tenth of the training was told instead of its class
+_NO_CLASS = 0  # what a tenth of the training was given instead of its class
 _WINDOW = 80  # positions of a latent along an axis that are decoded at once
 
 

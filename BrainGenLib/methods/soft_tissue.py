@@ -93,7 +93,7 @@ def conditions(
     already: float = 0.0,
     sharp: bool = True,
 ) -> torch.Tensor:
-    """What the network is told (CONDITIONS, …) of soft labels (STRUCTURES, …).
+    """What the network is conditioned on (CONDITIONS, …) of soft labels (STRUCTURES, …).
 
     Args:
         shares: of :func:`shares_of`, blurred by ``sigma`` voxels.

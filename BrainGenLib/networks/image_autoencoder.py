@@ -5,7 +5,7 @@ what is not linear. So its codes are useful before the first step, which is what
 the first of them stays close to the cell's mean brightness. The decoder also knows the place of every cell: what a
 number means in cortex differs from what it means in a ventricle.
 
-MONAI's AutoencoderKL is not used for the reason told in :mod:`BrainGenLib.networks.label_autoencoder`.
+MONAI's AutoencoderKL is not used for the reason in :mod:`BrainGenLib.networks.label_autoencoder`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ImageAutoencoder(nn.Module):
     Args:
         latent: numbers per cell.
         width, deep_width: channels at 4 and at 8 mm.
-        place: numbers that the decoder is told of every cell of the template grid.
+        place: numbers that the decoder is given for every cell of the template grid.
         grid: cells of the template grid.
     """
 

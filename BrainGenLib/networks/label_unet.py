@@ -29,7 +29,7 @@ class LabelUNet(nn.Module):
     Args:
         classes: number of label classes.
         features: channels of the five levels of MONAI's ``BasicUNet`` (2, 4, 8, 16 and 32 mm) and of its output.
-        embedding: features of a 1 mm voxel, from which its class is told.
+        embedding: features of a 1 mm voxel, from which its class is read.
         rank: numbers that the atlas keeps of a cell of 4 mm.
         grid: cells of the atlas.
     """

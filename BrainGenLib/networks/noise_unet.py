@@ -1,4 +1,4 @@
-"""The U-Net of the denoisers that work on boxes: small, told the noise level, normalised per voxel.
+"""The U-Net of the denoisers that work on boxes: small, conditioned on the noise level, normalised per voxel.
 
 As in the renderer, channels are normalised per voxel, so that boxes teach what whole brains need. MONAI's
 DiffusionModelUNet has three times the weights at these widths and group normalisation, which depends on the extent.
@@ -40,7 +40,7 @@ class UNet(nn.Module):
     Args:
         inputs, outputs: channels of input and output.
         channels: of the levels.
-        told: numbers beside the noise level that the whole network is told.
+        told: numbers beside the noise level that the whole network is conditioned on.
     """
 
     frequencies: torch.Tensor

@@ -98,7 +98,7 @@ class FieldDenoiser(nn.Module):
             alpha, sigma: coefficients of the noise (N,).
             given: conditions (N, CONDITIONS + extras, …).
             guidance: how far to go on in the direction from the Gaussian model to this one (autoguidance, Karras et
-                al. 2024, arXiv 2406.02507): what a short training has not told apart becomes clearer.
+                al. 2024, arXiv 2406.02507): what a short training has not separated becomes clearer.
         """
         inside = given[:, BRAIN : BRAIN + 1]
         guess, error = self.gaussian(x * inside, alpha, sigma)
@@ -128,7 +128,7 @@ class FoldDenoiser(FieldDenoiser):
 
     Attributes:
         average: mean shares of the training brains in template space (2, grid), which tells where main sulci are.
-        told: mean of the blurred shares that brains scanned at 1 mm are told with (2, grid); 0 where there are none.
+        told: mean of the blurred shares given for brains scanned at 1 mm (2, grid); 0 where there are none.
     """
 
     average: torch.Tensor

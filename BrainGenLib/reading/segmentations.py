@@ -98,7 +98,7 @@ def _names() -> str:
 def without_holes(classes: np.ndarray) -> np.ndarray:
     """A class map in which what is enclosed by labels is labelled, each voxel as the nearest one.
 
-    Where somebody erased a lesion there is nothing; rendered as such it would be air in the middle of a brain.
+    Where a user erased a lesion there is nothing; rendered as such it would be air in the middle of a brain.
     """
     labelled = classes > 0
     holes = ndimage.binary_fill_holes(labelled) & ~labelled

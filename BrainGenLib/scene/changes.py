@@ -61,7 +61,7 @@ def show_change(
         scene: vtkMRMLScene.
         nodes: of a case for which :func:`before` gives a volume.
         point: (3,) RAS mm, where the slices are to cross; None for the middle.
-        columns: the views, where a front end names them otherwise than Slicer.
+        columns: the views, where a front end has other names for them than Slicer.
     """
     scan, after = before(nodes), next(iter(nodes.volumes.values()))
     show(scene, nodes)

@@ -91,7 +91,7 @@ def segmentation_of(labels: np.ndarray, affine: np.ndarray) -> Any:
 
 
 def label_map_of(node: Any, reference: Any | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The label map of a segmentation node, as it was made or as somebody edited it.
+    """The label map of a segmentation node, as it was made or edited.
 
     Which label a segment is, its terminology says, or else its name. Where segments overlap, lesions win.
 

@@ -79,7 +79,7 @@ def compare(
         scene: vtkMRMLScene with a layout node.
         first, second: of the cases.
         contrast: of the images, where a case has it.
-        rows: the views of each case, where a front end names them otherwise than Slicer.
+        rows: the views of each case, where a front end has other names for them than Slicer.
     """
     import slicer
 

@@ -1,4 +1,4 @@
-"""HTTP over job folders. Whose a job is, is asked in every answer; a job of somebody else does not exist."""
+"""HTTP over job folders. Whose a job is, is asked in every answer; a job of another user does not exist."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class _Mirror:
             self._cancel()
             raise
         finally:
-            # What is here need not stay there; if it cannot be told now, the server removes it in time.
+            # What is here need not stay there; if it cannot be asked now, the server removes it in time.
             with suppress(RemoteError):
                 self._server.delete(self._id)
 

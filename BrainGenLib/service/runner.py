@@ -14,7 +14,7 @@ from BrainGenLib.service.limits import Limits
 from BrainGenLib.service.store import Stored
 
 POLL_SECONDS = 0.1
-# How often old jobs are looked for when nothing else happens.
+# How often old jobs are searched for when nothing else happens.
 IDLE_SECONDS = 600.0
 
 _log = logging.getLogger("uvicorn.error")

@@ -133,7 +133,7 @@ def admit(folder: Path, job_id: str, owner: str, partial: Path) -> None:
 
 
 def find(folder: Path, job_id: str, owner: str) -> Stored | None:
-    """A user's job; None too if it is somebody else's."""
+    """A user's job; None too if it is another user's."""
     stored = _open(folder / job_id) if _ID.fullmatch(job_id) else None
     return stored if stored is not None and stored.ticket.owner == owner else None
 
@@ -161,7 +161,7 @@ def _open(folder: Path) -> Stored | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a job; whoever looks sees all of it or nothing."""
+    """Remove the folder of a job; a listing has all of it or nothing."""
     removed = folder.parent / ".removed" / f"{folder.name}-{secrets.token_hex(4)}"
     # Its owner and the sweep may remove it at the same time.
     with suppress(FileNotFoundError):

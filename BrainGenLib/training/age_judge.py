@@ -129,7 +129,7 @@ def fit(judge: AgeJudge, rows: Rows) -> dict[str, float]:
     weights = x.T @ np.linalg.solve(products + best * unit * np.eye(len(x)), rows.age - mean)
     judge.weights.copy_(torch.from_numpy(weights).view_as(judge.weights))
     judge.offset.fill_(float(mean - centre @ weights))
-    # Between people of one age there is nothing to be told apart.
+    # Between people of one age there is nothing to distinguish.
     slope = float(np.polyfit(rows.age, left_out[best], 1)[0]) if len(set(rows.age)) > 1 else 1.0
     judge.slope.fill_(max(slope, 0.1))
     return {"error": errors[best], "slope": slope, "ridge": best}

@@ -70,7 +70,7 @@ class CacheWriter:
 
     def _flush(self) -> None:
         name = f"piece-{self._pieces:03d}.npz"
-        # Renamed when whole, so that whoever reads an older cache here never meets half a file.
+        # Renamed when whole, so that a process that reads an older cache here never meets half a file.
         with (self.folder / f"{name}.part").open("wb") as file:
             np.savez_compressed(file, **self._arrays)  # type: ignore[arg-type]
         (self.folder / f"{name}.part").rename(self.folder / name)

@@ -24,7 +24,7 @@ its user: scheme {scheme}, {steps} steps, {drift}.
 It draws brains such as these for the contrasts of these scans, and takes the conditions of its base. Its autoencoder
 and the Gaussian model of each contrast are those of the base. How close its samples come to a scan, and how close
 scans come to one another (`nearest`, `nearest_of_scans`), is in `curves.csv` of its run: a model of few scans can
-repeat them, so whoever may not see the scans should not get the bundle without a look at those.
+repeat them, so people who may not see the scans should not get the bundle without a look at those.
 
 **Licence.** That of the base; what applies to the scans applies beside it.
 

@@ -112,7 +112,7 @@ def stripped(scan: Picture, segmenter: Segmenter) -> Picture:
 
 
 def conditions_of(scan: Picture, bundle: bundles.Metadata) -> dict[str, float]:
-    """What the model can be told of a scan, with loads as it knows them."""
+    """Conditions that are known of a scan, with loads as it knows them."""
     maximum = {one.name: one.millilitres for one in bundle.conditions if one.millilitres}
     return loads(scan.conditions, maximum)
 

@@ -55,8 +55,8 @@ blurred to {fwhm:.0f} mm, and the average of the training brains in template spa
 of which a generated code knows nothing. {parameters:.1f} M parameters, {steps} training steps on the label maps of
 the brains that also teach soft tissue.
 
-Labels of 2 mm scans hold hardly any fluid inside of sulci: generated anatomies are told like the brains scanned at
-1 mm.
+Labels of 2 mm scans hold hardly any fluid inside of sulci: generated anatomies get the conditions of brains scanned
+at 1 mm.
 
 **Limits.** Main sulci lie where they do on average; all others are plausible, not anatomical.
 """
@@ -133,7 +133,7 @@ def pair_of(
 
 
 def shares_and_conditions(network: FoldDenoiser, soft: torch.Tensor, sigma: float) -> Pair:
-    """What is drawn of soft labels (STRUCTURES, …) and what is told of them with a blur of ``sigma``."""
+    """Shares to be sampled of soft labels (STRUCTURES, …), and those given, with a blur of ``sigma``."""
     given = conditions(network, soft, sigma)
     return shares_of(soft, 0)[[0, 2]] * given[BRAIN], given
 
@@ -146,7 +146,7 @@ def mirrored(soft: torch.Tensor) -> torch.Tensor:
 def measure(network: FoldDenoiser, material: list[torch.Tensor], sharp: list[bool]) -> None:
     """Set the average brain, what brains of 1 mm (``sharp``) are told with, what tells structures apart, and the
     Gaussian model."""
-    # Structures are told apart by their tissue; what else they differ in does not bear on folds.
+    # Structures differ by their tissue; what else they differ in does not bear on folds.
     network.signals.copy_(torch.from_numpy(typical_values()[:STRUCTURES]))
     network.average.copy_(mean_shares(material, 0))
     network.told.copy_(mean_shares(list(itertools.compress(material, sharp)), DECODED))

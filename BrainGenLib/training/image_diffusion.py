@@ -144,7 +144,7 @@ def errors(
 
     Args:
         pick: which examples, (batch,).
-        generator: of times, noise and of what is not told; on the device of the examples.
+        generator: of times, noise and of what is left out; on the device of the examples.
         importance: weights of the channels of the second, 1 on average: most of an image is in the first of them.
         drift, variant: of :func:`BrainGenLib.diffusion.drift.training_pair`; where all is background nothing drifts,
             as there is no noise.
@@ -284,7 +284,7 @@ def chances(latents: Latents) -> np.ndarray:
 
 
 def kept(count: int, generator: torch.Generator) -> torch.Tensor:
-    """1 where a condition is told (n, K): each of the person's is dropped by itself, the loads together."""
+    """1 where a condition is given (n, K): each of the person's is dropped by itself, the loads together."""
     keep = (torch.rand(count, len(CONDITIONS), generator=generator, device=generator.device) > DROPOUT).float()
     first = len(SMOOTH)
     keep[:, len(PERSON) : first] = 1
@@ -331,7 +331,7 @@ def describe(material: ImageMaterial, latents: Latents, z: torch.Tensor) -> dict
 
 def within(groups: Sequence[Sequence[float]]) -> float:
     """Share of the variance of numbers that is not between their groups: if it is small, what goes with the numbers
-    cannot be told from what goes with the groups, such as scanners."""
+    cannot be separated from what goes with the groups, such as scanners."""
     every = np.concatenate([np.asarray(group, float) for group in groups])
     left = np.concatenate([np.asarray(group, float) - np.mean(group) for group in groups])
     return float(left.var() / every.var()) if every.var() > 0 else 0.0

@@ -29,7 +29,7 @@ TITLES = {
     "ventricles": ("lateral ventricles", "mL in template space"),
     "brain": ("brain without fluid", "mL in template space"),
 }
-# Of what was looked at: to be rewritten with better weights.
+# Of what was seen: to be rewritten with better weights.
 SHORT = (
     "Drawn from noise, images are blurred brains with a mottled cortex, near the average; of scans, age changes the "
     "brightness of the rim of the brain, whose sulci do not move (ventricles do), and lesions hardly change."
@@ -47,7 +47,7 @@ painted images alone. It carries Latent Drifting (docs/latent-drifting.md) and c
 (amber), open_ms (CC BY) and glioma cases, varied; images painted over their label maps with transplanted lesions.
 Painted images taught it lesions and rare contrasts; a condition is offered for a contrast only if at least
 {enough} of its scans show it (bold), and one of the person only if it varies within studies: what an age that goes
-with the scanner does, as in FLAIR, cannot be told from what the scanner does.
+with the scanner does, as in FLAIR, cannot be separated from what the scanner does.
 
 {table}
 

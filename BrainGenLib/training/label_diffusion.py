@@ -252,7 +252,7 @@ def random_regions(shares: torch.Tensor, maps: torch.Tensor, generator: torch.Ge
 
 
 def sibling(run: Path) -> Path:
-    """Where the autoencoder's run is looked for."""
+    """Where the autoencoder's run is searched for."""
     return run.parent / "label-autoencoder"
 
 

@@ -34,13 +34,13 @@ RANK = 4
 
 
 class Token(nn.Module):
-    """A new word: a vector added where a linear layer embeds what the network is told.
+    """A new word: a vector added where a linear layer embeds what the network is conditioned on.
 
     The layer's columns are the embeddings of contrasts and conditions; ``vector`` is one more, whose number is always
     1. It starts at 0, so that the new word begins by meaning nothing beside the contrast that it is said with.
 
     Attributes:
-        said: whether it is told; off, the network is what it would be without the word.
+        said: whether it is given; off, the network is what it would be without the word.
     """
 
     def __init__(self, layer: nn.Linear) -> None:

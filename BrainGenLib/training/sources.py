@@ -122,7 +122,7 @@ def _lesion_of_no_session(of_subject: list[_Named]) -> str:
 
 @dataclass(frozen=True)
 class _Named:
-    """A file and what its name says; ``misplaced`` if its folders say otherwise."""
+    """A file and what its name says; ``misplaced`` if its folders say another subject or session."""
 
     path: Path
     entities: dict[str, str]

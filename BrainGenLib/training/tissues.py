@@ -101,7 +101,7 @@ def _flat(labels: np.ndarray, image: np.ndarray, spacing: float) -> tuple[np.nda
 
 
 def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndarray | None:
-    """How a T1w scan mixes fluid (0), grey (½) and white matter (1) in every voxel; None if it cannot be told.
+    """How a T1w scan mixes fluid (0), grey (½) and white matter (1) in every voxel; None if it cannot be measured.
 
     Intensities after the shading of white matter was divided out, linear between the medians of ventricles, cortex
     and white matter, beyond them too, within :data:`BrainGenLib.methods.soft_tissue.RANGE`.

@@ -86,7 +86,7 @@ def changes(
 
 
 class _Lesions:
-    """Lesions of a brain (image and class map on GRID_1MM), which labels draw otherwise."""
+    """Lesions of a brain (image and class map on GRID_1MM), of which labels show another image."""
 
     def __init__(self, work: Work, image: np.ndarray, classes: np.ndarray, contrast: str) -> None:
         self._work, self._image, self._classes, self._contrast = work, image, classes, contrast
@@ -108,7 +108,7 @@ class _Lesions:
         bundle = self._work.bundle(capabilities.LABELS)
         if self._contrast not in bundle.metadata.contrasts:
             raise BadInput(
-                f"Bundle {bundle.name} cannot draw lesions in {self._contrast}; leave them to the diffusion or out."
+                f"Bundle {bundle.name} cannot render lesions in {self._contrast}; leave them to the diffusion or out."
             )
         return LesionDrawing(self._work, bundle, self._image, self._classes, self._contrast)
 
@@ -123,7 +123,7 @@ def _with_drawn(change: counterfactuals.TemplateChange, drawn: np.ndarray) -> co
 def _verdicts(
     model: BrainLDM, before: torch.Tensor, after: torch.Tensor, contrast: str, change: Change
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """How much of what was asked for two images (1, 1, R, A, S) show, by judge, and what is to be told beside it."""
+    """How much of what was asked for two images (1, 1, R, A, S) show, by judge, and what is reported beside it."""
     share = latent_drifting.reached(model, before, after, contrast, change)
     reached = {} if share is None else {"model": round(share, 4)}
     judge, years = model.judge, change.wanted.get("age", 0.0) - change.own.get("age", np.inf)
@@ -161,7 +161,7 @@ class _Movement:
 
     def _share(self, change: Change) -> float:
         """How many times as large the ventricles become, as far as tissue can be moved."""
-        # What is told of the scan need not be what is measured on it, but its ratio to what is wanted is meant.
+        # What is given of the scan need not be what is measured on it, but its ratio to what is wanted is meant.
         ratio = change.wanted["ventricles"] / max(change.own["ventricles"], LEAST_ML)
         if abs(ratio - 1) * self._had < LEAST_ML:
             return 1.0

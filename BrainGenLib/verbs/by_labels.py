@@ -19,7 +19,7 @@ from BrainGenLib.verbs.work import Work
 def changes(
     work: Work, asked: Sequence[Counterfactual], bundle: Bundle, image: np.ndarray, before: np.ndarray, contrast: str
 ) -> list[counterfactuals.TemplateChange]:
-    """What the label map shows otherwise."""
+    """What changes in the label map."""
     had = lesions.volumes_ml(before)
     sized: dict[float | None, _Sized] = {}
     found = []

@@ -1,4 +1,4 @@
-"""Verb ``counterfactual``: a scan as it would be if something were otherwise."""
+"""Verb ``counterfactual``: a scan as it would be under other conditions."""
 
 from __future__ import annotations
 

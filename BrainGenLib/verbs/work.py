@@ -45,7 +45,7 @@ class Work:
     def segmented(self, name: str, segmenter: Bundle, done: str) -> tuple[Volume, segmentation.Segmentation]:
         """A scan of the inputs and what it holds; ``done`` says what cannot be done to it if that fails.
 
-        Whoever moves a slider asks for the same scan again and again: the last one is remembered.
+        A user who moves a slider asks for the same scan again and again: the last one is remembered.
         """
         path = self.inputs / name
         scan = read_scan(path)

@@ -40,7 +40,7 @@ def run(job: Job) -> None:
     try:
         work(job)
     except (BadInput, OSError) as error:
-        with suppress(FileNotFoundError):  # somebody removed the job
+        with suppress(FileNotFoundError):  # the job was removed
             job.fail(Failure(code="failed", message=str(error)))
 
 
@@ -62,7 +62,7 @@ def work(job: Job) -> None:
 
 
 def end_with_parent() -> None:
-    """As the real one: whoever started it is gone."""
+    """As the real one: the process that started it is gone."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(0.2)

@@ -86,7 +86,7 @@ def test_a_full_disk_is_a_sentence(host, panel, monkeypatch):
 
 
 def in_a_moment(done, act):
-    """Act as soon as something is so, while somebody waits for something else."""
+    """Act as soon as something is so, while another waits for something else."""
     import qt  # there once the host has started
 
     timer = qt.QTimer()

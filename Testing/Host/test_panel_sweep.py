@@ -101,7 +101,7 @@ def test_the_line_becomes_a_request(panel, asked, scan):
     ui = panel.ui
     ui.changeScanSelector.setCurrentNode(scan)
     choose(ui.changeSweepSelector, "drift")
-    # A setting needs something to be otherwise, a condition is that itself.
+    # A setting needs something to change, a condition is that itself.
     assert ui.changeButton.text == "Make sweep"
     assert not ui.changeButton.enabled
     choose(ui.changeSweepSelector, "age")

@@ -13,7 +13,7 @@ from BrainGenLib.bundles import file_digest
 from BrainGenLib.public_bundles import PublicBundle
 
 # Few channels give the same keys of the weights. In norms of the U-Nets several channels share a group: alone, a
-# channel would lose what it is told of time and class.
+# channel would lose what it is given of time and class.
 SMALL: dict[str, dict[str, dict[str, Any]]] = {
     "ukb-brain-ldm": {
         "autoencoder": {"channels": [32, 32, 32, 32]},

@@ -202,7 +202,7 @@ def test_what_cannot_be_changed_is_a_sentence(front):
     want(front, "wanted")
     front.do(front.app.counterfactual.apply)
     assert front.run.section == ""
-    assert "Nothing is asked to be otherwise" in front.run.failure
+    assert "Nothing is asked to change" in front.run.failure
 
 
 def test_a_model_of_images_is_asked_for_what_it_can(front):

@@ -64,7 +64,7 @@ def segmentation(tmp_path):
 
 
 class StubWorker:
-    """Fails every job as told, without a process."""
+    """Fails every job as asked, without a process."""
 
     failure: Failure
     alive = True

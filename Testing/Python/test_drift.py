@@ -138,7 +138,7 @@ ERRORS = {
 @pytest.mark.parametrize("variant", ["V1", "V2", "V3"])
 @pytest.mark.parametrize("prediction", WRAPPERS)
 def test_only_the_variant_of_the_paper_keeps_the_clean_estimate(prediction, variant):
-    """A network that predicts its target perfectly gives z back in V3, and z plus a known multiple of δ otherwise."""
+    """A network that predicts its target perfectly gives z back in V3, and z plus a known multiple of δ in others."""
     steps = schedules.rectified_flow(10) if prediction == "flow" else schedules.cosine().trailing(10)
     step = steps[4]
     z, eps, drift = noise(2, 3, (4, 4), 1), noise(2, 3, (4, 4), 2), Drift((0.1, -0.2, 0.3))

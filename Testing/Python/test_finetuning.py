@@ -409,7 +409,7 @@ def test_scans_that_cannot_be_learnt_from_are_refused(seconds, tmp_path, phantom
 
 def test_drift_is_asked_only_of_models_that_have_it(tiny_folder):
     check(Generate(bundle="brain-ldm", drift=0.5), bundles.Bundle(tiny_folder / "brain-ldm").metadata)
-    with pytest.raises(BadInput, match="cannot draw with drift"):
+    with pytest.raises(BadInput, match="cannot generate with drift"):
         check(Generate(drift=0.5), bundles.Bundle(tiny_folder / "brainspade3d").metadata)
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("few_steps")
 
 @pytest.fixture
 def network():
-    """Shares that are those told, within a tenth."""
+    """Shares that are those given, within a tenth."""
     torch.manual_seed(0)
     network = FoldDenoiser(STRUCTURES, recipe.GRID, (4, 4)).eval()
     network.mean_weights[0, 2] = network.mean_weights[1, 4] = 1.0

@@ -155,7 +155,7 @@ def test_a_copy_is_edited_and_the_case_stays_as_it_was(stage, views):
 
 
 def test_a_changed_scan_comes_back_with_how_it_was_judged(stage):
-    """Which cannot be told from its voxels."""
+    """Which cannot be read from its voxels."""
     case, judged = case_with(2), {"reached": {"model": 0.4, "age": 0.8}, "similarity": {"ssim": 0.97}}
     judged["looks_years_old"] = {"before": 37.2, "after": 58.1}
     volumes = {"volumes_ml": {"brainstem": 20.0}, "volumes_before_ml": {"brainstem": 21.5}}

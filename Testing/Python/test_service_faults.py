@@ -338,7 +338,7 @@ def test_a_tokens_file_keeps_its_mode_and_follows_its_link(tmp_path):
     tokens.issue(tmp_path / "etc" / "tokens", "ann")
     (tmp_path / "etc" / "tokens").chmod(0o640)
     (tmp_path / "tokens").symlink_to(tmp_path / "etc" / "tokens")
-    # An older version wrote to this name, through a link of somebody else.
+    # An older version wrote to this name, through a link of another user.
     (tmp_path / "etc" / "tokens.part").symlink_to(tmp_path / "victim")
     secret = tokens.issue(tmp_path / "tokens", "bob")
     assert (tmp_path / "tokens").is_symlink()

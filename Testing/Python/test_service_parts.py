@@ -89,7 +89,7 @@ def test_users_take_turns(tmp_path):
     order = fair_order(jobs, {}, 0)
     assert [job.ticket.owner for job in order] == ["ann", "bob", "cid", "ann", "bob", "ann"]
     assert [job.ticket.submitted for job in order] == [0, 3, 4, 1, 5, 2]
-    # Whoever has had most comes last; who was away has saved up nothing.
+    # The user who has had most comes last; one who was away has saved up nothing.
     assert [job.ticket.owner for job in fair_order(jobs, {"ann": 2, "bob": 1}, 0)][:3] == ["cid", "bob", "ann"]
     order = fair_order(jobs, {"ann": 120, "bob": 100}, 100)
     assert [job.ticket.owner for job in order] == ["bob", "cid", "bob", "ann", "ann", "ann"]

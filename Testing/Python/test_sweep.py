@@ -29,7 +29,7 @@ from BrainGenLib.requests import Counterfactual, Generate, Sweep
 from BrainGenLib.service import archive
 
 STEPS = 3
-# A batch rounds otherwise than one latent at a time; images are of 0 to 1.
+# A batch rounds in another way than one latent at a time; images are of 0 to 1.
 ROUNDING = 1e-4
 
 
@@ -107,7 +107,7 @@ def test_a_sweep_survives_as_json_and_names_the_files_of_its_frames():
         ("brain-ldm", drawn(), "mood", [0, 1], "cannot sweep over 'mood'.*drift, guidance, age"),
         ("brain-ldm", drawn(), "strength", [0.2, 0.4], "cannot sweep over 'strength'"),
         ("brain-ldm", changed(wanted={"age": 60}), "strength", [0.2, 1.4], "less than or equal to 1, not 1.4"),
-        ("brain-ldm", changed(), "drift", [0, 1], "Nothing is asked to be otherwise"),
+        ("brain-ldm", changed(), "drift", [0, 1], "Nothing is asked to change"),
         ("brain-ldm", changed(), "wmh", [0, 1], "too few T1w scans"),
         ("brainspade3d", Generate(), "drift", [0, 1], "cannot sweep over 'drift'"),
         ("brainspade3d", Counterfactual(scan="scan.nii", bundle="brainspade3d"), "guidance", [0, 1], "over: wmh"),

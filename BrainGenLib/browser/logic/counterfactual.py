@@ -1,4 +1,4 @@
-"""Counterfactual: a scan of the scene as it would look if something were otherwise."""
+"""Counterfactual: a scan of the scene as it would look under other conditions."""
 
 from __future__ import annotations
 

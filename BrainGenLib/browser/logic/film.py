@@ -75,7 +75,7 @@ class FilmLogic:
             self._playing = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        """One frame after the other, from the first again after the last, until somebody stops it."""
+        """One frame after the other, from the first again after the last, until it is stopped."""
         data = self._typed.data
         while data.playing and self._browser is not None:
             data.number = (int(data.number) + 1) % len(data.values)

@@ -1,4 +1,4 @@
-"""Counterfactual: what is known of a scan, and what is to be otherwise."""
+"""Counterfactual: what is known of a scan, and what is to change."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class CounterfactualUI:
                 v_if=(name.diffusion,),
                 classes="braingen-label d-flex align-center",
                 style="gap: 5px;",
-                title="Not ticked: they are drawn by labels, exactly. Ticked: by the model, hardly at all",
+                title="Not ticked: they are rendered from labels, exactly. Ticked: by the model, hardly at all",
             ):
                 html.Input(type="checkbox", v_model=(name.left,), id="braingen-lesions-left")
                 html.Span("Leave lesions to the diffusion")

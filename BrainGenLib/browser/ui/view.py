@@ -48,7 +48,7 @@ def draw_threed_view(server: Any, _template: str, view: Any) -> None:
 
 
 def _follow(server: Any, template: str, view: Any) -> TypedState[SliderState]:
-    """The state of a slider that moves a view, and those linked to it, and follows where they are moved otherwise."""
+    """The state of a slider that moves a view, and those linked to it, and follows where they are moved elsewhere."""
     import slicer
 
     typed: TypedState[SliderState] = TypedState(server.state, SliderState, namespace=template)

@@ -125,7 +125,7 @@ class qSlicerApplication(QObject):
         self._application_logic = application_logic
         self._folder = tempfile.TemporaryDirectory(prefix="slicerhost-")
         self._temporary_path = self._folder.name
-        # A bare QSettings() is one of the host's own, not of whoever runs the tests.
+        # A bare QSettings() is one of the host's own, not of the user who runs the tests.
         QSettings.setDefaultFormat(QSettings.Format.IniFormat)
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, self._temporary_path)
         QCoreApplication.setOrganizationName("slicerhost")

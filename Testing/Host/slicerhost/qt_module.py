@@ -76,7 +76,7 @@ def _find_child(self: Wrapper, kind: Any, name: str = "", /) -> Wrapper | None:
 
 
 class _SingleShot:
-    """On a timer whether it fires once, on the class the function that calls somebody later."""
+    """On a timer whether it fires once, on the class the function that calls back later."""
 
     def __get__(self, timer: Wrapper | None, owner: type) -> Any:
         if timer is not None:

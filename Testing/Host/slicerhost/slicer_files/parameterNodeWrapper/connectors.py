@@ -28,7 +28,7 @@ class Connector:
         return self._convert(getattr(self.widget, self._property))
 
     def write(self, value: Any) -> None:
-        # Writing the same text would move the cursor of a line that somebody types in.
+        # Writing the same text would move the cursor of a line that a user types in.
         if getattr(self.widget, self._property) != value:
             setattr(self.widget, self._property, value)
 
