@@ -103,7 +103,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/brainspade.py
   BrainGenLib/methods/brainspade3d.py
   BrainGenLib/methods/contrast.py
-  BrainGenLib/methods/folds.py
+  BrainGenLib/methods/folded_anatomy.py
   BrainGenLib/methods/image_model.py
   BrainGenLib/methods/intensity_model.py
   BrainGenLib/methods/label_cleaning.py
@@ -117,7 +117,9 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/normative.py
   BrainGenLib/methods/patch_diffusion.py
   BrainGenLib/methods/segmentation.py
+  BrainGenLib/methods/shape_variation.py
   BrainGenLib/methods/soft_tissue.py
+  BrainGenLib/methods/t1w_texture.py
   BrainGenLib/methods/topology.py
   BrainGenLib/methods/topology_kernels.py
   BrainGenLib/methods/ventricle_warp.py
@@ -204,13 +206,13 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/adversary.py
   BrainGenLib/training/age_judge.py
   BrainGenLib/training/cache.py
+  BrainGenLib/training/donors.py
   BrainGenLib/training/drift_curve.py
   BrainGenLib/training/field_diffusion.py
   BrainGenLib/training/finetuning.py
   BrainGenLib/training/finetuning_drift.py
   BrainGenLib/training/finetuning_export.py
   BrainGenLib/training/finetuning_material.py
-  BrainGenLib/training/folds.py
   BrainGenLib/training/harmonise.py
   BrainGenLib/training/image_autoencoder.py
   BrainGenLib/training/image_broad.py
@@ -269,7 +271,7 @@ set(BRAINGENLIB_RESOURCES
   Resources/Bundles/brainspade3d/LICENSE
   Resources/Bundles/brainspade3d/configs/metadata.json
   Resources/Bundles/brainspade3d/docs/README.md
-  Resources/Bundles/brainspade3d/models/folds.safetensors
+  Resources/Bundles/brainspade3d/models/donors.safetensors
   Resources/Bundles/brainspade3d/models/label_autoencoder.safetensors
   Resources/Bundles/brainspade3d/models/label_diffusion.safetensors
   Resources/Bundles/brainspade3d/models/renderer.safetensors

@@ -18,7 +18,7 @@ from BrainGenLib import anatomy, donors
 from BrainGenLib.donors import PAD, Donors
 from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import STRUCTURES
-from BrainGenLib.methods.patch_diffusion import Anatomy
+from BrainGenLib.methods.folded_anatomy import Folded
 
 MORE_TRIES = 2
 
@@ -54,7 +54,7 @@ def _likeness(each: list[np.ndarray], likeness: Likeness) -> dict[str, float]:
     return {"mean": float(nearest.mean()), "largest": float(nearest.max()), "largest_lead": float(lead.max())}
 
 
-def accept(people: Donors, among: Among, sample: Callable[[int], Anatomy], seed: int) -> tuple[Anatomy, int]:
+def accept(people: Donors, among: Among, sample: Callable[[int], Folded], seed: int) -> tuple[Folded, int]:
     """Sample until the cortex is not nearer to a donor's than any two donors' are to each other, at most three times.
 
     Args:
@@ -66,10 +66,11 @@ def accept(people: Donors, among: Among, sample: Callable[[int], Anatomy], seed:
     Returns:
         The first anatomy that is far enough away, or else the one that is farthest, and how many were rejected.
     """
-    tried: list[tuple[float, Anatomy]] = []
+    tried: list[tuple[float, Folded]] = []
     for number in range(1 + MORE_TRIES):
         found = sample(seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
-        dice = max(_to_each(half_cortex(found.classes), map(half_cortex, _unpadded(people.classes)), cortex_dice))
+        cortex = half_cortex(found.structures[people.box])
+        dice = max(_to_each(cortex, map(half_cortex, _unpadded(people.classes)), cortex_dice))
         if dice <= among["cortex_dice"]["largest"]:
             return found, number
         tried.append((dice, found))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # that defines it. Its package, where MONAI offers it too, may stand for the module.
 NETWORKS = {
     "AgeJudge": "BrainGenLib.networks.age_judge",
-    "FoldDenoiser": "BrainGenLib.networks.soft_tissue",
+    "Donors": "BrainGenLib.donors",
     "ImageAutoencoder": "BrainGenLib.networks.image_autoencoder",
     "ImageDenoiser": "BrainGenLib.networks.image_diffusion",
     "LabelAutoencoder": "BrainGenLib.networks.label_autoencoder",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MARK = "zlib"
+_DIFFERENCES = "delta"
+"""Mark of bytes that are packed as differences along the last axis: images of brains take a tenth less."""
 
 # The first suits weights (hardly anything repeats in them), the second grids.
 _STRATEGIES = (zlib.Z_FILTERED, zlib.Z_DEFAULT_STRATEGY)
@@ -37,8 +39,14 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         numbers = value.contiguous().reshape(-1, 1).view(torch.uint8)
         planes = [plane.numpy().tobytes() for plane in numbers.unbind(1)]
         packed = min((_deflated(planes, strategy) for strategy in _STRATEGIES), key=len)
+        mark = _MARK
+        if value.dtype == torch.uint8 and value.ndim:
+            steps = torch.cat([value[..., :1], value[..., 1:] - value[..., :-1]], -1)
+            differences = _deflated([steps.numpy().tobytes()], zlib.Z_FILTERED)
+            if len(differences) < len(packed):
+                packed, mark = differences, _DIFFERENCES
         shape = ",".join(map(str, value.shape))
-        name = f"{_MARK}:{str(value.dtype).removeprefix('torch.')}:{shape}:{key}"
+        name = f"{mark}:{str(value.dtype).removeprefix('torch.')}:{shape}:{key}"
         if len(packed) + len(name) < value.nbytes + len(key):
             stored[name] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         else:
@@ -67,11 +75,11 @@ def load(path: Path, most: int) -> dict[str, Tensor]:
         raise BadInput(f"{path} cannot be read as weights ({error}); install the bundle again.") from error
     tensors = {}
     for name, value in stored.items():
-        if not name.startswith(f"{_MARK}:"):
+        if not name.startswith((f"{_MARK}:", f"{_DIFFERENCES}:")):
             tensors[name] = value
             continue
         try:
-            _, kind, numbers, key = name.split(":", 3)
+            mark, kind, numbers, key = name.split(":", 3)
             dtype = getattr(torch, kind)
             shape = [int(number) for number in numbers.split(",") if number]
             most -= math.prod(shape)
@@ -80,6 +88,9 @@ def load(path: Path, most: int) -> dict[str, Tensor]:
             inflated = _inflated(value.numpy().tobytes(), math.prod(shape) * dtype.itemsize)
             planes = torch.frombuffer(inflated, dtype=torch.uint8)
             tensors[key] = planes.reshape(dtype.itemsize, -1).T.contiguous().view(dtype).reshape(shape)
+            if mark == _DIFFERENCES:
+                # Sums of bytes, which wrap as the differences did.
+                tensors[key] = tensors[key].cumsum(-1, dtype=torch.uint8)
         except (zlib.error, ValueError, AttributeError, RuntimeError) as error:
             raise BadInput(f"{path}: {name} cannot be unpacked ({error}); install the bundle again.") from error
     return tensors

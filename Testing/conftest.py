@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
 
     from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder
     from BrainGenLib.networks.label_diffusion import LabelDenoiser
-    from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
+    from BrainGenLib.networks.soft_tissue import TissueDenoiser
     from BrainGenLib.networks.spade_renderer import SpadeRenderer
     from BrainGenLib.networks.style_encoder import StyleEncoder
 
@@ -75,7 +76,6 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
             "unet_channels": [16, 16],
             "attention": [False, False],
         },
-        "folds": {"classes": structures, "grid": [2 * side for side in grid], "channels": [4, 4]},
         "soft_tissue": {"classes": structures, "channels": [4, 4]},
         "renderer": {"contrasts": len(contrasts) + 1, "embedding": 2, "channels": [4, 4, 4], "head": 2},
         "style_encoder": {"channels": [4, 8]},
@@ -83,7 +83,6 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
     kinds = {
         "label_autoencoder": LabelAutoencoder,
         "label_diffusion": LabelDenoiser,
-        "folds": FoldDenoiser,
         "soft_tissue": TissueDenoiser,
         "renderer": SpadeRenderer,
         "style_encoder": StyleEncoder,
@@ -96,9 +95,9 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
     networks["label_autoencoder"].start_from(torch.cat([one_hot, no_lesion]).clamp_min(1e-3).log())
     # It starts at zero, and lesions need some likelier places.
     torch.nn.init.normal_(networks["label_autoencoder"].head.weight, std=0.3)
-    # Shares of fluid and white matter are those of the labels, more or less; the rest is cortex.
-    networks["folds"].mean_weights[0, 2] = networks["folds"].mean_weights[1, 4] = 0.6
-    networks["folds"].spread_weights[:, 0] = 0.1
+    networks["donors"] = _donors(classes)
+    arguments["donors"] = networks["donors"].arguments
+    kinds["donors"] = type(networks["donors"])
     networks["soft_tissue"].signals.fill_(0.5)
     networks["soft_tissue"].mean_weights[0, 1] = 1
     networks["soft_tissue"].spread_weights[0, 0] = 0.1
@@ -139,11 +138,32 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
         },
         parameters={
             "anatomy_correlation": 0.2,
+            # Nothing that is sampled of these two is as far from them as people are from each other.
+            "among_donors": {
+                name: {"mean": 1.0, "largest": 1.0, "largest_lead": 1.0}
+                for name in ("cortex_dice", "image_correlation")
+            },
             "normative": NORMATIVE,
             "styles": {name: {"mean": [0.0] * 16, "axes": [[0.1] * 16]} for name in [*contrasts, "any"]},
         },
     )
     save(folder, metadata, networks, "For tests.", "Apache-2.0")
+
+
+def _donors(classes: np.ndarray) -> Any:
+    """The phantom and the phantom half a centimetre higher, with scans of one value per tissue."""
+    from BrainGenLib.donors import encoded
+    from BrainGenLib.training import donors as recipe
+    from BrainGenLib.training.tissues import typical_values
+
+    fine = classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    maps = [fine, np.roll(fine, 4, 2)]
+    noise = np.random.default_rng(0).normal(0, 0.05, fine.shape).astype(np.float32)
+    people = [
+        recipe.Person(f"phantom{row}", 40.0, "F", each, encoded(typical_values()[each] + noise, each > 0))
+        for row, each in enumerate(maps)
+    ]
+    return recipe.gathered(people, np.array([0.2, 0.6, 0.9]))
 
 
 def _anatomy(name: str, minimum: float, maximum: float, unit: str = "mL in template space") -> Condition:
@@ -272,10 +292,9 @@ def _save_brain_ldm(folder: Path, classes: np.ndarray) -> None:
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    """Folds and soft tissue in two steps."""
-    from BrainGenLib.methods import folds, soft_tissue
+    """Soft tissue in two steps."""
+    from BrainGenLib.methods import soft_tissue
 
-    monkeypatch.setattr(folds, "STEPS", 2)
     monkeypatch.setattr(soft_tissue, "STEPS", 2)
 
 

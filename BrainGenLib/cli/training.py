@@ -25,7 +25,7 @@ class Recipe(str, Enum):
     LABEL_AUTOENCODER = "label-autoencoder"
     LABEL_DIFFUSION = "label-diffusion"
     NORMATIVE = "normative"
-    FOLDS = "folds"
+    DONORS = "donors"
     SOFT_TISSUE = "soft-tissue"
     RENDERER = "renderer"
     IMAGE_AUTOENCODER = "image-autoencoder"
@@ -40,7 +40,7 @@ EXPORT = {
     Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
     Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
     Recipe.NORMATIVE: "BrainGenLib.training.normative",
-    Recipe.FOLDS: "BrainGenLib.training.folds",
+    Recipe.DONORS: "BrainGenLib.training.donors",
     Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
     Recipe.IMAGE_DIFFUSION: "BrainGenLib.training.image_export",
@@ -86,7 +86,7 @@ _TRAINS = {
     Recipe.LABEL_AUTOENCODER: "The autoencoder of label maps; first of brainspade3d.",
     Recipe.LABEL_DIFFUSION: "The diffusion of label maps, in the autoencoder's latent space (brainspade3d).",
     Recipe.NORMATIVE: "Volumes of ventricles and brain by age and sex (brainspade3d).",
-    Recipe.FOLDS: "What sets the cortex's folds, from 2 to 1 mm (brainspade3d).",
+    Recipe.DONORS: "The people of patch diffusion, chosen from the cache; --steps is their number (brainspade3d).",
     Recipe.SOFT_TISSUE: "Shares of tissues within voxels (brainspade3d).",
     Recipe.RENDERER: "The renderer of label maps in a style, with its style encoder (brainspade3d).",
     Recipe.IMAGE_AUTOENCODER: "The autoencoder of images; first of brain-ldm.",

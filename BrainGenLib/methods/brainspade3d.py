@@ -4,8 +4,8 @@ A latent diffusion model draws the code of a soft label map, given the load of e
 and ventricles, and where lesions may lie; the autoencoder's decoder turns it into log-probabilities. Guidance acts on
 what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
 
-Two small diffusion models draw what the code leaves open: where the cortex folds (:mod:`BrainGenLib.methods.folds`),
-and, finer, the soft tissue, which the labels of cerebral tissue follow (:mod:`BrainGenLib.methods.soft_tissue`).
+The code knows sizes and places, and nothing of gyri. A bundle with donors samples those, at 1 mm, by patch diffusion
+that the coarse map guides (:mod:`BrainGenLib.methods.folded_anatomy`); with their scans, a T1w image as well.
 
 The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
 (:mod:`BrainGenLib.methods.lesion_loads`).
@@ -22,24 +22,25 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from BrainGenLib import anatomy
+from BrainGenLib import anatomy, attribution
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m, velocity_denoiser
 from BrainGenLib.diffusion.schedules import Denoiser
+from BrainGenLib.donors import Donors
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
-from BrainGenLib.methods import folds, label_cleaning, soft_tissue
+from BrainGenLib.methods import folded_anatomy, label_cleaning
+from BrainGenLib.methods.folded_anatomy import Folded, folded
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.methods.normative import PERSON, NormativeModel
 from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencoder, Logits
 from BrainGenLib.networks.label_diffusion import LabelDenoiser
 from BrainGenLib.networks.largest import largest
-from BrainGenLib.networks.soft_tissue import FoldDenoiser, TissueDenoiser
 from BrainGenLib.reporting import Reporter
 from BrainGenLib.requests import Generate, Location
-from BrainGenLib.spaces import GRID_1MM, GRID_2MM
+from BrainGenLib.spaces import GRID_1MM, GRID_2MM, to_grid
 
 ANATOMY = ("ventricles", "brain")
 """Anatomy conditions, mL in template space: lateral ventricles of both sides; brain without fluid."""
@@ -49,21 +50,12 @@ STEPS = 10
 
 
 @dataclass
-class Detail:
-    """What draws cortex finer than the code has it; ``correction`` is of :func:`folds.correction_of`."""
-
-    folds: FoldDenoiser
-    tissue: TissueDenoiser
-    correction: torch.Tensor
-
-
-@dataclass
 class LabelModel:
     """The networks of a bundle and the numbers that they need.
 
     Attributes:
-        detail: what draws folds and soft tissue; None leaves the cortex as coarse as the code has it, as it is while
-            the label diffusion is trained.
+        people: donors of the anatomy at 1 mm; None leaves it as coarse as the code has it.
+        among_donors: how near they are to each other (:func:`BrainGenLib.attribution.among_people`).
         millilitres: pathology to the volume that load 1 stands for; only these pathologies can be asked for.
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
@@ -72,36 +64,29 @@ class LabelModel:
 
     autoencoder: LabelAutoencoder
     denoiser: LabelDenoiser
-    detail: Detail | None
+    people: Donors | None
     millilitres: dict[str, float]
     anatomy_range: dict[str, tuple[float, float]]
     correlation: float
     device: str
     normative: NormativeModel | None = None
+    among_donors: attribution.Among = field(default_factory=dict)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
-        """Load ``label_autoencoder``, ``label_diffusion``, ``folds`` and ``soft_tissue`` of a bundle.
-
-        The correction of the folds depends on three of them, so it is made here rather than stored with any.
-        """
+        """Load ``label_autoencoder``, ``label_diffusion`` and, if there are any, ``donors`` of a bundle."""
         conditions = bundle.metadata.conditions
-        autoencoder = cast(LabelAutoencoder, bundle.load("label_autoencoder", device))
-        denoiser = cast(LabelDenoiser, bundle.load("label_diffusion", device))
-        folding = cast(FoldDenoiser, bundle.load("folds", device))
-        with torch.inference_mode():
-            code = torch.zeros(1, autoencoder.latent_channels, *denoiser.grid, device=device)
-            average = autoencoder.decode(denoiser.restore(code)).anatomy[0].float().softmax(0)
-            correction = folds.correction_of(folding, average)
+        people = cast(Donors, bundle.load("donors")) if "donors" in bundle.metadata.networks else None
         return cls(
-            autoencoder,
-            denoiser,
-            Detail(folding, cast(TissueDenoiser, bundle.load("soft_tissue", device)), correction),
+            cast(LabelAutoencoder, bundle.load("label_autoencoder", device)),
+            cast(LabelDenoiser, bundle.load("label_diffusion", device)),
+            people,
             {c.name: c.millilitres for c in conditions if c.kind == "pathology" and c.millilitres is not None},
             {c.name: (c.minimum, c.maximum) for c in conditions if c.name in ANATOMY},
             bundle.metadata.parameters["anatomy_correlation"],
             device,
             NormativeModel.of(bundle.metadata),
+            bundle.metadata.parameters.get("among_donors", {}),
         )
 
 
@@ -115,9 +100,10 @@ class LabelSample:
         requested, obtained: load per pathology in the condition's unit.
         anatomy: anatomy conditions asked for or drawn, mL.
         person: age and sex, asked for or drawn; empty if neither was asked for.
-        log_anatomy: float16 log-scores (S, …) of the structures on GRID_2MM.
-        tissue: float32 soft tissue map on GRID_2MM, lesions left out; zeros if the model draws none.
+        log_anatomy: float16 log-scores (S, …) of the coarse map's structures on GRID_2MM.
         placed: pathology to its log-odds and its surroundings, for a border at 1 mm.
+        folded: the anatomy at 1 mm; None of a draft, and of a bundle without donors.
+        rejected: anatomies sampled before this one that lay too near to a donor.
     """
 
     classes_2mm: np.ndarray
@@ -126,8 +112,9 @@ class LabelSample:
     obtained: dict[str, float]
     anatomy: dict[str, float]
     log_anatomy: torch.Tensor
-    tissue: np.ndarray
     placed: dict[str, Placed]
+    folded: Folded | None = None
+    rejected: int = 0
     person: dict[str, float] = field(default_factory=dict)
 
     def classes_1mm(self) -> np.ndarray:
@@ -135,7 +122,10 @@ class LabelSample:
         return self.with_lesions(self.structures_1mm())
 
     def structures_1mm(self) -> np.ndarray:
-        """:meth:`classes_1mm` without lesions: log-probabilities interpolated to 1 mm before the largest is taken."""
+        """:meth:`classes_1mm` without lesions. Without donors, log-probabilities are interpolated to 1 mm before the
+        largest is taken."""
+        if self.folded is not None:
+            return self.folded.structures
         best = torch.full(GRID_1MM.shape, -torch.inf)
         out = torch.zeros(GRID_1MM.shape, dtype=torch.uint8)
         covered = largest(self.log_anatomy)
@@ -294,10 +284,15 @@ def draw_logits(
     return model.autoencoder.decode(model.denoiser.restore(model.denoiser.smooth(z)))
 
 
+def _generator(seed: int) -> torch.Generator:
+    """Of a stream of its own: the noise of folds is not that of the code."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+
+
 @torch.inference_mode()
 def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> LabelSample:
-    """Draw a label map; the same request gives the same map. The anatomy before folds are drawn is a preview; for a
-    draft it is all.
+    """Sample a label map; the same request gives the same map. The coarse anatomy is a preview; for a draft it is
+    all.
 
     ``request`` has been checked against the bundle's conditions.
 
@@ -310,7 +305,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     volumes = draw_anatomy(model, request.anatomy, generator, person)
     regions = {name: region(request.locations.get(name, Location())) for name in PATHOLOGIES}
     count = request.steps or STEPS
-    stages = count + 2 + (0 if request.draft else folds.STEPS + soft_tissue.STEPS)
+    stages = count + 2 + (0 if request.draft else folded_anatomy.STEPS)
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("sampling", index, stages)
@@ -318,26 +313,25 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
     def fold_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         report.step("folds", count + 1 + index, stages)
 
-    def tissue_progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
-        report.step("tissue", count + 1 + folds.STEPS + index, stages)
-
     logits = draw_logits(model, loads, volumes, regions, request.guidance, count, generator, progress)
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
-    tissue = torch.zeros(GRID_2MM.shape)
-    if model.detail is not None and not request.draft:
-        coarse = anatomy.to_values(largest(log_anatomy).numpy().astype(np.uint8))
-        report.preview(Case({}, coarse, GRID_2MM.affine), "anatomy")
-        denoising = model.detail.tissue
-        log_anatomy = log_anatomy.to(model.device)
-        probabilities = log_anatomy.softmax(0)
-        shares = folds.draw_shares(
-            model.detail.folds, model.detail.correction, probabilities, generator, fold_progress
-        )
-        given = soft_tissue.conditions(probabilities, shares, denoising.signals, folds.FINE)
-        tissue = soft_tissue.draw_tissue(denoising, given, generator, tissue_progress, soft_tissue.GUIDANCE)
-        log_anatomy = label_cleaning.clean(soft_tissue.follow(denoising, log_anatomy, shares, tissue).cpu())
-    report.step("placing lesions", stages - 1, stages)
     structures = largest(log_anatomy).numpy().astype(np.uint8)
+    made = None
+    rejected = 0
+    people = model.people
+    if people is not None and not request.draft:
+        report.preview(Case({}, anatomy.to_values(structures), GRID_2MM.affine), "anatomy")
+        probabilities = log_anatomy.softmax(0)
+        made, rejected = attribution.accept(
+            people,
+            model.among_donors,
+            lambda seed: folded(
+                people, probabilities, volumes["ventricles"], _generator(seed), fold_progress, request.max_share
+            ),
+            request.seed,
+        )
+        structures = to_grid(made.structures, GRID_1MM.affine, GRID_2MM, order="label")
+    report.step("placing lesions", stages - 1, stages)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
     lesions, placed = place_lesions(
         logits.lesion[0].float().cpu().numpy(), structures, wanted, regions, np.random.default_rng(request.seed)
@@ -352,7 +346,8 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
         },
         anatomy=volumes,
         log_anatomy=log_anatomy.half(),
-        tissue=tissue.cpu().numpy(),
         placed=placed,
+        folded=made,
+        rejected=rejected,
         person=person,
     )

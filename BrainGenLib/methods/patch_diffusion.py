@@ -35,6 +35,8 @@ GUIDE_MM = 4.0
 """What is slower than this (one standard deviation) is guided."""
 PARTS = ((0,), (1, 2), (3,), (4, 5), (6,))
 """Channels that are guided together: CSF, cerebrum, deep grey matter, cerebellum, ventricles."""
+TYPICAL = (0.0, 0.5, 1.0, 0.8, 0.5, 1.0, 0.0)
+"""Soft tissue values of the channels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ COARSE = Level(
     Patches(4, ((1.0, 5), (0.5, 4), (0.25, 3), (0.0, 2)), (12, 16, 40), CUBE, temperature=0.3),
     (1.2, 0.8, 0.55, 0.4, 0.28, 0.2, 0.13, 0.08),
 )
+GUIDED = Level(COARSE.patches, COARSE.noises[2:])
+"""COARSE from a given map rather than from noise."""
 MIDDLE = Level(Patches(2, ((0.0, 3),), (12, 12, 20), FACES, 8, temperature=0.3), (0.3, 0.2, 0.13, 0.08))
 FINE = Level(Patches(1, ((0.0, 3),), (8, 8, 16), FACES, 6, spread=1), (0.6,))
 
@@ -89,7 +93,7 @@ def sample(
         people: donors, of one kind: all have images or none.
         callback: called before every step, counted over all grids.
         guide: conditions the estimates at 4 and 2 mm.
-        start: (C, …) at 4 mm, 0 to 1, to begin with instead of the donors' mean.
+        start: (C, …) shares of the channels at 4 mm, to begin with instead of the donors' mean.
         share: of the brain where one donor, mirrored or not, may be used. It holds on all grids: what a coarse grid
             decided with donors that a finer one may not use fuses the cortex there.
     """
@@ -98,10 +102,11 @@ def sample(
     if people.image is not None:
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
     roots = torch.from_numpy(np.sqrt(weights))[:, None, None, None]
-    denoiser = _denoiser(people, COARSE.patches, weights, allowed)
-    z = roots * (mean_of(denoiser) if start is None else start)
-    z, found = _level(denoiser, COARSE, z, generator, guide, callback, 0)
-    count = len(COARSE.noises)
+    first = COARSE if start is None else GUIDED
+    denoiser = _denoiser(people, first.patches, weights, allowed)
+    z = roots * (mean_of(denoiser) if start is None else with_image(start, denoiser))
+    z, found = _level(denoiser, first, z, generator, guide, callback, 0)
+    count = len(first.noises)
     for level in (MIDDLE, FINE):
         denoiser = _denoiser(people, level.patches, weights, allowed)
         assert found.near is not None
@@ -149,6 +154,12 @@ def mean_of(denoiser: PatchDenoiser) -> torch.Tensor:
     return torch.from_numpy(denoiser.maps.mean(0, dtype=np.float32)[..., denoiser.pad : -denoiser.pad]) / 255
 
 
+def with_image(shares: torch.Tensor, denoiser: PatchDenoiser) -> torch.Tensor:
+    """(C, …) shares of the channels, and the image that the donors' mean has if they have one."""
+    mean = mean_of(denoiser)
+    return torch.cat([shares, mean[len(shares) :]])
+
+
 def _denoiser(people: Donors, how: Patches, weights: np.ndarray, allowed: np.ndarray | None) -> PatchDenoiser:
     spacing = how.spacing
     if spacing == 1:
@@ -189,7 +200,7 @@ def screened(denoiser: PatchDenoiser, near: np.ndarray, allowed: np.ndarray | No
     around = ndimage.uniform_filter(near, [0, *(blocks + 1)], mode="nearest")
     cells = np.minimum((denoiser.centres / CELL_MM).astype(int), np.array(near.shape[1:]) - 1)
     score = around[:, cells[:, 0], cells[:, 1], cells[:, 2]]
-    keep = denoiser.patches.keep or len(near)
+    keep = min(denoiser.patches.keep or len(near), len(near))
     count = np.full(len(cells), keep)
     if allowed is not None:
         there = allowed[:, cells[:, 0], cells[:, 1], cells[:, 2]].repeat(2, 0)
@@ -257,7 +268,8 @@ def guide_to(target: torch.Tensor) -> Guide:
     """The guide that puts back what an estimate lacks of the slow part of a coarse map.
 
     Shares are guided by the parts of :data:`PARTS`; within a part, cortex and white matter for instance, the estimate
-    keeps its own proportions, because a coarse map knows the size of a part and not its folds.
+    keeps its own proportions, because a coarse map knows the size of a part and not its folds. The image changes by
+    as much as the tissue that comes and goes is worth.
 
     Args:
         target: (C, X, Y, Z) at 4 mm, shares of the channels, 0 to 1.
@@ -265,7 +277,8 @@ def guide_to(target: torch.Tensor) -> Guide:
     targets = {4: target, 2: upsampled(target)}
 
     def put_back(z: torch.Tensor, spacing: int, step: Step) -> torch.Tensor:
-        root = z.new_tensor(LABEL_WEIGHT if z.shape[1] > len(donors.groups()) else 1.0).sqrt()
+        painted = z.shape[1] > len(donors.groups())
+        root = z.new_tensor(LABEL_WEIGHT if painted else 1.0).sqrt()
         out = z.clone()
         for part in PARTS:
             members = list(part)
@@ -273,7 +286,11 @@ def guide_to(target: torch.Tensor) -> Guide:
             lacking = root * targets[spacing][members].sum(0) - total
             slow = torch.from_numpy(ndimage.gaussian_filter(lacking.numpy(), GUIDE_MM / spacing))
             own = out[0, members] + 1e-3 * root
-            out[0, members] += slow * own / own.sum(0)
+            change = slow * own / own.sum(0)
+            out[0, members] += change
+            if painted:
+                values = z.new_tensor([TYPICAL[channel] - RANGE[0] for channel in members])
+                out[0, -1] += (change * values[:, None, None, None]).sum(0) / root
         return out
 
     return put_back

@@ -18,7 +18,6 @@ from BrainGenLib.diffusion import schedules
 from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m
 from BrainGenLib.diffusion.schedules import Step
 from BrainGenLib.lesions import STRUCTURES, split_lesions
-from BrainGenLib.methods.label_cleaning import IMPOSSIBLE
 from BrainGenLib.networks.largest import largest
 from BrainGenLib.networks.soft_tissue import BRAIN, MULTIPLE, FieldDenoiser, TissueDenoiser
 
@@ -28,14 +27,10 @@ STEPS = 4
 TEMPERATURE = 0.7
 """Share of what a drawn map holds beyond the expected one. All of it is specks rather than sheets as long as networks
 are trained for hours, not days; and part of it is the noise of scans, which the renderer adds as well."""
-GUIDANCE = 0.5
-"""Of maps of generated anatomies; those of given segmentations are clear without."""
 GIVEN = 0.7
 """Blur that maps of given segmentations are drawn for: their borders are to be kept."""
 RANGE = (-0.25, 1.5)
 """Of a map's values: fluid and white matter vary, too."""
-HIDDEN_FLUID, HIDDEN_GREY = 0.15, 0.1
-"""What cortex may hide of fluid wherever it is, and fluid of cortex."""
 TISSUE_CLASSES = (
     anatomy.classes_of(name="extraventricular CSF"),
     anatomy.classes_of(name="cerebral cortex"),
@@ -200,55 +195,3 @@ def tissue_of_classes(
     )
     given = conditions(probabilities, shares_of(probabilities, GIVEN, 0.3), network.signals, GIVEN, 0.3)
     return draw_tissue(network, given, generator, callback)
-
-
-def follow(
-    network: TissueDenoiser, log_anatomy: torch.Tensor, shares: torch.Tensor, tissue: torch.Tensor
-) -> torch.Tensor:
-    """Log-scores of the structures (S, 2 mm grid) in which fluid, cortex and white matter lie where the map has them.
-
-    As labels of real scans are made (:func:`BrainGenLib.training.tissues.refine`): blurred shares as the prior, times
-    the likelihood of the map's value; and the volume of each tissue is that of the shares, so that sulci which no
-    voxel fills are not lost. Deep structures, ventricles, cerebellum and the outline stay.
-
-    Args:
-        log_anatomy: log-probabilities (S, …).
-        shares: of fluid, cortex and white matter (3, …), blurred.
-        tissue: map (…).
-    """
-    fluid, grey, white = shares
-    prior = torch.stack([fluid.maximum(HIDDEN_FLUID * grey), grey.maximum(HIDDEN_GREY * fluid), white])
-    shape = (3, 1, 1, 1)
-    z = (tissue - network.tissue_means.view(shape)) / network.tissue_spreads.view(shape)
-    z[0].clamp_min_(0)  # nothing is too dark for fluid
-    score = prior.clamp_min(1e-4).log() - 0.5 * z.square() - network.tissue_spreads.view(shape).log()
-    classes = [index for group in TISSUE_CLASSES for index in group]
-    inside = torch.isin(largest(log_anatomy), torch.tensor(classes, device=log_anatomy.device))
-    score += _offsets(score[:, inside], shares[:, inside].sum(1)).view(shape)
-    score = (score - score.amax(0)).clamp_min(-8)
-    # The best of the tissues gets what all had together, so that no other structure wins where tissue was.
-    total = log_anatomy[classes].logsumexp(0)
-    out = log_anatomy.clone()
-    left, right = (log_anatomy[_tissues_of(side)].logsumexp(0) for side in ("left", "right"))
-    behind = {"left": left < right, "right": left >= right}
-    for own, group in zip(score, TISSUE_CLASSES, strict=True):
-        for index in group:
-            side = anatomy.labels()[index].side
-            value = total + own
-            value = value.masked_fill(behind[side], IMPOSSIBLE) if side else value
-            out[index] = torch.where(inside, value, log_anatomy[index])
-    return out
-
-
-def _offsets(score: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
-    """What to add to the scores (T, voxels) of tissues so that each is best in as many voxels as asked (T,)."""
-    offsets = torch.zeros_like(volumes)
-    for _ in range(50):
-        found = torch.bincount(largest(score + offsets[:, None]), minlength=len(volumes))
-        offsets += (volumes.clamp_min(1) / found.clamp_min(1)).log()
-    return offsets
-
-
-def _tissues_of(side: str) -> list[int]:
-    """Class indices of the tissues of one side."""
-    return [index for classes in TISSUE_CLASSES for index in classes if anatomy.labels()[index].side == side]

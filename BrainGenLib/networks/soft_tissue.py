@@ -121,20 +121,3 @@ class TissueDenoiser(FieldDenoiser):
         super().__init__(classes, channels, outputs=1, extras=0)
         self.register_buffer("tissue_means", torch.tensor([0.0, 0.5, 1.0]))
         self.register_buffer("tissue_spreads", torch.full((3,), 0.1))
-
-
-class FoldDenoiser(FieldDenoiser):
-    """Of the shares of fluid and white matter in cerebral tissue at 4 mm, over a whole template grid.
-
-    Attributes:
-        average: mean shares of the training brains in template space (2, grid), which tells where main sulci are.
-        told: mean of the blurred shares given for brains scanned at 1 mm (2, grid); 0 where there are none.
-    """
-
-    average: torch.Tensor
-    told: torch.Tensor
-
-    def __init__(self, classes: int, grid: Sequence[int], channels: Sequence[int] = (16, 32, 64)) -> None:
-        super().__init__(classes, channels, outputs=2, extras=2)
-        self.register_buffer("average", torch.zeros(2, *grid))
-        self.register_buffer("told", torch.zeros(2, *grid))

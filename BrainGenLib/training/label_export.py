@@ -28,10 +28,10 @@ shape, and one constant per pathology added to the log-odds makes the volume the
 and the tissue that the pathology affects; where that tissue holds less than was asked, less is obtained, and the
 case says so.
 
-**Limits.** Lesions do not push tissue aside (no mass effect). Anatomies are adult. Tumour parts come from very few
+**Limits.** Anatomies are adult. Tumour parts come from very few
 cases. Volumes of `ventricles` and `brain` are in template space, after affine registration: not head-size corrected
 otherwise, and not those of a native scan. Of the anatomy only the main modes of the training brains are decoded, so
-anatomies keep near the average; gyri come from the next stages.
+anatomies keep near the average; gyri come from the donors.
 """
 
 

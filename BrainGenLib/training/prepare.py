@@ -129,8 +129,6 @@ def prepare_session(session: Session) -> Prepared:
         for contrast, scan in images.items()
     }
     if classes is not None:
-        if "T1w" in volumes:
-            classes = tissues.refine(classes, volumes["T1w"], spacing)
         main.quality["structures"] = _structures(classes)
         main.quality["brain_ml"] = _ml(classes > 0, spacing)
         main.quality["csf_ml"] = _ml(classes == tissues.FLUID, spacing)

@@ -15,7 +15,6 @@ import torch
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.lesions import STRUCTURES
-from BrainGenLib.methods.folds import FINE
 from BrainGenLib.methods.soft_tissue import BLUR, TEMPERATURE, TISSUE_CLASSES, conditions, draw_tissue, shares_of
 from BrainGenLib.networks.soft_tissue import BRAIN, LEAST_SPREAD, TissueDenoiser
 from BrainGenLib.spaces import GRID_2MM
@@ -40,10 +39,12 @@ SHARP = 0.5
 """Share of boxes from scans of 1 mm."""
 DEFORMED = 0.3
 MEASURED_BOXES = 30
+FINE = 1.0
+"""Blur (2 mm voxels) of the labels that a map is drawn for, when it is judged."""
 HEADING = "## Soft tissue"
 CARD = """
 A diffusion model of soft tissue maps at 2 mm (fluid 0, grey ½, white matter 1), given labels whose cerebral tissue is
-blurred to {fwhm:.0f} mm, as the folds stage draws it: it adds sulci, and what differs within a structure. Of what a
+blurred to {fwhm:.0f} mm: it adds sulci, and what differs within a structure. Of what a
 draw holds beyond the expected map, {temperature} is kept.
 {parameters:.1f} M parameters, {steps} training steps on the T1w scans of the label model's cases.
 

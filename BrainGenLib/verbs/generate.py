@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from BrainGenLib import anatomy, bundles, requests, spaces
-from BrainGenLib.case import Case
+from BrainGenLib import anatomy, attribution, bundles, requests, spaces
+from BrainGenLib.case import ATTRIBUTION, Case
+from BrainGenLib.counterfactuals import halved
 from BrainGenLib.lesions import DISPLACING, STRUCTURES
 from BrainGenLib.methods import brainspade, brainspade3d, image_model, mass_effect
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
@@ -17,8 +18,9 @@ from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
 from BrainGenLib.methods.mass_effect import MassEffect
+from BrainGenLib.methods.t1w_texture import t1w, with_lesions
 from BrainGenLib.requests import Generate
-from BrainGenLib.verbs.drawing import image_of, style_of
+from BrainGenLib.verbs.drawing import image_of, style_of, tissue_of
 from BrainGenLib.verbs.work import FrameReport, Work
 
 # By the family that a bundle names.
@@ -91,9 +93,12 @@ def _labelled(
     effect = _mass_effect(work, sample, request.mass_effect)
     coarse = Case({}, anatomy.to_values(_classes_2mm(sample, effect)), spaces.GRID_2MM.affine)
     work.report.preview(coarse, "labels")
-    structures, tissue = sample.structures_1mm(), sample.tissue
+    structures = sample.structures_1mm()
+    tissue, donor = (None, None) if sample.folded is None else (sample.folded.tissue, sample.folded.donor)
     if effect is not None:
-        structures, tissue = effect.labels(structures), effect.image(tissue)
+        structures = effect.labels(structures)
+        tissue = None if tissue is None else effect.image(tissue)
+        donor = None if donor is None else effect.labels(donor + 1) - 1
     classes = sample.with_lesions(structures)
     case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
     case.measurements = {
@@ -107,8 +112,24 @@ def _labelled(
         **_person(label_model, sample, classes, spaces.GRID_1MM.spacing),
         **_measured(effect),
     }
+    if donor is not None and label_model.people is not None:
+        whose = attribution.map_of(donor, classes)
+        of_donors = attribution.measured(
+            label_model.people, label_model.among_donors, classes, tissue, whose, sample.rejected
+        )
+        case.measurements |= {ATTRIBUTION: of_donors, "remarks": attribution.remarks(of_donors)}
+        case.maps[ATTRIBUTION] = whose
+    lesion = classes >= STRUCTURES
+    soft = tissue_of(work, renderer, classes) if tissue is None else halved(tissue)
     for contrast in request.contrasts:
-        case.images[contrast] = image_of(work, renderer, classes, tissue, contrast, style)
+        own = None
+        if tissue is not None and style is None and contrast == "T1w" and label_model.people is not None:
+            own = t1w(tissue, label_model.people.landmarks.numpy(), classes > 0)
+        if own is not None and not lesion.any():
+            case.images[contrast] = own
+        else:
+            rendered = image_of(work, renderer, classes, soft, contrast, style)
+            case.images[contrast] = rendered if own is None else with_lesions(own, rendered, lesion)
         work.report.preview(case, contrast)
     return case
 

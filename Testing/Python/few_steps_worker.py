@@ -1,8 +1,8 @@
-"""A worker that runs folds and soft tissue in two steps, as the fixture ``few_steps`` does within the tests."""
+"""A worker that runs soft tissue in two steps, as the fixture ``few_steps`` does within the tests."""
 
 from BrainGenLib import worker
-from BrainGenLib.methods import folds, soft_tissue
+from BrainGenLib.methods import soft_tissue
 
 if __name__ == "__main__":
-    folds.STEPS = soft_tissue.STEPS = 2
+    soft_tissue.STEPS = 2
     worker.main()

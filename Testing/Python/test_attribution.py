@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from BrainGenLib import anatomy, attribution, donors
 from BrainGenLib.diffusion.patches import FACES, PatchDenoiser, Patches
-from BrainGenLib.donors import PAD, Donors
+from BrainGenLib.donors import PAD, Donors, whole
 from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import patch_diffusion
-from BrainGenLib.methods.patch_diffusion import Anatomy
+from BrainGenLib.methods.folded_anatomy import Folded
 from BrainGenLib.spaces import GRID_1MM
 
 SHAPE = (48, 32, 32)
@@ -113,7 +113,8 @@ def test_a_copy_of_a_donor_is_known_for_one_mirrored_too(people, turn):
     assert found["effective_donors"] == pytest.approx(1)
     assert found["largest_region_ml"] == pytest.approx((classes > 0).sum() / 1000)
     for likeness in (found["cortex_dice"], found["image_correlation"]):
-        assert likeness["nearest"] == pytest.approx(1)
+        # An image is kept in steps.
+        assert likeness["nearest"] == pytest.approx(1, abs=1e-3)
         assert likeness["donor"] == "person 1"
         assert likeness["lead"] > likeness["people_largest_lead"] > 0
         assert likeness["people_mean"] <= likeness["people_largest"] < 1
@@ -158,14 +159,13 @@ def test_the_larger_of_many_regions_is_found_whoever_has_most(people):
 
 def test_what_is_too_near_to_a_donor_is_sampled_anew_from_seeds_that_follow(people):
     among = attribution.among_people(people)
-    blank = np.zeros(SHAPE, np.float32)
 
     def sampled(*each):
         asked = []
 
         def sample(seed):
             asked.append(seed)
-            return Anatomy(each[len(asked) - 1], None, np.zeros(SHAPE, np.int32), blank)
+            return Folded(whole(each[len(asked) - 1], people.box), None, np.zeros(SHAPE, np.int16))
 
         return sample, asked
 
@@ -173,11 +173,11 @@ def test_what_is_too_near_to_a_donor_is_sampled_anew_from_seeds_that_follow(peop
     copy[:2] = WHITE
     sample, asked = sampled(new)
     found, rejected = attribution.accept(people, among, sample, 5)
-    assert (found.classes is new, rejected, asked) == (True, 0, [5])
+    assert ((found.structures[people.box] == new).all(), rejected, asked) == (True, 0, [5])
 
     sample, asked = sampled(copy[::-1].copy(), new)
     found, rejected = attribution.accept(people, among, sample, 5)
-    assert (found.classes is new, rejected) == (True, 1)
+    assert ((found.structures[people.box] == new).all(), rejected) == (True, 1)
     assert len(set(asked)) == 2
     assert all(0 <= seed < 2**32 for seed in asked)
 
@@ -185,7 +185,7 @@ def test_what_is_too_near_to_a_donor_is_sampled_anew_from_seeds_that_follow(peop
     farther[:6] = WHITE
     again, asked_again = sampled(copy, farther, brain(1)[0])
     found, rejected = attribution.accept(people, among, again, 5)
-    assert (found.classes is farther, rejected) == (True, 2)
+    assert ((found.structures[people.box] == farther).all(), rejected) == (True, 2)
     assert len(set(asked_again)) == 3
     assert asked_again[:2] == asked
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -120,3 +121,12 @@ def test_a_bundle_of_packed_weights_and_one_of_plain_weights_load_alike(tmp_path
     written(packing.load(path, PLENTY), path)
     second = Bundle(packed.folder).load("net").state_dict()
     assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_images_are_packed_as_differences_and_come_back(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, (4, 8, 64))
+    image = torch.from_numpy((np.arange(64) * 7 + noise).astype(np.uint8))
+    packed = packing.pack({"image": image})
+    assert next(iter(packed)).startswith("delta:")
+    found = packing.load(written(packed, tmp_path / "image.safetensors"), PLENTY)
+    assert torch.equal(found["image"], image)

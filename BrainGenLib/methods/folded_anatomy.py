@@ -1,0 +1,89 @@
+"""A generated anatomy at 1 mm: patch diffusion guided by a coarse label map, then tidied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from BrainGenLib import donors
+from BrainGenLib.diffusion.samplers import Callback
+from BrainGenLib.donors import Donors
+from BrainGenLib.label_resampling import displaced
+from BrainGenLib.methods import patch_diffusion, topology
+from BrainGenLib.methods.shape_variation import random_displacement
+from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
+
+STEPS = sum(len(level.noises) for level in (patch_diffusion.GUIDED, patch_diffusion.MIDDLE, patch_diffusion.FINE))
+"""Reported to the callback of :func:`folded`."""
+
+
+@dataclass
+class Folded:
+    """What was sampled, on GRID_1MM.
+
+    Attributes:
+        structures: uint8 classes without lesions.
+        tissue: float32 soft tissue map (fluid 0, grey ½, white matter 1), 0 outside the brain; None without scans.
+        donor: int16, row of the nearest donor, -1 outside the brain.
+    """
+
+    structures: np.ndarray
+    tissue: np.ndarray | None
+    donor: np.ndarray
+
+
+def folded(
+    people: Donors,
+    probabilities: torch.Tensor,
+    ventricles: float,
+    generator: torch.Generator,
+    callback: Callback,
+    share: float = patch_diffusion.MAX_SHARE,
+) -> Folded:
+    """Sample an anatomy with the sizes and places of a coarse one.
+
+    Donors lie where the template has them, so a mosaic of them would be nearer to each than people are to each other:
+    it is deformed at random, as people differ. Ventricles are brought to their volume by moving tissue, as far as it
+    can be moved.
+
+    Args:
+        probabilities: soft labels (STRUCTURES, …) on GRID_2MM.
+        ventricles: volume of the lateral ventricles, mL.
+        callback: called before each of STEPS steps.
+        share: of the brain where one donor may be used.
+    """
+    target = coarse_target(people, probabilities)
+    sampled = patch_diffusion.sample(
+        people, generator, callback, guide=patch_diffusion.guide_to(target), start=target, share=share
+    )
+    structures = topology.without_handles(topology.without_islands(sampled.classes))
+    brain = structures > 0
+    tissue = None if sampled.tissue is None else np.where(brain, sampled.tissue, 0).astype(np.float32)
+    donor = (sampled.donor // 2).astype(np.int16)
+    made = Folded(
+        donors.whole(structures, people.box),
+        None if tissue is None else donors.whole(tissue, people.box),
+        donors.whole(donor, people.box),
+    )
+    shape = random_displacement(generator)
+    warp = VentricleWarp(displaced(made.structures, shape))
+    toward = warp.to(float(np.clip(ventricles, warp.least, warp.most)))
+    # The brain at p is the deformed one at p + toward, which is the sampled one further by the shape there.
+    total = toward + np.stack([moved(part, toward, 1) for part in shape])
+    structures = displaced(made.structures, total)
+    return Folded(
+        structures,
+        None if made.tissue is None else moved(made.tissue, total, 3) * (structures > 0),
+        np.where(structures > 0, moved(made.donor, total, 0), np.int16(-1)),
+    )
+
+
+def coarse_target(people: Donors, probabilities: torch.Tensor) -> torch.Tensor:
+    """(C, X, Y, Z) shares of the channels at 4 mm, on the donors' part of the grid, of soft labels on GRID_2MM."""
+    box = tuple(slice(part.start // 2, part.stop // 2) for part in people.box)
+    inside = probabilities[(slice(None), *box)].float().cpu()
+    shares = torch.stack([inside[list(members)].sum(0) for members in donors.groups()])
+    return F.avg_pool3d(shares[None], 2)[0]
