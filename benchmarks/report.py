@@ -14,6 +14,8 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 ORDER = (
     "speed",
     "anatomy",
+    "cortex",
+    "novelty",
     "conditions",
     "mass_effect",
     "age_law",
