@@ -373,15 +373,13 @@ def register_to_template(image: np.ndarray, affine: np.ndarray, brain: np.ndarra
     image = above_air(image)
     if not brain.any():
         raise ValueError("The mask of the brain is empty.")
-    best = None
+    found: list[Registration] = []
     for start in _starts(fixed_brain, GRID_2MM.affine, brain, affine):
-        found = to_template(np.where(brain, image, 0), affine, brain, start, (12,))
-        if best is None or found.dice > best.dice:
-            best = found
-        if best.dice > 0.9:
-            break
-    assert best is not None
-    return best
+        found.append(to_template(np.where(brain, image, 0), affine, brain, start, (12,)))
+        if found[-1].dice > 0.9:
+            return found[-1]
+    # Where a part of a brain is missing, the outline alone would be squeezed until it fits.
+    return max(found, key=lambda one: one.information)
 
 
 def smaller_brain(image: np.ndarray, affine: np.ndarray, registration: Registration) -> bool:

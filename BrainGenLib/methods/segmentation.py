@@ -24,8 +24,8 @@ SCALP = 1.35
 LEAST_DEPTH_MM, UNEVEN_MM = 2.0, 25.0
 # No more of a brain's surface may lie next to the scalp (5 to 8 % in heads that were labelled well).
 MOST_NEAR_SCALP = 0.2
-# A scan without noise whose outline overlaps no better than this with that of the template brain is a head if there
-# is a dark layer at least so deep under its surface.
+# A scan whose outline overlaps no better than this with that of the template brain is a head if there is a dark layer
+# at least so deep under its surface.
 BARE_OVERLAP, LEAST_SKULL_MM = 0.9, 4.0
 # Below this overlap with the template's brain a registration has failed.
 LEAST_OVERLAP = 0.7
@@ -171,18 +171,24 @@ def brain_or_head(volume: np.ndarray, affine: np.ndarray) -> Placed:
     inside = volume > 0
     if _millilitres(inside, affine) < BRAIN_ML[1]:
         registration = align(volume, affine, inside)
-        shaped = registration.dice > BARE_OVERLAP or heads.Head(volume, affine).skull < LEAST_SKULL_MM
         if (
-            shaped
-            and _is_brain(inside, affine, registration)
+            _is_brain(inside, affine, registration)
+            and _has_outline_of_brain(volume, affine, registration)
             and not spaces.smaller_brain(volume, affine, registration)
         ):
             return registration, inside
     head = heads.align(volume, affine)
     shown = ndimage.binary_fill_holes(spaces.foreground(volume))
     if _is_brain(shown, affine, head):
-        return align(volume, affine, shown), shown
+        registration = align(volume, affine, shown)
+        if _has_outline_of_brain(volume, affine, registration):
+            return registration, shown
     return head, None
+
+
+def _has_outline_of_brain(volume: np.ndarray, affine: np.ndarray, registration: spaces.Registration) -> bool:
+    """Whether what was aligned as a brain is no head by its outline or for want of a skull."""
+    return registration.dice > BARE_OVERLAP or heads.Head(volume, affine).skull < LEAST_SKULL_MM
 
 
 def _is_brain(mask: np.ndarray, affine: np.ndarray, registration: spaces.Registration) -> bool:

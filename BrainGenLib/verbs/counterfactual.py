@@ -45,21 +45,26 @@ def changed(work: Work, asked: Sequence[Counterfactual]) -> list[Case]:
         if change.classes is None:
             work.report.step("segmentation of it", number, len(changes))
         case = _in_own_grid(given, aligned, found, before, segmenter, contrast, change)
-        _tell_lesions(case.measurements, one, change, found, before)
+        _report_lesions(case.measurements, one, change, found, before)
         cases.append(case)
     return cases
 
 
-def _tell_lesions(
+def _report_lesions(
     measurements: dict[str, Any],
     request: Counterfactual,
     change: counterfactuals.TemplateChange,
     found: segmentation.Segmentation,
     before: np.ndarray,
 ) -> None:
-    """Add which lesions the scan has, by whom, and what of them was and was not taken away."""
-    given, had = request.segmentation is not None, lesions.volumes_ml(before)
-    measurements["lesions_found_ml"] = lesions.volumes_ml(found.classes)
+    """Add which lesions the scan has, found and given, in its own mL, and what of them was and was not taken away."""
+    scale = float(abs(np.linalg.det(found.template_to_scan[:3, :3])))
+
+    def volumes(classes: np.ndarray) -> dict[str, float]:
+        return {name: round(millilitres * scale, 3) for name, millilitres in lesions.volumes_ml(classes).items()}
+
+    given, had = request.segmentation is not None, volumes(before)
+    measurements["lesions_found_ml"] = volumes(found.classes)
     if given:
         measurements["lesions_given_ml"] = had
     if request.lesions == "labels":

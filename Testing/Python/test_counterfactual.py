@@ -19,7 +19,7 @@ from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.reading.volume import Volume
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Counterfactual, Segment, check
-from BrainGenLib.verbs import work
+from BrainGenLib.verbs import counterfactual, work
 
 STEPS = 4
 
@@ -407,3 +407,13 @@ def test_a_lesion_that_can_still_be_seen_is_not_reported_as_gone():
         seen = counterfactuals.still_seen(image, noise + 0.5 * share * lesion, labels, before, ["wmh"])
         assert seen == {"wmh": pytest.approx(share, abs=0.05)}
     assert counterfactuals.still_seen(noise, noise, labels, before, ["wmh"]) == {}
+
+
+def test_lesions_are_reported_in_the_scans_own_millilitres():
+    classes = np.zeros(spaces.GRID_1MM.shape, np.uint8)
+    classes[60:70, 60:70, 60:70] = anatomy.lesions()["wmh"].index
+    found = segmentation.Segmentation(classes, np.diag([0.8, 0.8, 0.8, 1]))
+    request = Counterfactual(scan="scan.nii", wanted={"wmh": 0}, segmentation="labels.nii", lesions="diffusion")
+    measurements = {}
+    counterfactual._report_lesions(measurements, request, None, found, classes)
+    assert measurements["lesions_found_ml"]["wmh"] == measurements["lesions_given_ml"]["wmh"] == 0.512
