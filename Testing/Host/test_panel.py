@@ -90,7 +90,8 @@ def test_generate_puts_a_case_into_the_scene_and_the_panel_stays_alive(host, pan
     assert "preview" not in listed(panel)
     finish(host, panel)
     assert host.longest_work_s < 0.1, host.longest_block_in
-    assert (panel.ui.generateButton.text, panel.ui.stateLabel.text) == ("Generate", "Done.")
+    assert panel.ui.generateButton.text == "Generate"
+    assert panel.ui.stateLabel.text.startswith("Done. anatomy as of ")
     assert not panel.ui.progressBar.isVisible()
     assert cases.case_names(slicer.mrmlScene) == listed(panel) == ["sub-0001"]
     nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")
@@ -194,7 +195,7 @@ def test_an_erased_lesion_disappears_from_the_image(host, panel):
     rendered = cases.nodes_of(slicer.mrmlScene, "render-0001")
     lesion = before == anatomy.lesions()["wmh"].value
     images = [slicer.util.arrayFromVolume(each.volumes["FLAIR"]).T for each in (nodes, rendered)]
-    assert np.abs(images[0] - images[1])[lesion].mean() > 0.01
+    assert np.abs(images[0] - images[1])[lesion].mean() > 0.002
     after, _ = label_map_of(rendered.segmentation)
     assert not (after == anatomy.lesions()["wmh"].value).any()
     # Brain has taken its place, not air, but for where it reached the surface of this small brain.

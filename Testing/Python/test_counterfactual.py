@@ -382,7 +382,7 @@ def test_age_and_lesions_change_in_one_request(painted, quick, tiny_bundles, pic
 def test_lesions_that_cannot_be_drawn_are_refused(lesion_scan, quick, idle, tiny_bundles, tmp_path):
     with pytest.raises(BadInput, match="cannot render lesions in T2w; leave them to the diffusion or out"):
         Engine().run(Counterfactual(scan="scan.nii", wanted={"wmh": 0.1}, contrast="T2w"), tmp_path)
-    with pytest.raises(BadInput, match="measured on labels where lesions are drawn"):
+    with pytest.raises(BadInput, match="measured on labels where lesions are rendered"):
         ask(tmp_path, known={"wmh": 0.1}, wanted={"age": 85})
     for lesions in ("labels", "diffusion"):
         assert (
