@@ -198,11 +198,20 @@ def test_what_is_known_of_the_lesions_is_said_before_they_are_changed(front, pha
     front.do(lambda: None)
 
 
-def test_what_cannot_be_changed_is_a_sentence(front):
+def test_what_cannot_be_changed_is_a_sentence(front, image):
+    front.counterfactual.scan = ""
     want(front, "wanted")
+    front.do(front.app.counterfactual.apply)
+    assert "Nothing is chosen" in front.run.failure
+    scan = add_volume(front.app.scene, image, spaces.GRID_2MM.affine, "unchanged")
+    front.do(front.app.views.refresh)
+    front.counterfactual.scan = scan.GetID()
     front.do(front.app.counterfactual.apply)
     assert front.run.section == ""
     assert "Nothing is asked to change" in front.run.failure
+    front.counterfactual.scan = ""
+    front.app.scene.RemoveNode(scan)
+    front.do(front.app.views.refresh)
 
 
 def test_a_model_of_images_is_asked_for_what_it_can(front):

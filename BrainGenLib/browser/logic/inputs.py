@@ -52,6 +52,8 @@ class InputFiles:
         return f"{role}.nii"
 
     def _node(self, node_id: str) -> Any:
+        if not node_id:
+            raise BadInput("Nothing is chosen to work on; choose it first.")
         node = self._scene.GetNodeByID(node_id)
         if node is None:
             raise BadInput("What was chosen is no longer in the scene; choose again.")
