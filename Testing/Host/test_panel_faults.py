@@ -49,11 +49,11 @@ def test_a_worker_killed_at_ten_random_moments_is_replaced_each_time(host, panel
             kill_python(worker)
         finish(host, panel)
         text = panel.ui.stateLabel.text
-        assert "memory" in text or text == "Done.", f"round {round_}, after {delay:.2f} s: {text}"
+        assert "memory" in text or text.startswith("Done."), f"round {round_}, after {delay:.2f} s: {text}"
         assert "preview" not in cases.case_names(slicer.mrmlScene)
     panel.ui.generateButton.click()
     finish(host, panel)
-    assert panel.ui.stateLabel.text == "Done."
+    assert panel.ui.stateLabel.text.startswith("Done.")
 
 
 def test_a_removed_job_folder_is_a_sentence(host, panel):
@@ -68,7 +68,7 @@ def test_a_removed_job_folder_is_a_sentence(host, panel):
     panel.ui.countSpinBox.setValue(1)
     panel.ui.generateButton.click()
     finish(host, panel)
-    assert panel.ui.stateLabel.text == "Done."
+    assert panel.ui.stateLabel.text.startswith("Done.")
 
 
 def test_a_full_disk_is_a_sentence(host, panel, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_full_disk_is_a_sentence(host, panel, monkeypatch):
     monkeypatch.undo()
     panel.ui.generateButton.click()
     finish(host, panel)
-    assert panel.ui.stateLabel.text == "Done."
+    assert panel.ui.stateLabel.text.startswith("Done.")
 
 
 def in_a_moment(done, act):

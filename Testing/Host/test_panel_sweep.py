@@ -158,7 +158,8 @@ def test_a_growing_drift_is_a_film_beside_the_scan(host, panel, scan, tmp_path):
     assert ui.changeButton.text == "Cancel"
     assert ui.progressBar.isVisible()
     finish(host, panel)
-    assert (ui.changeButton.text, ui.stateLabel.text) == ("Make sweep", "Done.")
+    assert ui.changeButton.text == "Make sweep"
+    assert ui.stateLabel.text.startswith("Done.")
     assert listed(panel) == ["sweep-0001"]
     nodes = cases.nodes_of(slicer.mrmlScene, "sweep-0001")
     counts = frames("sweep-0001")
