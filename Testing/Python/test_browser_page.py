@@ -246,7 +246,7 @@ def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path,
     parts = asyncio.run(walk(process, address, tmp_path))
     generated = images(parts["generate-01"], tmp_path / "generated")
     rendered = images(parts["render-01"], tmp_path / "rendered")
-    assert set(generated) == {"T1w", "FLAIR", "dseg"}
+    assert set(generated) == {"T1w", "FLAIR", "dseg", "desc-donors_dseg"}
     # It was erased from a copy of the first case's labels; the second was made from what was left.
     assert (generated["dseg"] == 77).any()
     assert not (rendered["dseg"] == 77).any()
