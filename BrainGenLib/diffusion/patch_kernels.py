@@ -100,7 +100,7 @@ def _row(i, n):
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_maps(
     first, last, x, maps, pad, weights, corners, candidates, offsets, size, radius, scale, temperature, cell,
-    allowed, mean, nearest, effective, near,
+    allowed, mean, nearest, near,
 ):  # fmt: skip
     """Blocks ``first`` to ``last`` of a grid whose donors are maps in several channels.
 
@@ -111,7 +111,7 @@ def denoise_maps(
         scale: 1 / (2 σ²) in units of the maps; temperature: the same of ``near``.
         cell: edge of a cell of ``near`` (2 N, cells), voxels: the share of each donor there, at ``temperature``.
         allowed: (2 N, cells) bool: where each donor may be used; (0, 0, 0, 0): everywhere.
-        nearest: (X, Y, Z): candidate · offsets + offset; effective: number of donors; both written.
+        nearest: (X, Y, Z): candidate · offsets + offset, written.
     """
     b0, b1, b2 = size
     r, moves, count = radius, len(offsets), candidates.shape[1]
@@ -127,7 +127,6 @@ def denoise_maps(
     scores = np.empty((count * moves, b0, b1, b2), np.float32)
     which, least = np.empty(voxels, np.int32), np.empty(voxels, np.float32)
     close = np.empty((b0, b1, b2), np.float32)
-    share = np.empty((b0, b1, b2), np.float32)
     sums = np.empty((channels, b0, b1, b2), np.float32)
     for block in range(first, last):
         cx, cy, cz = corners[block]
@@ -205,34 +204,19 @@ def denoise_maps(
                         cells[(cz + z) // cell] += np.exp((source[z] - row[z]) * temperature)
         _to_shares(flat, scale, which, least)
         sums[:] = 0
-        close[:] = 0
         for k in range(count):
             who, mirrored = candidates[block, k] // 2, candidates[block, k] % 2
-            for i in range(b0):
-                for j in range(b1):
-                    row, source, square = share[i, j], scores[k * moves, i, j], close[i, j]
-                    for z in range(b2):
-                        row[z] = source[z]
-                    for m in range(1, moves):
-                        source = scores[k * moves + m, i, j]
-                        for z in range(b2):
-                            row[z] += source[z]
-                    largest = np.float32(0)
-                    for z in range(b2):
-                        square[z] += row[z] * row[z]
-                        largest = max(largest, row[z])
-                    if largest < LEAST:
-                        continue
-                    for m in range(moves):
-                        s = scores[k * moves + m, i, j]
-                        largest = np.float32(0)
+            for m in range(moves):
+                for i in range(b0):
+                    xi = _row(cx + i + offsets[m, 0], nx)
+                    if mirrored:
+                        xi = nx - 1 - xi
+                    for j in range(b1):
+                        s, largest = scores[k * moves + m, i, j], np.float32(0)
                         for z in range(b2):
                             largest = max(largest, s[z])
                         if largest < LEAST:
                             continue
-                        xi = _row(cx + i + offsets[m, 0], nx)
-                        if mirrored:
-                            xi = nx - 1 - xi
                         xj = _row(cy + j + offsets[m, 1], ny)
                         start = cz + offsets[m, 2] + pad
                         for c in range(channels):
@@ -245,7 +229,6 @@ def denoise_maps(
                 for z in range(b2):
                     w = at[i, j, z]
                     nearest[cx + i, cy + j, cz + z] = candidates[block, w // moves] * moves + w % moves
-                    effective[cx + i, cy + j, cz + z] = 1 / close[i, j, z]
                     for c in range(channels):
                         mean[c, cx + i, cy + j, cz + z] = sums[c, i, j, z]
 
@@ -253,7 +236,7 @@ def denoise_maps(
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_classes(
     first, last, x, classes, image, pad, channel, mirror, weights, corners, candidates, offsets, size, radius, scale,
-    spread, mean, labels, nearest, effective,
+    spread, mean, labels, nearest,
 ):  # fmt: skip
     """Blocks ``first`` to ``last`` of a grid whose donors are class maps, and an image that may be empty.
 
@@ -285,8 +268,6 @@ def denoise_classes(
     summed = np.empty((b0, b1, b2), np.float32)
     votes = np.empty((b0, b1, b2, CLASSES), np.float32)
     shades = np.empty((b0, b1, b2), np.float32)
-    share = np.empty((b0, b1, b2), np.float32)
-    squares = np.empty((b0, b1, b2), np.float32)
     for block in range(first, last):
         cx, cy, cz = corners[block]
         px, py, pz = cx - q - r, cy - q - r, cz - q - r
@@ -337,10 +318,8 @@ def denoise_classes(
         _to_shares(flat, scale, which, least)
         votes[:] = 0
         shades[:] = 0
-        squares[:] = 0
         for k in range(count):
             who, mirrored = candidates[block, k] // 2, candidates[block, k] % 2
-            share[:] = 0
             for m in range(moves):
                 largest = np.float32(0)
                 for v in range(voxels):
@@ -360,10 +339,7 @@ def denoise_classes(
                             largest = max(largest, s[z])
                         if largest < LEAST:
                             continue
-                        row, named = share[i, j], classes[who, xi, xj, start : start + b2]
-                        for z in range(b2):
-                            row[z] += s[z]
-                        ballots = votes[i, j]
+                        ballots, named = votes[i, j], classes[who, xi, xj, start : start + b2]
                         for z in range(b2):
                             label = named[z]
                             ballots[z, mirror[label] if mirrored else label] += s[z]
@@ -371,10 +347,6 @@ def denoise_classes(
                             row, source = shades[i, j], image[who, xi, xj, start : start + b2]
                             for z in range(b2):
                                 row[z] += s[z] * np.float32(source[z])
-            for i in range(b0):
-                for j in range(b1):
-                    for z in range(b2):
-                        squares[i, j, z] += share[i, j, z] * share[i, j, z]
         at = which.reshape(w0, w1, w2)
         cube = np.float32((2 * q + 1) ** 3)
         for i in range(b0):
@@ -396,4 +368,3 @@ def denoise_classes(
                     labels[cx + i, cy + j, cz + z] = top
                     w = at[q + i, q + j, q + z]
                     nearest[cx + i, cy + j, cz + z] = candidates[block, w // moves] * moves + w % moves
-                    effective[cx + i, cy + j, cz + z] = cube * cube / squares[i, j, z]

@@ -32,7 +32,7 @@ def denoise(
     temperature: float,
     cell: int,
     allowed: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Posterior means of all blocks.
 
     Args:
@@ -42,13 +42,13 @@ def denoise(
         allowed: (2 N, cells) bool, of maps; None allows all.
 
     Returns:
-        mean (C, X, Y, Z), nearest and effective (X, Y, Z), near (2 N, cells) of maps, labels (X, Y, Z) of classes; as
+        mean (C, X, Y, Z), nearest (X, Y, Z), near (2 N, cells) of maps, labels (X, Y, Z) of classes; as
         the compiled loops write them.
     """
     maps = channel is None
     grid = x.shape[1:]
     moves, count = len(offsets), candidates.shape[1]
-    mean, effective = torch.zeros_like(x), torch.ones(grid, device=x.device)
+    mean = torch.zeros_like(x)
     nearest = torch.zeros(grid, dtype=torch.int32, device=x.device)
     near = labels = None
     if maps:
@@ -119,15 +119,13 @@ def denoise(
                 total += share * moved
                 if votes is not None and named is not None:
                     votes.scatter_add_(-1, named[..., None].long(), share[..., None])
-        each = shares.unflatten(0, (count, moves)).sum(1)
         place = _places(corner, size, 0, grid, 0)
         mean[:, place[0], place[1], place[2]] = total
-        effective[place] = 1 / each.square().sum(0)
         chosen = who.gather(1, (best // moves).flatten(1)).view_as(best)
         nearest[place] = (chosen * moves + best % moves).int()
         if labels is not None and votes is not None:
             labels[place] = votes.argmax(-1).to(torch.uint8)
-    return mean, nearest, effective, near, labels
+    return mean, nearest, near, labels
 
 
 def _places(

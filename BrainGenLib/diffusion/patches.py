@@ -69,14 +69,12 @@ class Found:
     Attributes:
         candidate: (X, Y, Z) int32: twice the index of the nearest donor, one more if mirrored.
         offset: (X, Y, Z) int32: index of its offset.
-        effective: (X, Y, Z) float32: 1 / Σ share², donors.
         near: (2 N, X', Y', Z') float32: share of every donor in cells of CELL_MM; None where donors are classes.
         labels: (X, Y, Z) uint8: the class with most votes; None where donors are maps.
     """
 
     candidate: np.ndarray
     offset: np.ndarray
-    effective: np.ndarray
     near: np.ndarray | None = None
     labels: np.ndarray | None = None
 
@@ -116,9 +114,10 @@ class PatchDenoiser:
         pad: voxels that donors extend beyond the grid along the last axis, enough for patch and offset.
         brain: (X, Y, Z) bool: where blocks are needed.
         allowed: (2 N, X', Y', Z') bool in cells of CELL_MM: where each donor of maps may be used; None: everywhere.
-        candidates: (blocks, K) int32, see :meth:`centres`; None compares every donor, mirrored, too.
 
     Attributes:
+        candidates: (blocks, K) int32: twice the index of each donor that a block compares, one more if mirrored; at
+            first all of them.
         found: of the last call.
     """
 
@@ -177,11 +176,11 @@ class PatchDenoiser:
         temperature = np.float32(0.5 / (255 * self.patches.temperature) ** 2)
         kernels = compiled() if self.device == "cpu" else None
         run = self._in_operators if kernels is None else functools.partial(self._in_loops, kernels)
-        mean, nearest, effective, near, labels = run(x, radius, scale, temperature)
+        mean, nearest, near, labels = run(x, radius, scale, temperature)
         if near is not None:
             near /= self._cell**3
         candidate, offset = np.divmod(nearest, len(self.patches.offsets))
-        return mean, Found(candidate, offset, effective, near, labels)
+        return mean, Found(candidate, offset, near, labels)
 
     @property
     def _cell(self) -> int:
@@ -190,21 +189,21 @@ class PatchDenoiser:
     def _in_loops(self, kernels: Any, x: np.ndarray, radius: int, scale: np.float32, temperature: np.float32) -> Any:
         wide = np.pad(x, [(0, 0)] * 3 + [(self.pad, self.pad)], mode="edge")
         mean = np.zeros_like(x)
-        nearest, effective = np.zeros(self.shape, np.int32), np.ones(self.shape, np.float32)
+        nearest = np.zeros(self.shape, np.int32)
         how = (self.corners, self.candidates, self.patches.offsets, self.size, radius, scale)
         near = labels = None
         if self.maps is not None:
             allowed = np.zeros((0, 0, 0, 0), bool) if self.allowed is None else self.allowed
             near = np.zeros((2 * self.count, *(n // self._cell for n in self.shape)), np.float32)
             maps = (wide, self.maps, self.pad, self.weights, *how, temperature, self._cell, allowed)
-            _in_threads(kernels.denoise_maps, len(self.corners), (*maps, mean, nearest, effective, near))
+            _in_threads(kernels.denoise_maps, len(self.corners), (*maps, mean, nearest, near))
         else:
             labels = np.zeros(self.shape, np.uint8)
             image = np.zeros((0, 0, 0, 0), np.uint8) if self.image is None else self.image
             classes = (wide, self.classes, image, self.pad, self.channel, self.mirror, self.weights, *how)
-            written = (self.patches.spread, mean, labels, nearest, effective)
+            written = (self.patches.spread, mean, labels, nearest)
             _in_threads(kernels.denoise_classes, len(self.corners), (*classes, *written))
-        return mean, nearest, effective, near, labels
+        return mean, nearest, near, labels
 
     def _in_operators(self, x: np.ndarray, radius: int, scale: np.float32, temperature: np.float32) -> Any:
         from BrainGenLib.diffusion import patch_operators

@@ -8,7 +8,7 @@ normative`` measures it, with a level for every study, so that scanners and labe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
@@ -21,14 +21,6 @@ PERSON = ("age", "sex")
 """Conditions of the person: years; 0 female, 1 male."""
 CENTRE, DECADES = 50.0, 20.0
 """Age that polynomials are centred on, and what they have as 1, years."""
-
-KERNEL = 8.0
-"""Standard deviation of the kernel over donors' ages, years."""
-OTHER_SEX = 0.5
-"""How much a donor of the other sex counts."""
-EFFECTIVE = 10.0
-"""As many donors at least share the weight, if there are as many: (sum of weights)² / sum of squared weights."""
-_REACHABLE, _WIDER, _FLAT = 0.8, 1.25, 1000.0
 
 
 class Curve(BaseModel):
@@ -110,30 +102,3 @@ class NormativeModel(BaseModel):
 def standard_age(age: float | np.ndarray) -> np.ndarray:
     """Age in years as the polynomials have it."""
     return (np.asarray(age, float) - CENTRE) / DECADES
-
-
-def donor_weights(ages: Sequence[float], sexes: Sequence[float], age: float, sex: float) -> np.ndarray:
-    """How much each donor counts towards a brain of that age and sex (N,), mean 1.
-
-    A Gaussian kernel over age, and less for donors of the other sex. Where few donors are of about that age, the
-    kernel is widened until enough of them share the weight: no brain should be that of one donor.
-
-    Args:
-        ages, sexes: of the donors (N,), years and 0 female, 1 male; nan where not known, which counts as the mean of
-            those that are.
-        age, sex: of the brain; a sex between 0 and 1 is anything between.
-    """
-    years = np.asarray(ages, float) - age
-    sided = _known_mean(1 - (1 - OTHER_SEX) * np.abs(np.asarray(sexes, float) - sex))
-    width = KERNEL
-    while True:
-        weights = sided * _known_mean(np.exp(-0.5 * (years / width) ** 2))
-        enough = weights.sum() ** 2 >= min(EFFECTIVE, _REACHABLE * len(weights)) * (weights**2).sum()
-        if (enough and weights.any()) or width > _FLAT:
-            return weights / weights.mean()
-        width *= _WIDER
-
-
-def _known_mean(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return np.where(known, values, values[known].mean() if known.any() else 1.0)

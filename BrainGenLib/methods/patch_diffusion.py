@@ -68,15 +68,13 @@ class Anatomy:
 
     Attributes:
         classes: uint8.
-        tissue: float32 posterior mean of the soft tissue map, in RANGE; None without images.
+        tissue: float32 soft tissue map, in RANGE; None without images.
         donor: int32, twice the index of the nearest donor, one more if mirrored.
-        effective: float32, donors that a voxel's estimate is made of.
     """
 
     classes: np.ndarray
     tissue: np.ndarray | None
     donor: np.ndarray
-    effective: np.ndarray
 
 
 @torch.inference_mode()
@@ -127,7 +125,7 @@ def sample(
         # The last root is the span of the image's values.
         tissue = (z[-1] + RANGE[0]).numpy()
         tissue += TEXTURE * (pasted_image(people, found, FINE.patches) - tissue)
-    return Anatomy(found.labels, tissue, found.candidate, found.effective)
+    return Anatomy(found.labels, tissue, found.candidate)
 
 
 def _level(

@@ -75,9 +75,9 @@ def _displacement(measured: dict[str, Any]) -> str:
 def _donors(measured: dict[str, Any]) -> str:
     dice = measured["cortex_dice"]
     return (
-        f"anatomy as of {measured['effective_donors']:.1f} donors in equal parts, "
-        f"{measured['largest_region_ml']:.0f} mL of one at most in one piece, "
-        f"Dice of the cortex to the nearest {dice['nearest']:.2f} (people to each other {dice['people_largest']:.2f})"
+        f"{measured['effective_donors']:.1f} effective donors, "
+        f"largest region of one {measured['largest_region_ml']:.0f} mL, "
+        f"cortex Dice with the nearest {dice['nearest']:.2f} (between people at most {dice['people_largest']:.2f})"
     )
 
 

@@ -27,6 +27,7 @@ FEWEST = 3
 MARGIN = 4
 """Voxels around the brains of all donors."""
 HEADING = "## Donors"
+LIMIT = "Anatomy is a mosaic of the scans of"
 CARD = """
 Closed-form patch diffusion (Kamb and Ganguli, ICML 2025, arXiv 2412.20292, here in 3D, with labels and images
 jointly): the denoiser is the posterior mean of a patch given the patches of {count} registered people and their
@@ -189,5 +190,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata.parameters["among_donors"] = saved["among"]
     known = [age for age in donors.ages if age is not None]
     ages = f"Ages {min(known):.0f} to {max(known):.0f} years." if known else "Their ages are not known."
+    others = [limit for limit in metadata.limits if not limit.startswith(LIMIT)]
+    metadata.limits = [f"{LIMIT} {len(donors)} people. {ages}", *others]
     section = CARD.format(count=len(donors), sources="; ".join(saved["sources"]), ages=ages)
     return shared_bundle.save(bundle_folder, metadata, {"donors": donors}, f"{HEADING}\n{section}")

@@ -91,7 +91,7 @@ def test_generate_puts_a_case_into_the_scene_and_the_panel_stays_alive(host, pan
     finish(host, panel)
     assert host.longest_work_s < 0.1, host.longest_block_in
     assert panel.ui.generateButton.text == "Generate"
-    assert panel.ui.stateLabel.text.startswith("Done. anatomy as of ")
+    assert panel.ui.stateLabel.text.startswith("Done. 2.0 effective donors, ")
     assert not panel.ui.progressBar.isVisible()
     assert cases.case_names(slicer.mrmlScene) == listed(panel) == ["sub-0001"]
     nodes = cases.nodes_of(slicer.mrmlScene, "sub-0001")

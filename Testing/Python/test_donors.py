@@ -66,6 +66,8 @@ def test_donors_are_chosen_over_all_ages_and_exported(tmp_path, fine, tiny_folde
     assert people.image is not None
     # Fluid, grey and white matter of the scans.
     np.testing.assert_allclose(people.landmarks.numpy(), np.array([60, 120, 180]) / 180, atol=0.35)
+    assert bundle.metadata.limits[0] == f"{recipe.LIMIT} 4 people. Ages 20 to 50 years."
+    assert recipe.export(tmp_path / "run", tmp_path / "bundle").metadata.limits == bundle.metadata.limits
     card = (tmp_path / "bundle" / "docs" / "README.md").read_text("utf-8")
     assert "people's scans" in card
     assert "set (CC0)" in card

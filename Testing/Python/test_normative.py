@@ -19,7 +19,7 @@ from BrainGenLib.errors import BadInput
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.methods.brainspade3d import LabelModel, draw_anatomy, draw_person
-from BrainGenLib.methods.normative import NormativeModel, donor_weights
+from BrainGenLib.methods.normative import NormativeModel
 from BrainGenLib.requests import Counterfactual, Generate, Sweep
 from BrainGenLib.training import normative
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
@@ -211,27 +211,3 @@ def test_the_shipped_bundle_knows_age_and_sex():
     young, old = (np.exp(found.at({"age": years, "sex": 0})[0]) for years in (25, 85))
     assert 12 < young[0] < 22 < 50 < old[0] < 90
     assert young[1] > old[1]
-
-
-def test_donors_of_about_the_age_and_of_the_sex_count_more():
-    ages, sexes = np.linspace(20, 90, 71), np.tile([0.0, 1.0], 36)[:71]
-    weights = donor_weights(ages, sexes, 60, 1)
-    assert weights.mean() == pytest.approx(1)
-    assert ages[weights.argmax()] in (59, 61)
-    assert weights[39] / weights[40] == pytest.approx(2, rel=0.02)
-    assert (weights[ages < 30] < 0.01).all()
-
-
-def test_no_brain_is_that_of_one_donor():
-    weights = donor_weights([*np.linspace(20, 30, 40), 85.0], [0.0] * 41, 85, 0)
-    assert weights.sum() ** 2 / (weights**2).sum() >= 10
-    assert weights.argmax() == 40
-    np.testing.assert_allclose(donor_weights([25.0, 80.0], [0, 0], 25, 0), 1, atol=0.6)
-    assert donor_weights([25.0], [1], 80, 0) == pytest.approx([1])
-
-
-def test_donors_of_unknown_age_and_sex_count_as_the_mean():
-    nan = float("nan")
-    weights = donor_weights([60, 20, nan] * 10, [1, 1, 1] * 10, 60, 1)
-    assert weights[1] < weights[2] < weights[0]
-    np.testing.assert_allclose(donor_weights([nan, nan], [nan, nan], 60, 1), 1)

@@ -394,8 +394,8 @@ def test_the_map_of_donors_survives_scene_folder_and_dataset(stage, mosaic, tmp_
 
 def test_what_is_of_whom_is_said(stage, mosaic):
     assert judgements.said(add_case(stage.scene, mosaic, "mosaic")) == (
-        "anatomy as of 1.9 donors in equal parts, 52 mL of one at most in one piece, Dice of the cortex to the "
-        "nearest 0.57 (people to each other 0.56). Its cortex is nearer to Anna's than people's are to each other"
+        "1.9 effective donors, largest region of one 52 mL, cortex Dice with the nearest 0.57 (between people at "
+        "most 0.56). Its cortex is nearer to Anna's than people's are to each other"
     )
 
 
