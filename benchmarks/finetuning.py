@@ -211,7 +211,7 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
     work.mkdir(parents=True, exist_ok=True)
     # What is rendered in another way is not to be mixed with it.
     kept = work / f"rows-{setting.samples}-{setting.steps}.json"
-    known: dict[str, list[float | None]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    known: dict[str, list[float | None]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     plans = {
         f"{scheme}, {'drift' if drift else 'no drift'}, {steps} steps": (scheme, drift, steps)
         for scheme in arguments.schemes
@@ -245,7 +245,7 @@ def rows_of(setting: Setting, arguments: argparse.Namespace) -> dict[str, list[f
             steps,
         )
         known[name] = judge(setting.draw(tuned), setting.ages)
-        kept.write_text(json.dumps(known, indent=1))
+        kept.write_text(json.dumps(known, indent=1), "utf-8")
     return {name: known[name] for name in (*UNTUNED, *plans)}
 
 

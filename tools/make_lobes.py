@@ -75,7 +75,8 @@ def main() -> None:
         writer.writerows(enumerate(LOBES, 1))
     (FOLDER / "LICENSE-lobes.txt").write_text(
         "lobes_2mm.nii.gz is derived by tools/make_lobes.py from DLMUSE regions (NiChart, SBIA, University of\n"
-        "Pennsylvania) of scans of the IXI data set (CC BY-SA 3.0, brain-development.org); it holds no image data.\n"
+        "Pennsylvania) of scans of the IXI data set (CC BY-SA 3.0, brain-development.org); it holds no image data.\n",
+        "utf-8",
     )
 
 

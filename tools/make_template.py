@@ -44,7 +44,7 @@ def main() -> None:
     image = np.clip(image / np.percentile(image[brain], 99.5), 0, 1) * 255
     save("mni152_T1w_2mm.nii.gz", np.round(image).astype(np.uint8))
     save("mni152_brain_2mm.nii.gz", brain.astype(np.uint8))
-    (FOLDER / "LICENSE-MNI152.txt").write_text(NOTE)
+    (FOLDER / "LICENSE-MNI152.txt").write_text(NOTE, "utf-8")
 
 
 if __name__ == "__main__":

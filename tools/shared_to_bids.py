@@ -252,14 +252,16 @@ def main() -> None:
         "BIDSVersion": "1.9.0",
         "License": "see participants.tsv, per subject",
     }
-    (options.out / "dataset_description.json").write_text(json.dumps(description, indent=1))
+    (options.out / "dataset_description.json").write_text(json.dumps(description, indent=1), "utf-8")
     derived = {
         "Name": "labels",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "tools/shared_to_bids.py"}],
     }
-    (options.out / "derivatives" / "labels" / "dataset_description.json").write_text(json.dumps(derived, indent=1))
+    (options.out / "derivatives" / "labels" / "dataset_description.json").write_text(
+        json.dumps(derived, indent=1), "utf-8"
+    )
     print(f"{len(tree.people)} participants in {options.out}")
 
 

@@ -85,7 +85,9 @@ class CacheWriter:
         if self._pending:
             self._flush()
         temporary = self.folder / "index.json.part"
-        temporary.write_text(json.dumps({"version": 1, "cases": [asdict(case) for case in self.cases]}, indent=1))
+        temporary.write_text(
+            json.dumps({"version": 1, "cases": [asdict(case) for case in self.cases]}, indent=1), "utf-8"
+        )
         temporary.rename(self.folder / "index.json")
 
 
@@ -103,7 +105,7 @@ class Cache:
                 f"{folder} holds no training cache; make one with `braingen prepare BIDS_DIR {folder}`."
             )
         self.folder = folder
-        self.cases = [CachedCase(**case) for case in json.loads(index.read_text())["cases"]]
+        self.cases = [CachedCase(**case) for case in json.loads(index.read_text(encoding="utf-8"))["cases"]]
         self._arrays: dict[str, np.ndarray] = {}
 
     def select(

@@ -117,7 +117,7 @@ def train(
     model = BrainLDM.from_bundle(base, str(where))
     scans = scans_of(data, out, base.metadata, str(where))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "plan.json").write_text(plan.model_dump_json(indent=1))
+    (out / "plan.json").write_text(plan.model_dump_json(indent=1), "utf-8")
     examples = encoded(scans, model, base.metadata, size, out / "latents.npz")
     chosen = _drift(plan, model, scans, base, out / "drift.json")
     total = steps or STEPS[size]
@@ -243,8 +243,8 @@ def drift_for(asked: str, model: BrainLDM, scans: list[Picture], metadata: bundl
 
 def _drift(plan: Plan, model: BrainLDM, scans: list[Picture], base: Bundle, path: Path) -> Chosen:
     if not path.is_file():
-        path.write_text(drift_for(plan.drift, model, scans, base.metadata).model_dump_json(indent=1))
-    return Chosen.model_validate_json(path.read_text())
+        path.write_text(drift_for(plan.drift, model, scans, base.metadata).model_dump_json(indent=1), "utf-8")
+    return Chosen.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def with_diffusion(model: BrainLDM, diffusion: ImageDenoiser, drift: Drift) -> BrainLDM:
@@ -275,7 +275,7 @@ def _plan(data: Path, base: Bundle, out: Path, place: Path, name: str, scheme: s
         variant=cast(Literal["V1", "V2", "V3"], variant),
     )
     held = out / "plan.json"
-    before = Plan.model_validate_json(held.read_text()) if held.is_file() else None
+    before = Plan.model_validate_json(held.read_text(encoding="utf-8")) if held.is_file() else None
     if before is not None and before != plan:
         differing = [key for key in Plan.model_fields if getattr(before, key) != getattr(plan, key)]
         raise BadInput(

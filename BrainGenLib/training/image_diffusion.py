@@ -107,7 +107,7 @@ def train(
         out, {"network": denoiser}, {"network": optimizer}, averaged=("network",), decay=DECAY[size], minutes=minutes
     )
     facts = describe(material, latents, examples.z.cpu())
-    (out / "facts.json").write_text(json.dumps(facts, indent=1))
+    (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
     weights = torch.from_numpy(chances(latents)).to(where)
     watched = [(contrast, loads(asked, material.bank.maximum)) for contrast, asked in WATCHED]
     watch = Watch(material.scans, watched, "T1w")

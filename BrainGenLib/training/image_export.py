@@ -68,7 +68,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         FileNotFoundError: a run has no checkpoint yet.
     """
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    facts = json.loads((run / "facts.json").read_text())
+    facts = json.loads((run / "facts.json").read_text(encoding="utf-8"))
     args = arguments_of(run)
     coder_run, broad_run, judge_run = (
         run.parent / name for name in ("image-autoencoder", "image-broad", "age-judge")

@@ -202,7 +202,7 @@ def train(
         minutes=minutes,
     )
     facts = describe(latents, material.bank, conditions)
-    (out / "facts.json").write_text(json.dumps(facts, indent=1))
+    (out / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
     watch = Watch(material)
     for step in run.steps(steps or STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -336,5 +336,5 @@ def export(run: Path, bundle_folder: Path, autoencoder: Path | None = None) -> B
         networks,
         {"label_autoencoder": label_autoencoder.ARGS, "label_diffusion": args},
         {"label_autoencoder": coder_steps, "label_diffusion": state["step"]},
-        json.loads((run / "facts.json").read_text()),
+        json.loads((run / "facts.json").read_text(encoding="utf-8")),
     )

@@ -427,7 +427,7 @@ def _work(session: Session, folder: Path) -> tuple[str, dict[str, list[str]], st
         (folder / f"{case.id}.npz.part").rename(folder / f"{case.id}.npz")
         entries.append(asdict(case))
     part = folder / f"{session.id}.json.part"
-    part.write_text(json.dumps(entries))
+    part.write_text(json.dumps(entries), "utf-8")
     part.rename(folder / f"{session.id}.json")
     return session.id, session.remarks, ""
 
@@ -515,7 +515,7 @@ def prepare(bids: Path, out: Path, *, workers: int = 1, report: Report = print) 
     empty = 0
     for session in sessions:
         path = folder / f"{session.id}.json"
-        entries = json.loads(path.read_text()) if path.exists() else []
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         empty += path.exists() and not entries
         for entry in entries:
             with np.load(folder / f"{entry['id']}.npz") as arrays:

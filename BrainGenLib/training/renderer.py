@@ -184,7 +184,7 @@ def show(run: Run, data: Cache, training: list[Scan], validation: list[Scan], de
     """Write a sample mosaic, and the styles of the training scans for the bundle."""
     run.picture("real-rendered", mosaic(run, data, [*validation, *training], device))
     looks = {name: style_spread(codes) for name, codes in style_codes(run, data, training, device).items()}
-    (run.folder / "styles.json").write_text(json.dumps(looks))
+    (run.folder / "styles.json").write_text(json.dumps(looks), "utf-8")
 
 
 def learning_rate(progress: float, peak: float) -> float:

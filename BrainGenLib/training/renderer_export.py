@@ -51,7 +51,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata = shared_bundle.metadata_of(bundle_folder)
     metadata.verbs = sorted({*metadata.verbs, "render"})
     metadata.contrasts = list(CONTRASTS)
-    metadata.parameters["styles"] = json.loads(looks.read_text())
+    metadata.parameters["styles"] = json.loads(looks.read_text(encoding="utf-8"))
     prefix = "BrainGenLib.networks."
     metadata.networks["renderer"] = bundles.Network(target=prefix + "spade_renderer.SpadeRenderer")
     metadata.networks["style_encoder"] = bundles.Network(target=prefix + "style_encoder.StyleEncoder")

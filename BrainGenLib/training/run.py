@@ -45,7 +45,7 @@ def begun_with(run: Path, args: dict[str, Any]) -> dict[str, Any]:
     if not noted.is_file():
         run.mkdir(parents=True, exist_ok=True)
         temporary = run / "arguments.json.part"
-        temporary.write_text(json.dumps(args))
+        temporary.write_text(json.dumps(args), "utf-8")
         os.replace(temporary, noted)
     return arguments_of(run)
 
@@ -58,7 +58,7 @@ def arguments_of(run: Path) -> dict[str, Any]:
     """
     if not (run / "arguments.json").is_file():
         raise FileNotFoundError(f"{run} holds no run (arguments.json); train that recipe first.")
-    return dict(json.loads((run / "arguments.json").read_text()))
+    return dict(json.loads((run / "arguments.json").read_text(encoding="utf-8")))
 
 
 def load_averaged(network: Network, run: Path, name: str = "network") -> Network:
@@ -154,7 +154,7 @@ class Run:
         seconds = time.monotonic() - self._start
         path = self.folder / "curves.csv"
         fresh = not path.exists()
-        with path.open("a", newline="") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow(("step", "seconds", "name", "value"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from panels import MODULE, finish, kill_python, listed
+from panels import AT_ONCE_S, MODULE, finish, kill_python, listed
 from patience import PATIENCE
 
 from BrainGenLib import anatomy, bundles
@@ -89,7 +89,7 @@ def test_generate_puts_a_case_into_the_scene_and_the_panel_stays_alive(host, pan
     host.wait_until(lambda: "preview" in cases.case_names(slicer.mrmlScene), PATIENCE)
     assert "preview" not in listed(panel)
     finish(host, panel)
-    assert host.longest_work_s < 0.1, host.longest_block_in
+    assert host.longest_work_s < AT_ONCE_S, host.longest_block_in
     assert panel.ui.generateButton.text == "Generate"
     assert panel.ui.stateLabel.text.startswith("Done. 2.0 effective donors, ")
     assert not panel.ui.progressBar.isVisible()
@@ -191,7 +191,7 @@ def test_an_erased_lesion_disappears_from_the_image(host, panel):
     panel.ui.renderButton.click()
     assert panel.ui.renderButton.text == "Cancel"
     finish(host, panel)
-    assert host.longest_work_s < 0.1, host.longest_block_in
+    assert host.longest_work_s < AT_ONCE_S, host.longest_block_in
     rendered = cases.nodes_of(slicer.mrmlScene, "render-0001")
     lesion = before == anatomy.lesions()["wmh"].value
     images = [slicer.util.arrayFromVolume(each.volumes["FLAIR"]).T for each in (nodes, rendered)]
@@ -235,7 +235,7 @@ def test_results_are_shown_compared_exported_and_deleted(host, panel, tmp_path):
     host.reset_longest_block()
     panel.ui.exportButton.click()
     host.wait_until(lambda: not panel.logic.exporting, PATIENCE)
-    assert host.longest_work_s < 0.1, host.longest_block_in
+    assert host.longest_work_s < AT_ONCE_S, host.longest_block_in
     assert "sub-0002" in panel.ui.stateLabel.text
     exported = bids.read_case(tmp_path / "out" / "sub-0001")
     assert np.array_equal(exported.labels, label_map_of(first.segmentation)[0])

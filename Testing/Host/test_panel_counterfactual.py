@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import slicer
-from panels import MODULE, add_scan, finish, listed, ready_to_change
+from panels import AT_ONCE_S, MODULE, add_scan, finish, listed, ready_to_change
 from patience import PATIENCE
 from phantoms import phantom_image
 
@@ -223,7 +223,7 @@ def test_a_scan_is_changed_and_stands_beside_itself(host, panel, scan):
     assert ui.progressBar.isVisible()
     host.wait_until(lambda: "preview" in cases.case_names(slicer.mrmlScene), PATIENCE)
     finish(host, panel)
-    assert host.longest_work_s < 0.1, host.longest_block_in
+    assert host.longest_work_s < AT_ONCE_S, host.longest_block_in
     assert ui.changeButton.text == "Apply"
     assert re.fullmatch(r"Done\. identity \d\.\d\d, .* of what was asked for as measured by .*", ui.stateLabel.text)
     assert listed(panel) == ["counterfactual-0001"]

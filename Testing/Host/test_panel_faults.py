@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import slicer
-from panels import finish, kill_python
+from panels import AT_ONCE_S, finish, kill_python
 from patience import PATIENCE
 from quick_worker import cube
 
@@ -182,13 +182,13 @@ def test_two_hundred_cases_in_one_scene(host, panel):
     panel.ui.countSpinBox.setValue(1)
     # What is slow is slow each time; a machine that others use makes single blocks longer.
     blocks = []
-    while len(blocks) < 3 and (not blocks or blocks[-1] > 0.1):
+    while len(blocks) < 3 and (not blocks or blocks[-1] > AT_ONCE_S):
         host.reset_longest_block()
         panel.ui.generateButton.click()
         finish(host, panel)
         blocks.append(host.longest_work_s)
         assert panel.ui.resultsList.count == 200 + len(blocks)
-    assert min(blocks) < 0.1, host.longest_block_in
+    assert min(blocks) < AT_ONCE_S, host.longest_block_in
     slicer.mrmlScene.Clear(0)
     finish(host, panel)
     assert panel.ui.resultsList.count == 0

@@ -35,7 +35,7 @@ def serving_app(bundles, log_path):
         )
     try:
         line = next((line for line in process.stdout if "runs at" in line), "")
-        assert line, log_path.read_text()
+        assert line, log_path.read_text(encoding="utf-8")
         yield process, re.sub("//[^:]+:", "//127.0.0.1:", line.split()[-1])
     finally:
         process.kill()

@@ -136,7 +136,7 @@ async def chromium():
 
 async def _port(path):
     end = time.monotonic() + PATIENCE
-    while not (path.is_file() and path.read_text().strip()):
+    while not (path.is_file() and path.read_text(encoding="utf-8").strip()):
         assert time.monotonic() < end, "chromium does not start"
         await asyncio.sleep(0.1)
-    return int(path.read_text().split()[0])
+    return int(path.read_text(encoding="utf-8").split()[0])

@@ -58,7 +58,7 @@ def test_a_run_goes_on_and_says_how_wrong_it_is(run, cache):
     age_judge.train(cache, run, device="cpu", steps=3)
     assert len(list(run.glob("rows-*.npz"))) == 3
     assert len(list((run / "samples").glob("weights-*.png"))) == 3
-    curves = (run / "curves.csv").read_text()
+    curves = (run / "curves.csv").read_text(encoding="utf-8")
     for name in ("error", "slope", "held_out_error"):
         assert f",{name}," in curves
 

@@ -65,25 +65,25 @@ def test_files_have_bids_names_sidecars_and_the_word_synthetic(tmp_path, case):
     expected = {f"sub-0001_{stem}{ending}" for stem in stems for ending in (".nii.gz", ".json")}
     assert {path.name for path in anat.iterdir()} == expected
     for path in anat.glob("*.json"):
-        assert json.loads(path.read_text())["SYNTHETIC"] is True
-    description = json.loads((tmp_path / "dataset_description.json").read_text())
+        assert json.loads(path.read_text(encoding="utf-8"))["SYNTHETIC"] is True
+    description = json.loads((tmp_path / "dataset_description.json").read_text(encoding="utf-8"))
     assert "SYNTHETIC" in description["Name"]
     assert description["DatasetType"] == "derivative"
     header = nib.load(anat / "sub-0001_T1w.nii.gz").header
     assert header.get_xyzt_units()[0] == "mm"
     assert header["qform_code"] > 0
-    assert "77\twhite matter hyperintensity" in (tmp_path / "dseg.tsv").read_text()
+    assert "77\twhite matter hyperintensity" in (tmp_path / "dseg.tsv").read_text(encoding="utf-8")
 
 
 def test_more_cases_become_more_subjects(tmp_path, case):
     for _ in range(3):
         bids.check_target(tmp_path)
         bids.write_case(tmp_path, case)
-    lines = (tmp_path / "participants.tsv").read_text().splitlines()
+    lines = (tmp_path / "participants.tsv").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[0] for line in lines] == ["participant_id", "sub-0001", "sub-0002", "sub-0003"]
     row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=True))
     assert (row["seed"], row["wmh_load"], row["wmh_ml"], row["ms_load"]) == ("5", "0.05", "0.001", "n/a")
-    described = json.loads((tmp_path / "participants.json").read_text())
+    described = json.loads((tmp_path / "participants.json").read_text(encoding="utf-8"))
     assert list(row) == list(described)
 
 
@@ -132,8 +132,8 @@ def test_the_labels_of_a_scan_become_files_that_are_not_overwritten(tmp_path, ca
     assert (nib.load(tmp_path / in_template).get_fdata() == 3).all()
     assert {path.name for path in files} == names
     assert {path.name for path in tmp_path.iterdir()} == names | {"dseg.tsv"}
-    assert json.loads((tmp_path / "scan_dseg.json").read_text())["SYNTHETIC"] is False
-    assert "white matter hyperintensity\t0.001" in (tmp_path / "scan_volumes.tsv").read_text()
+    assert json.loads((tmp_path / "scan_dseg.json").read_text(encoding="utf-8"))["SYNTHETIC"] is False
+    assert "white matter hyperintensity\t0.001" in (tmp_path / "scan_volumes.tsv").read_text(encoding="utf-8")
     mask = nib.load(tmp_path / "scan_desc-brain_mask.nii.gz").get_fdata()
     assert np.array_equal(mask > 0, case.labels > 0)
     with pytest.raises(BadInput, match="exists already"):
@@ -155,7 +155,7 @@ def test_cases_of_a_scene_are_written_by_a_process_and_say_what_was_edited(tmp_p
     assert loaded.measurements["volumes_ml"]["white matter hyperintensity"] == pytest.approx(0.004)
     assert (tmp_path / "out" / "scan" / "scan_volumes.tsv").is_file()
     # A validator takes a pattern that ends in a slash for the files, not for the folder.
-    assert "scan" in (tmp_path / "out" / ".bidsignore").read_text().splitlines()
+    assert "scan" in (tmp_path / "out" / ".bidsignore").read_text(encoding="utf-8").splitlines()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "exists already" in again.stdout
@@ -185,7 +185,7 @@ def test_processes_that_begin_together_lose_no_case(tmp_path, case):
     assert [process.exitcode for process in processes] == [0] * 8
     names = [f"sub-{number:04d}" for number in range(1, 9)]
     assert sorted(path.name for path in (tmp_path / "out").glob("sub-*")) == names
-    first, *rows = (tmp_path / "out" / "participants.tsv").read_text().splitlines()
+    first, *rows = (tmp_path / "out" / "participants.tsv").read_text(encoding="utf-8").splitlines()
     assert first.startswith("participant_id\t")
     assert sorted(row.split("\t")[0] for row in rows) == names
 
@@ -211,7 +211,7 @@ bids.write_case(Path(sys.argv[2]), Case.load(Path(sys.argv[1])))
 
 def test_a_subject_without_a_row_is_not_kept(tmp_path, case, monkeypatch):
     bids.write_case(tmp_path, case)
-    before = (tmp_path / "participants.tsv").read_text()
+    before = (tmp_path / "participants.tsv").read_text(encoding="utf-8")
     write = bids._write_text
 
     def stopped(path, text):
@@ -223,7 +223,7 @@ def test_a_subject_without_a_row_is_not_kept(tmp_path, case, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         bids.write_case(tmp_path, case)
     assert [path.name for path in tmp_path.glob("*sub-*")] == ["sub-0001"]
-    assert (tmp_path / "participants.tsv").read_text() == before
+    assert (tmp_path / "participants.tsv").read_text(encoding="utf-8") == before
 
 
 def test_a_table_of_another_version_or_of_the_user_keeps_its_columns(tmp_path, case):
@@ -231,7 +231,7 @@ def test_a_table_of_another_version_or_of_the_user_keeps_its_columns(tmp_path, c
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id\tsite\nsub-0001\tA\n")
     bids.write_case(tmp_path, case)
-    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
     assert rows[0][:3] == ["participant_id", "site", "synthetic"]
     assert [row[:3] for row in rows[1:]] == [["sub-0001", "A", "n/a"], ["sub-0002", "n/a", "1"]]
     table.write_text("sub-0001\tA\n")
@@ -243,11 +243,15 @@ def test_a_table_of_another_version_or_of_the_user_keeps_its_columns(tmp_path, c
 
 
 def texts(folder):
-    return {path.name: path.read_text() for path in folder.rglob("*") if path.suffix in (".json", ".tsv")}
+    return {
+        path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.suffix in (".json", ".tsv")
+    }
 
 
 def row(folder):
-    names, values = (line.split("\t") for line in (folder / "participants.tsv").read_text().splitlines())
+    names, values = (
+        line.split("\t") for line in (folder / "participants.tsv").read_text(encoding="utf-8").splitlines()
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -269,7 +273,7 @@ def test_a_changed_scan_is_never_said_to_be_of_nobody(tmp_path, case, swept):
     for name, text in found.items():
         assert not re.search(r"no person|nobody|no one", text), name
         assert name.endswith(".tsv") or "A changed scan of a real person" in text, name
-    described = (tmp_path / "dataset_description.json").read_text()
+    described = (tmp_path / "dataset_description.json").read_text(encoding="utf-8")
     assert "not all of it without a real person" in described
     told = row(tmp_path)
     assert (told["source"], told["known"]) == ("scan", "age=89+ sex=1")
@@ -294,16 +298,16 @@ def test_a_dataset_says_where_each_case_comes_from(tmp_path, case, request_, sou
     case.provenance = {"request": request_} if request_ else {}
     subject = bids.write_case(tmp_path, case)
     assert row(tmp_path)["source"] == source
-    for text in (path.read_text() for path in subject.rglob("*.json")):
+    for text in (path.read_text(encoding="utf-8") for path in subject.rglob("*.json")):
         assert SOURCES[source] in text
         assert ("no person was scanned" in text) == (source == "model")
-    described = (tmp_path / "dataset_description.json").read_text()
+    described = (tmp_path / "dataset_description.json").read_text(encoding="utf-8")
     assert ("not all of it" in described) == (source != "model")
-    ignored = (tmp_path / ".bidsignore").read_text().splitlines()
+    ignored = (tmp_path / ".bidsignore").read_text(encoding="utf-8").splitlines()
     assert {"*_map.*", "figures", "*.mrb"} == set(ignored)
-    described = json.loads((tmp_path / "participants.json").read_text())
+    described = json.loads((tmp_path / "participants.json").read_text(encoding="utf-8"))
     assert {"age", *row(tmp_path)} == set(described)
-    assert SOURCES["scan"] in (tmp_path / "README").read_text()
+    assert SOURCES["scan"] in (tmp_path / "README").read_text(encoding="utf-8")
 
 
 def test_places_that_were_asked_for_stand_in_the_table(tmp_path, case):
@@ -323,7 +327,7 @@ def test_a_table_of_labels_that_is_there_is_never_overwritten(tmp_path, case, li
         (out / "dseg.tsv").symlink_to(other)
     with pytest.raises(BadInput, match=r"dseg\.tsv exists already and is another table"):
         bids.write_segmentation(out, "scan", case)
-    assert (out / "dseg.tsv").read_text() == "index\tname\n1\tmine\n"
+    assert (out / "dseg.tsv").read_text(encoding="utf-8") == "index\tname\n1\tmine\n"
     assert [path.name for path in out.iterdir()] == ["dseg.tsv"]
 
 
@@ -342,7 +346,9 @@ def test_a_file_that_appears_meanwhile_is_kept_and_the_others_go(tmp_path, case,
     (tmp_path / "scan_volumes.tsv").write_text("mine")
     with pytest.raises(BadInput, match=r"scan_volumes\.tsv exists already"):
         bids.write_segmentation(tmp_path, "scan", case)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("scan_volumes.tsv", "mine")]
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [
+        ("scan_volumes.tsv", "mine")
+    ]
 
 
 def test_the_axes_of_a_scan_come_back(tmp_path, case):
@@ -363,7 +369,7 @@ def test_a_table_keeps_its_cells_whatever_quotes_they_hold(tmp_path, case):
     lines = ["participant_id\tnote", 'sub-0001\t"alone', 'sub-0002\t5" or "six"', 'sub-0003\t""']
     table.write_text("\n".join([*lines, ""]))
     bids.write_case(tmp_path, case)
-    rows = [line.split("\t")[:2] for line in table.read_text().splitlines()]
+    rows = [line.split("\t")[:2] for line in table.read_text(encoding="utf-8").splitlines()]
     assert rows == [*(line.split("\t") for line in lines), ["sub-0002", "n/a"]]
 
 

@@ -193,7 +193,7 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
     train(cache, tmp_path / "run", device="cpu", steps=2)
     bundle = export(tmp_path / "run", tmp_path / "bundle")
     assert bundle.metadata.contrasts == list(CONTRASTS)
-    assert set(json.loads((tmp_path / "run" / "styles.json").read_text())) == {"T1w", "FLAIR", "any"}
+    assert set(json.loads((tmp_path / "run" / "styles.json").read_text(encoding="utf-8"))) == {"T1w", "FLAIR", "any"}
     network = bundle.load("renderer")
     classes = torch.from_numpy(ball((32, 32, 32)))[None]
     image = network(classes, torch.full((1, 1, 16, 16, 16), 0.5), torch.tensor([0]), torch.zeros(1, 16))

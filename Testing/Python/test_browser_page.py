@@ -254,6 +254,9 @@ def test_a_user_generates_erases_renders_cancels_and_downloads(server, tmp_path,
 
     rest, _ = process.communicate(timeout=PATIENCE)
     assert "torch imported: False" in rest
-    assert "Traceback" not in (tmp_path / "app.log").read_text()
-    kept = [json.loads(path.read_text())["name"] for path in sorted((tmp_path / "kept").glob("*/about.json"))]
+    assert "Traceback" not in (tmp_path / "app.log").read_text(encoding="utf-8")
+    kept = [
+        json.loads(path.read_text(encoding="utf-8"))["name"]
+        for path in sorted((tmp_path / "kept").glob("*/about.json"))
+    ]
     assert kept == ["generate-01", "patient26_T2", "lesions", "generate-01 edited", "render-01"]

@@ -42,7 +42,7 @@ def test_labels_find_their_own_scan_and_never_another_of_its_name(tmp_path):
     shelf.keep("scan", case(3))
     shelf.keep("others", case(4), of=Source("scan", "T1w"))
     # As earlier versions wrote it.
-    about = json.loads((tmp_path / "000002" / "about.json").read_text())
+    about = json.loads((tmp_path / "000002" / "about.json").read_text(encoding="utf-8"))
     shelf.keep("old", case(5))
     (tmp_path / "000005" / "about.json").write_text(json.dumps({"name": "old", "of": "scan"}))
     shelf._lock.release()

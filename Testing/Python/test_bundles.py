@@ -113,7 +113,7 @@ def test_arguments_are_numbers_switches_and_words_and_fit_the_weights(toy, argum
 
 def test_a_network_is_named_like_a_file_of_its_folder(toy):
     config = toy.folder / "configs" / "metadata.json"
-    config.write_text(config.read_text().replace('"net"', '"../net"'))
+    config.write_text(config.read_text(encoding="utf-8").replace('"net"', '"../net"'))
     with pytest.raises(BadInput, match="not a readable bundle"):
         Bundle(toy.folder)
 

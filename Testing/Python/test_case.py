@@ -66,7 +66,7 @@ def test_another_folder_is_no_case(tmp_path):
 def test_a_case_from_elsewhere_names_no_files_of_its_own(tmp_path, field, value):
     Case({}, np.zeros((2, 2, 2), np.uint16), np.eye(4)).save(tmp_path)
     path = tmp_path / "case.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), field: value}))
     with pytest.raises(BadInput, match=rf"case\.json is not of a case of BrainGen: {field}"):
         Case.load(tmp_path)
 
@@ -140,7 +140,7 @@ def test_what_a_case_says_of_itself_has_the_types_that_its_readers_expect(tmp_pa
     Case({}, None, np.eye(4), swept, provenance, frames=[Frame(1.0, one), Frame(2.0, one)]).save(tmp_path)
     assert len(Case.load(tmp_path).frames) == 2
     record = tmp_path / folder / "case.json"
-    data = place = json.loads(record.read_text())
+    data = place = json.loads(record.read_text(encoding="utf-8"))
     *keys, last = path.split()
     for key in keys:
         place = place[key]

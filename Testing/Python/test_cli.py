@@ -102,7 +102,7 @@ def test_generate_writes_cases_that_replay_makes_again(braingen, tmp_path):
     assert {line["event"]["stage"] for line in lines if "event" in line} >= {"loading", "labels", "rendering T1ce"}
     anat = out / "sub-0001" / "anat"
     assert nib.load(anat / "sub-0001_ce-gadolinium_T1w.nii.gz").shape == spaces.GRID_1MM.shape
-    described = json.loads((anat / "sub-0001_dseg.json").read_text())["BrainGen"]
+    described = json.loads((anat / "sub-0001_dseg.json").read_text(encoding="utf-8"))["BrainGen"]
     request = described["provenance"]["request"]
     assert request["locations"] == {"wmh": {"side": "left", "lobe": None}}
     assert request["anatomy"] == {"ventricles": 25, "age": 70, "sex": 1}
@@ -121,7 +121,7 @@ def test_replay_tells_what_differs_and_asks_for_files(braingen, tmp_path, segmen
     assert "give it with --input" in braingen("replay", subject)[2]
     assert braingen("replay", subject, "--input", segmentation)[0] == 0
     sidecar = subject / "anat" / "sub-0001_dseg.json"
-    changed = json.loads(sidecar.read_text())
+    changed = json.loads(sidecar.read_text(encoding="utf-8"))
     changed["BrainGen"]["provenance"]["arrays"]["T1w"] = "0"
     changed["BrainGen"]["provenance"]["software"]["torch"] = "1.0"
     sidecar.write_text(json.dumps(changed))
@@ -141,7 +141,7 @@ def test_render_adds_to_the_dataset_in_the_grid_of_the_segmentation(braingen, tm
     image = nib.load(out / "sub-0002" / "anat" / "sub-0002_FLAIR.nii.gz")
     assert image.shape == (48, 40, 32)
     assert np.allclose(image.affine, nib.load(segmentation).affine)
-    assert "sub-0002" in (out / "participants.tsv").read_text()
+    assert "sub-0002" in (out / "participants.tsv").read_text(encoding="utf-8")
 
 
 def test_segment_writes_labels_mask_and_volumes_once(braingen, tmp_path):

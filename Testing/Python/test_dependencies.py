@@ -18,12 +18,12 @@ CARD = ("nvidia-", "cuda-", "triton")
 
 
 def pins():
-    lines = [line for line in SET.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in SET.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     return {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
 
 
 def asked_for():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["serve"]]
 
 
@@ -56,7 +56,7 @@ def test_the_tested_set_is_whole():
 
 
 def test_tests_run_with_the_tested_set():
-    assert "constraints/serve.txt" in (ROOT / ".ci" / "run").read_text()
+    assert "constraints/serve.txt" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     if Path(os.environ.get("PIP_CONSTRAINT", "")).name == SET.name:
         here = {name: Version(Version(importlib.metadata.version(name)).public) for name in pins()}
         assert here == pins()

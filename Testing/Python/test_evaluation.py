@@ -267,7 +267,7 @@ def test_result_survives_the_file_and_its_tables_become_markdown(tmp_path):
     table = results.Table(title="t", columns=["name", "value"], rows=[["a", 0.12345], ["b", None], ["c", 12345.6]])
     result = results.Result(name="x", title="X", tables=[table], headlines=[results.Headline(what="w", figure="1 s")])
     result.save(tmp_path / "x.json")
-    again = results.Result.model_validate_json((tmp_path / "x.json").read_text())
+    again = results.Result.model_validate_json((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert again == result
     assert again.environment["torch"] == torch.__version__
     assert table.markdown().splitlines() == [

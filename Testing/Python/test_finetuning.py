@@ -307,7 +307,9 @@ def test_a_run_becomes_a_bundle_that_names_its_base(tuned, scheme, awake, tmp_pa
     assert base.sha256 in (written.folder / "docs" / "README.md").read_text("utf-8")
     assert (written.folder / "LICENSE").read_text("utf-8") == (base.folder / "LICENSE").read_text("utf-8")
     assert list((tmp_path / "run" / "samples").glob("samples-*.png"))
-    names = {line.split(",")[2] for line in (tmp_path / "run" / "curves.csv").read_text().splitlines()[1:]}
+    names = {
+        line.split(",")[2] for line in (tmp_path / "run" / "curves.csv").read_text(encoding="utf-8").splitlines()[1:]
+    }
     assert {"nearest", "nearest_of_scans"} <= names
     old, new = base.load("diffusion").state_dict(), written.load("diffusion").state_dict()
     assert new.keys() == old.keys()

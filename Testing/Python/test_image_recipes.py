@@ -151,7 +151,7 @@ def test_runs_become_a_bundle(cache, tmp_path, monkeypatch):
     age_judge.train(cache, tmp_path / "age-judge", device="cpu", steps=1)
     for run, picture in (("image-autoencoder", "reconstructions"), ("image-diffusion", "samples")):
         assert list((tmp_path / run / "samples").glob(f"{picture}-*.png"))
-    facts = json.loads((tmp_path / "image-diffusion" / "facts.json").read_text())
+    facts = json.loads((tmp_path / "image-diffusion" / "facts.json").read_text(encoding="utf-8"))
     assert facts["conditions"]["age"]["scans"] == {"T1w": 2, "T2w": 2}
     image_export.export(tmp_path / "image-diffusion", tmp_path / "brain-ldm")
     bundle = bundles.Bundle(tmp_path / "brain-ldm")

@@ -386,8 +386,11 @@ def test_the_map_of_donors_survives_scene_folder_and_dataset(stage, mosaic, tmp_
         assert np.array_equal(found.maps["attribution"], mosaic.maps["attribution"])
         assert found.measurements["attribution"] == mosaic.measurements["attribution"]
     prefix = subject / "anat" / "sub-0001_desc-donors_dseg"
-    assert prefix.with_suffix(".tsv").read_text() == "index\tname\tshare\n0\tnone\tn/a\n1\tAnna\t0.6\n2\tBen\t0.4\n"
-    sidecar = json.loads(prefix.with_suffix(".json").read_text())
+    assert (
+        prefix.with_suffix(".tsv").read_text(encoding="utf-8")
+        == "index\tname\tshare\n0\tnone\tn/a\n1\tAnna\t0.6\n2\tBen\t0.4\n"
+    )
+    sidecar = json.loads(prefix.with_suffix(".json").read_text(encoding="utf-8"))
     assert sidecar["SYNTHETIC"]
     assert list(sidecar["BrainGen"]["measurements"]["attribution"]["shares"]) == ["Anna", "Ben"]
 

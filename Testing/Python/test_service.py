@@ -166,7 +166,7 @@ def test_a_job_of_another_user_does_not_exist(users):
 def test_a_token_taken_out_of_the_file_shuts_out_at_once(users, tmp_path):
     ann, bob, _ = users
     assert ann.ask("GET", "/jobs").ok
-    lines = (tmp_path / "tokens").read_text().splitlines(keepends=True)
+    lines = (tmp_path / "tokens").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "tokens").write_text("".join(line for line in lines if not line.startswith("ann")))
     assert ann.ask("GET", "/jobs").status_code == 401
     assert bob.ask("GET", "/jobs").ok

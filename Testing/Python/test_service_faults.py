@@ -364,7 +364,7 @@ def test_the_token_of_an_account_is_made_once_for_it_alone(tmp_path, monkeypatch
     assert tokens.found() == ""
     secret = tokens.own()
     path = tmp_path / ".braingen" / "token"
-    assert tokens.own() == tokens.found() == secret == path.read_text().strip()
+    assert tokens.own() == tokens.found() == secret == path.read_text(encoding="utf-8").strip()
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert [one.name for one in path.parent.iterdir() if one.name != ".token.lock"] == ["token"]
     assert (tokens.user_of_own(secret), tokens.user_of_own(""), tokens.user_of_own("x")) == ("local", None, None)

@@ -302,7 +302,7 @@ def test_a_case_that_names_other_files_is_not_taken(tmp_path, job, monkeypatch):
     def foreign(source, folder):
         unpack(source, folder)
         record = folder / "case.json"
-        record.write_text(record.read_text().replace('"T1w"', '"../../T1w"'))
+        record.write_text(record.read_text(encoding="utf-8").replace('"T1w"', '"../../T1w"'))
 
     monkeypatch.setattr(archive, "unpack", foreign)
     with serving(tmp_path / "jobs") as url:
@@ -332,7 +332,7 @@ def test_the_process_runs_jobs_one_after_the_other_and_its_death_is_noticed(tmp_
             process.submit(job)
         for job in jobs:
             eventually(lambda job=job: job.poll(process) is not None and job.state is State.DONE)
-        with open(f"/proc/{process.pid}/cmdline") as file:
+        with open(f"/proc/{process.pid}/cmdline", encoding="utf-8") as file:
             assert secret not in file.read()
         last = Job.create(tmp_path / "c", FOREVER)
         process.submit(last)

@@ -28,8 +28,8 @@ def test_a_token_is_known_by_its_hash_alone(tmp_path):
     path = tmp_path / "tokens"
     ann, bob = tokens.issue(path, "ann"), tokens.issue(path, "bob")
     assert (tokens.user_of(path, ann), tokens.user_of(path, bob), tokens.user_of(path, "x")) == ("ann", "bob", None)
-    assert ann not in path.read_text()
-    assert tokens.user_of(path, path.read_text().split()[1]) is None
+    assert ann not in path.read_text(encoding="utf-8")
+    assert tokens.user_of(path, path.read_text(encoding="utf-8").split()[1]) is None
     if sys.platform != "win32":
         assert path.stat().st_mode & 0o077 == 0
 

@@ -42,7 +42,7 @@ def server(tiny_folder, tmp_path_factory):
         try:
             return requests.get(f"{url}/health", timeout=PATIENCE).ok
         except requests.ConnectionError:
-            assert process.poll() is None, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
             return False
 
     eventually(answers, PATIENCE)
@@ -176,8 +176,8 @@ def test_the_command_line_makes_tokens(tmp_path):
     answer = CliRunner().invoke(app, ["serve", "token", "ann", "--tokens", str(path)])
     assert answer.exit_code == 0
     assert len(answer.stdout.strip()) > 40
-    assert path.read_text().startswith("ann ")
-    assert answer.stdout.strip() not in path.read_text()
+    assert path.read_text(encoding="utf-8").startswith("ann ")
+    assert answer.stdout.strip() not in path.read_text(encoding="utf-8")
     assert CliRunner().invoke(app, ["serve", "token", "a b", "--tokens", str(path)]).exit_code == 2
 
 

@@ -301,7 +301,7 @@ def test_frames_are_sessions_of_one_subject(traded, tmp_path):
     assert [row["guidance"] for row in rows] == ["0.0", "1.0", "2.0", "4.0"]
     assert [row["pareto_front"] for row in rows] == ["1", "2", "0", "1"]
     assert [float(row["flip"]) for row in rows] == [0.0, 0.6, 0.5, 1.1]
-    assert json.loads((subject / "ses-01/anat/sub-0001_ses-01_T1w.json").read_text())["SYNTHETIC"]
+    assert json.loads((subject / "ses-01/anat/sub-0001_ses-01_T1w.json").read_text(encoding="utf-8"))["SYNTHETIC"]
     again = bids.read_case(subject)
     assert again.measurements == traded.measurements
     for one, other in zip(again.frames, traded.frames, strict=True):
@@ -358,7 +358,7 @@ def test_the_command_writes_sessions_that_can_be_made_again(tiny_bundles, tmp_pa
     for folder in (out / "sub-0001", out / "sub-0001" / "ses-02"):
         found = runner.invoke(app, ["replay", str(folder)])
         assert (found.exit_code, found.stdout.strip()) == (0, "Identical."), found.output
-    participants = (out / "participants.tsv").read_text().splitlines()[1].split("\t")
+    participants = (out / "participants.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")
     assert participants[:6] == ["sub-0001", "1", "model", "sweep", "brain-ldm", "4"]
 
 

@@ -81,12 +81,12 @@ def test_a_worker_runs_job_after_job(worker, tmp_path, segmentation):
     assert first == second
 
     # A folder with a result is done, however often it is submitted.
-    before = jobs[0].folder.joinpath("events.jsonl").read_text()
+    before = jobs[0].folder.joinpath("events.jsonl").read_text(encoding="utf-8")
     again = Job.create(tmp_path / "three", request, {"labels.nii": segmentation})
     worker.submit(jobs[0])
     worker.submit(again)
     watch(again, worker)
-    assert jobs[0].folder.joinpath("events.jsonl").read_text() == before
+    assert jobs[0].folder.joinpath("events.jsonl").read_text(encoding="utf-8") == before
 
 
 def test_a_job_is_cancelled_within_a_step_and_the_worker_lives_on(worker, tmp_path, segmentation):
