@@ -116,10 +116,10 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/mass_effect.py
   BrainGenLib/methods/normative.py
   BrainGenLib/methods/patch_diffusion.py
+  BrainGenLib/methods/scan_texture.py
   BrainGenLib/methods/segmentation.py
   BrainGenLib/methods/shape_variation.py
   BrainGenLib/methods/soft_tissue.py
-  BrainGenLib/methods/t1w_texture.py
   BrainGenLib/methods/topology.py
   BrainGenLib/methods/topology_kernels.py
   BrainGenLib/methods/ventricle_warp.py
@@ -206,7 +206,9 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/adversary.py
   BrainGenLib/training/age_judge.py
   BrainGenLib/training/cache.py
+  BrainGenLib/training/donor_material.py
   BrainGenLib/training/donors.py
+  BrainGenLib/training/donors_export.py
   BrainGenLib/training/drift_curve.py
   BrainGenLib/training/field_diffusion.py
   BrainGenLib/training/finetuning.py
@@ -228,6 +230,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/training/lesions.py
   BrainGenLib/training/normative.py
   BrainGenLib/training/painted_lesions.py
+  BrainGenLib/training/pictures.py
   BrainGenLib/training/prepare.py
   BrainGenLib/training/renderer.py
   BrainGenLib/training/renderer_export.py

@@ -94,7 +94,7 @@ def measured(
     people: Donors,
     among: Among,
     classes: np.ndarray,
-    tissue: np.ndarray | None,
+    image: np.ndarray | None,
     whose: np.ndarray,
     rejected: int = 0,
 ) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def measured(
         people: the donors.
         among: how near they are to each other.
         classes: (R, A, S) on GRID_1MM.
-        tissue: soft tissue map on it, in :data:`BrainGenLib.donors.RANGE`; None where donors have no images.
+        image: on it, in the values of the donors' images; None where they have none.
         whose: of :func:`map_of`, on it.
         rejected: samples that :func:`accept` rejected before this one or, where it found no other, with it.
 
@@ -127,10 +127,10 @@ def measured(
         "cortex_dice": _compared(people, half_cortex, people.classes, cortex, cortex_dice, among["cortex_dice"]),
         "rejected": rejected,
     }
-    if tissue is not None and people.image is not None:
-        image = half_image(donors.encoded(tissue[people.box], classes[people.box] > 0))
+    if image is not None and people.image is not None:
+        half = half_image(donors.encoded(image[people.box], classes[people.box] > 0))
         found["image_correlation"] = _compared(
-            people, half_image, people.image, image, correlation, among["image_correlation"]
+            people, half_image, people.image, half, correlation, among["image_correlation"]
         )
     return found
 

@@ -47,6 +47,8 @@ NETWORKS = {
 MAX_VALUES = 512
 MAX_NUMBER = 100_000
 
+NAME = r"[a-z0-9][a-z0-9._-]*"
+"""Of a bundle that a user makes."""
 # Arguments that only an NVIDIA card can honour. They change the arithmetic, not the weights.
 _CUDA_ONLY = ("use_flash_attention", "norm_float16")
 

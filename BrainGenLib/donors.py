@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch.nn import functional as F
 
 from BrainGenLib import anatomy
+from BrainGenLib.errors import OutOfMemory
 from BrainGenLib.spaces import GRID_1MM
 
 LEVEL = 5
@@ -24,7 +28,10 @@ PAD = 8
 MULTIPLE = 16
 """Sides of donors are multiples of it."""
 RANGE = (-0.25, 1.5)
-"""Of soft tissue values (fluid 0, grey ½, white matter 1) that an image's 255 steps span; 0 also means no brain."""
+"""Of the values that an image's 255 steps span; 0 also means no brain. T1w: fluid is 0, grey matter ½, white matter
+1. Other contrasts: the darkest of the three is 0, the brightest 1."""
+PER_VOXEL = 5
+"""Bytes per donor and voxel while a case is sampled: classes, image, shares at 2 mm, and copies of these."""
 
 
 @functools.cache
@@ -64,12 +71,12 @@ class Donors(torch.nn.Module):
         shape: (X, Y, Z) of their part of GRID_1MM, multiples of 16.
         corner: of this part in GRID_1MM; it is symmetric about the midplane.
         names, ages, sexes: of the people; None where age or sex is unknown.
-        painted: whether there are scans.
+        contrast: of the scans; None if there are none.
 
     Attributes:
         arguments: that it was made with.
         classes: (N, X, Y, Z + 2 PAD) uint8, class indices.
-        image: (N, X, Y, Z + 2 PAD) uint8, soft tissue maps of T1w scans, 0 to 255 for RANGE; None without scans.
+        image: (N, X, Y, Z + 2 PAD) uint8, 0 to 255 for RANGE; None without scans.
         landmarks: (3,) intensities of fluid, grey and white matter in the scans, means of their medians; 1 is the
             99.5th percentile of a brain.
     """
@@ -86,23 +93,37 @@ class Donors(torch.nn.Module):
         names: list[str],
         ages: list[float | None],
         sexes: list[str | None],
-        painted: bool,
+        contrast: str | None,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
             "count": count, "shape": shape, "corner": corner, "names": names, "ages": ages, "sexes": sexes,
-            "painted": painted,
+            "contrast": contrast,
         }  # fmt: skip
         self.shape = tuple(shape)
         self.box = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
-        self.names, self.ages, self.sexes = names, ages, sexes
+        self.names, self.ages, self.sexes, self.contrast = names, ages, sexes, contrast
         padded = (count, shape[0], shape[1], shape[2] + 2 * PAD)
         self.register_buffer("classes", torch.zeros(padded, dtype=torch.uint8))
-        self.register_buffer("image", torch.zeros(padded, dtype=torch.uint8) if painted else None)
+        self.register_buffer("image", torch.zeros(padded, dtype=torch.uint8) if contrast else None)
         self.register_buffer("landmarks", torch.zeros(3))
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    @property
+    def knots(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values of an image, and their intensities in a scan; in between, and beyond, both go together linearly."""
+        fluid, grey, white = self.landmarks.tolist()
+        if self.contrast == "T1w":
+            return np.array([0, 0.5, 1]), np.array([fluid, grey, white])
+        return np.array([0.0, 1.0]), np.array([min(fluid, grey, white), max(fluid, grey, white)])
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(3,) values of fluid, grey and white matter in an image."""
+        values, intensities = self.knots
+        return np.interp(self.landmarks.numpy(), intensities, values)
 
     @functools.cached_property
     def brain(self) -> np.ndarray:
@@ -138,10 +159,27 @@ class Donors(torch.nn.Module):
         return out
 
 
-def encoded(tissue: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """A soft tissue map as uint8 in RANGE, in steps of LEVEL; 0 outside the brain."""
-    value = (tissue - RANGE[0]) / (RANGE[1] - RANGE[0])
+def encoded(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Values of an image as uint8 in RANGE, in steps of LEVEL; 0 outside the brain."""
+    value = (image - RANGE[0]) / (RANGE[1] - RANGE[0])
     return np.where(brain, np.rint(value.clip(0, 1) * 255 / LEVEL) * LEVEL, 0).astype(np.uint8)
+
+
+def check_memory(count: int, shape: Sequence[int]) -> None:
+    """Let donors pass that there is memory for.
+
+    Args:
+        count, shape: of :class:`Donors`.
+
+    Raises:
+        OutOfMemory: there is not.
+    """
+    needed = PER_VOXEL * count * math.prod(shape)
+    if needed > (free := psutil.virtual_memory().available):
+        raise OutOfMemory(
+            f"{count} donors take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; close "
+            "other programs, or make a bundle of fewer donors (`braingen train donors … --steps`)."
+        )
 
 
 def whole(part: np.ndarray, box: tuple[slice, ...], fill: float = 0) -> np.ndarray:

@@ -95,6 +95,8 @@ class Engine:
             with torch.inference_mode():
                 case = _VERBS[request.verb](work)
         except (MemoryError, RuntimeError) as error:
+            if isinstance(error, OutOfMemory):
+                raise
             # PyTorch's CPU allocator raises a plain RuntimeError.
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise OutOfMemory(_memory_advice(device)) from error

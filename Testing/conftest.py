@@ -154,16 +154,24 @@ def _donors(classes: np.ndarray) -> Any:
     """The phantom and the phantom half a centimetre higher, with scans of one value per tissue."""
     from BrainGenLib.donors import encoded
     from BrainGenLib.training import donors as recipe
+    from BrainGenLib.training.donor_material import Person
     from BrainGenLib.training.tissues import typical_values
 
     fine = classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     maps = [fine, np.roll(fine, 4, 2)]
     noise = np.random.default_rng(0).normal(0, 0.05, fine.shape).astype(np.float32)
     people = [
-        recipe.Person(f"phantom{row}", 40.0, "F", each, encoded(typical_values()[each] + noise, each > 0))
+        Person(
+            f"phantom{row}",
+            40.0,
+            "F",
+            each,
+            encoded(typical_values()[each] + noise, each > 0),
+            np.array([0.2, 0.6, 0.9]),
+        )
         for row, each in enumerate(maps)
     ]
-    return recipe.gathered(people, np.array([0.2, 0.6, 0.9]))
+    return recipe.gathered(people, "T1w")
 
 
 def _anatomy(name: str, minimum: float, maximum: float, unit: str = "mL in template space") -> Condition:

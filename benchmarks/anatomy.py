@@ -22,8 +22,8 @@ from BrainGenLib.methods.brainspade3d import LabelModel, sample_labels
 from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Generate
 from BrainGenLib.spaces import GRID_2MM
-from BrainGenLib.training.label_autoencoder import mosaic
 from BrainGenLib.training.label_material import LabelMaterial
+from BrainGenLib.training.pictures import mosaic
 from BrainGenLib.training.run import pick_device
 
 STRUCTURE_LABELS = anatomy.labels()[1:STRUCTURES]

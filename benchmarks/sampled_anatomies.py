@@ -22,8 +22,9 @@ from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import Donors
 from BrainGenLib.methods import patch_diffusion, topology
 from BrainGenLib.training.cache import Cache, CachedCase
-from BrainGenLib.training.donors import Person, gathered, structures_of
-from BrainGenLib.training.tissues import soft_map
+from BrainGenLib.training.donor_material import Person, structures_of
+from BrainGenLib.training.donors import gathered
+from BrainGenLib.training.tissues import medians, soft_map
 
 
 def scanned(cache: Cache, split: str | None = None) -> list[CachedCase]:
@@ -46,8 +47,9 @@ def donors_of(cache: Cache, cases: list[CachedCase]) -> Donors:
     people = []
     for case in cases:
         classes, tissue = person(cache, case)
-        people.append(Person(case.id, case.age, case.sex or "", classes, donors.encoded(tissue, classes > 0)))
-    return gathered(people, np.zeros(3))
+        image = donors.encoded(tissue, classes > 0)
+        people.append(Person(case.id, case.age, case.sex or "", classes, image, medians(classes, tissue)))
+    return gathered(people, "T1w")
 
 
 def main() -> None:
@@ -66,11 +68,11 @@ def main() -> None:
         found = patch_diffusion.sample(people, torch.Generator().manual_seed(seed), nothing)
         classes = topology.without_handles(topology.without_islands(found.classes))
         seconds.append(time.process_time() - start)
-        assert found.tissue is not None
+        assert found.image is not None
         np.savez_compressed(
             arguments.out / f"{seed:02d}.npz",
             classes=donors.whole(classes, people.box),
-            tissue=donors.whole(found.tissue.astype(np.float16), people.box),
+            tissue=donors.whole(found.image.astype(np.float16), people.box),
             donor=donors.whole(found.donor // 2, people.box, -1),
         )
     about = {"donors": people.names, "cpu_seconds": float(np.median(seconds))}

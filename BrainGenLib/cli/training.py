@@ -40,7 +40,7 @@ EXPORT = {
     Recipe.SEGMENTER: "BrainGenLib.training.segmenter",
     Recipe.LABEL_DIFFUSION: "BrainGenLib.training.label_diffusion",
     Recipe.NORMATIVE: "BrainGenLib.training.normative",
-    Recipe.DONORS: "BrainGenLib.training.donors",
+    Recipe.DONORS: "BrainGenLib.training.donors_export",
     Recipe.SOFT_TISSUE: "BrainGenLib.training.soft_tissue",
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
     Recipe.IMAGE_DIFFUSION: "BrainGenLib.training.image_export",

@@ -5,7 +5,8 @@ and ventricles, and where lesions may lie; the autoencoder's decoder turns it in
 what is asked of pathologies: that of the anatomy would push volumes beyond the asked ones.
 
 The code knows sizes and places, and nothing of gyri. A bundle with donors samples those, at 1 mm, by patch diffusion
-that the coarse map guides (:mod:`BrainGenLib.methods.folded_anatomy`); with their scans, a T1w image as well.
+that the coarse map guides (:mod:`BrainGenLib.methods.folded_anatomy`); with their scans, an image of
+their contrast as well.
 
 The diffusion decides where lesions lie and what shape they have; how much of them there is, is made exact afterwards
 (:mod:`BrainGenLib.methods.lesion_loads`).
@@ -22,7 +23,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from BrainGenLib import anatomy, attribution
+from BrainGenLib import anatomy, attribution, donors
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.diffusion import schedules
@@ -76,7 +77,10 @@ class LabelModel:
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
         """Load ``label_autoencoder``, ``label_diffusion`` and, if there are any, ``donors`` of a bundle."""
         conditions = bundle.metadata.conditions
-        people = cast(Donors, bundle.load("donors")) if "donors" in bundle.metadata.networks else None
+        people = None
+        if (described := bundle.metadata.networks.get("donors")) is not None:
+            donors.check_memory(described.args["count"], described.args["shape"])
+            people = cast(Donors, bundle.load("donors"))
         return cls(
             cast(LabelAutoencoder, bundle.load("label_autoencoder", device)),
             cast(LabelDenoiser, bundle.load("label_diffusion", device)),

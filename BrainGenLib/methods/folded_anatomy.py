@@ -26,12 +26,12 @@ class Folded:
 
     Attributes:
         structures: uint8 classes without lesions.
-        tissue: float32 soft tissue map (fluid 0, grey ½, white matter 1), 0 outside the brain; None without scans.
+        image: float32, in the values of the donors' images, 0 outside the brain; None without scans.
         donor: int16, row of the nearest donor, -1 outside the brain.
     """
 
     structures: np.ndarray
-    tissue: np.ndarray | None
+    image: np.ndarray | None
     donor: np.ndarray
 
 
@@ -57,15 +57,15 @@ def folded(
     """
     target = coarse_target(people, probabilities)
     sampled = patch_diffusion.sample(
-        people, generator, callback, guide=patch_diffusion.guide_to(target), start=target, share=share
+        people, generator, callback, guide=patch_diffusion.guide_to(target, people.levels), start=target, share=share
     )
     structures = topology.without_handles(topology.without_islands(sampled.classes))
     brain = structures > 0
-    tissue = None if sampled.tissue is None else np.where(brain, sampled.tissue, 0).astype(np.float32)
+    image = None if sampled.image is None else np.where(brain, sampled.image, 0).astype(np.float32)
     donor = (sampled.donor // 2).astype(np.int16)
     made = Folded(
         donors.whole(structures, people.box),
-        None if tissue is None else donors.whole(tissue, people.box),
+        None if image is None else donors.whole(image, people.box),
         donors.whole(donor, people.box),
     )
     shape = random_displacement(generator)
@@ -76,7 +76,7 @@ def folded(
     structures = displaced(made.structures, total)
     return Folded(
         structures,
-        None if made.tissue is None else moved(made.tissue, total, 3) * (structures > 0),
+        None if made.image is None else moved(made.image, total, 3) * (structures > 0),
         np.where(structures > 0, moved(made.donor, total, 0), np.int16(-1)),
     )
 

@@ -1,4 +1,4 @@
-"""Anatomy sampled by closed-form patch diffusion: label maps of 1 mm that fold, and T1w images with them.
+"""Anatomy sampled by closed-form patch diffusion: label maps of 1 mm that fold, and images with them.
 
 A pyramid of grids, coarse to fine (:class:`~BrainGenLib.diffusion.patches.PatchDenoiser` on each): layout is decided
 at 4 mm, gyri at 2 mm, borders and texture at 1 mm. Every grid says how near each donor was, so the next one compares
@@ -25,7 +25,7 @@ from BrainGenLib.donors import PAD, RANGE, Donors
 from BrainGenLib.requests import MAX_SHARE
 
 LABEL_WEIGHT = 0.5
-"""Of the channels of labels where there is an image, whose weight is that of a unit of soft tissue, 1."""
+"""Of the channels of labels where there is an image, whose weight is that of a unit of the image, 1."""
 REGION_MM = 20.0
 """Smoothness (one standard deviation) of the regions in which donors may be used."""
 BALANCING_ROUNDS, BALANCING_PACE = 20, 0.3
@@ -37,8 +37,8 @@ GUIDE_MM = 4.0
 """What is slower than this (one standard deviation) is guided."""
 PARTS = ((0,), (1, 2), (3,), (4, 5), (6,))
 """Channels that are guided together: CSF, cerebrum, deep grey matter, cerebellum, ventricles."""
-TYPICAL = (0.0, 0.5, 1.0, 0.8, 0.5, 1.0, 0.0)
-"""Soft tissue values of the channels."""
+MIXTURES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.4, 0.6], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+"""Of fluid, grey and white matter, what the channels look like in an image."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Anatomy:
 
     Attributes:
         classes: uint8.
-        tissue: float32 soft tissue map, in RANGE; None without images.
+        image: float32, in RANGE; None without images.
         donor: int32, twice the index of the nearest donor, one more if mirrored.
     """
 
     classes: np.ndarray
-    tissue: np.ndarray | None
+    image: np.ndarray | None
     donor: np.ndarray
 
 
@@ -120,12 +120,12 @@ def sample(
         z, found = _level(denoiser, level, z, generator, guide, callback, count)
         count += len(level.noises)
     assert found.labels is not None
-    tissue = None
+    image = None
     if people.image is not None:
         # The last root is the span of the image's values.
-        tissue = (z[-1] + RANGE[0]).numpy()
-        tissue += TEXTURE * (pasted_image(people, found, FINE.patches) - tissue)
-    return Anatomy(found.labels, tissue, found.candidate)
+        image = (z[-1] + RANGE[0]).numpy()
+        image += TEXTURE * (pasted_image(people, found, FINE.patches) - image)
+    return Anatomy(found.labels, image, found.candidate)
 
 
 def _level(
@@ -254,7 +254,7 @@ def pasted(people: Donors, found: Found, how: Patches) -> torch.Tensor:
 
 
 def pasted_image(people: Donors, found: Found, how: Patches) -> np.ndarray:
-    """(X, Y, Z) soft tissue of every voxel's nearest donor, moved as it was found."""
+    """(X, Y, Z) image of every voxel's nearest donor, moved as it was found."""
     assert people.image is not None
     donor, at = _moved(people.shape, found, how, how.spacing)
     share = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
@@ -273,7 +273,7 @@ def _moved(shape: tuple[int, ...], found: Found, how: Patches, factor: int) -> t
     return donor, at
 
 
-def guide_to(target: torch.Tensor) -> Guide:
+def guide_to(target: torch.Tensor, levels: np.ndarray) -> Guide:
     """The guide that puts back what an estimate lacks of the slow part of a coarse map.
 
     Shares are guided by the parts of :data:`PARTS`; within a part, cortex and white matter for instance, the estimate
@@ -282,8 +282,10 @@ def guide_to(target: torch.Tensor) -> Guide:
 
     Args:
         target: (C, X, Y, Z) at 4 mm, shares of the channels, 0 to 1.
+        levels: of :class:`~BrainGenLib.donors.Donors`.
     """
     targets = {4: target, 2: upsampled(target)}
+    typical = (MIXTURES @ levels).tolist()
 
     def put_back(z: torch.Tensor, spacing: int, step: Step) -> torch.Tensor:
         painted = z.shape[1] > len(donors.groups())
@@ -298,7 +300,7 @@ def guide_to(target: torch.Tensor) -> Guide:
             change = slow * own / own.sum(0)
             out[0, members] += change
             if painted:
-                values = z.new_tensor([TYPICAL[channel] - RANGE[0] for channel in members])
+                values = z.new_tensor([typical[channel] - RANGE[0] for channel in members])
                 out[0, -1] += (change * values[:, None, None, None]).sum(0) / root
         return out
 

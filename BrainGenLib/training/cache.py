@@ -138,6 +138,10 @@ class Cache:
         """Image of a case, uint8 (R, A, S)."""
         return self._array(case, contrast)
 
+    def forget(self, case: CachedCase) -> None:
+        """Keep the arrays of a case no longer."""
+        self._arrays = {key: array for key, array in self._arrays.items() if not key.startswith(f"{case.id}/")}
+
     def _array(self, case: CachedCase, name: str) -> np.ndarray:
         key = f"{case.id}/{name}"
         if key not in self._arrays:

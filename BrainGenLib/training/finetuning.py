@@ -55,7 +55,6 @@ PRIOR_STEPS = 15
 PRIOR_WEIGHT = 1.0
 WATCHED = 4
 WATCH_EVERY = 200
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class Plan(BaseModel):
@@ -264,7 +263,7 @@ def _plan(data: Path, base: Bundle, out: Path, place: Path, name: str, scheme: s
         raise BadInput(f"There is no variant {variant!r} of drift; there are: {', '.join(get_args(Variant))}.")
     if not _is_drift(drift):
         raise BadInput(f"A drift of {drift!r} is not understood: give 0, auto, or a number such as 0.5.")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(bundles.NAME, name):
         raise BadInput(f"{name!r} cannot be the name of a bundle; use small letters, digits, dots and dashes.")
     plan = Plan(
         name=name,

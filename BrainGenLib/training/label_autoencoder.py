@@ -22,6 +22,7 @@ from BrainGenLib.networks.label_autoencoder import LATENT_STRIDE, LabelAutoencod
 from BrainGenLib.spaces import GRID_2MM
 from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
+from BrainGenLib.training.pictures import mosaic
 from BrainGenLib.training.run import Run, autocast, pick_device, size_for
 
 ARGS: dict[str, Any] = {
@@ -177,16 +178,3 @@ def validate(
 def merge(structures: np.ndarray, lesions: np.ndarray) -> np.ndarray:
     """Class map of structures with lesions over them."""
     return np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8)
-
-
-def mosaic(classes: list[np.ndarray]) -> np.ndarray:
-    """Axial, coronal and sagittal slices of class maps in the table's colours, a column each, (H, W, 3)."""
-    colors = np.array([label.color for label in anatomy.labels()]) / 255
-    columns = []
-    for volume in classes:
-        r, a, s = (n // 2 for n in volume.shape)
-        planes = [volume[:, :, int(s * 1.05)], volume[:, a, :], volume[int(r * 0.85), :, :]]
-        views = [colors[plane.T[::-1]] for plane in planes]
-        width = max(view.shape[1] for view in views)
-        columns.append(np.concatenate([np.pad(view, ((0, 0), (0, width - view.shape[1]), (0, 0))) for view in views]))
-    return np.concatenate(columns, 1)

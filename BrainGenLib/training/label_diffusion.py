@@ -32,6 +32,7 @@ from BrainGenLib.training import label_augmentation as augment
 from BrainGenLib.training import label_autoencoder, label_export
 from BrainGenLib.training.label_material import LabelMaterial, deformed, soft_maps
 from BrainGenLib.training.lesions import LesionBank
+from BrainGenLib.training.pictures import mosaic
 from BrainGenLib.training.run import Run, autocast, load_averaged, pick_device, size_for
 
 # Augmented anatomies to encode, sets of lesions in each, and batch size.
@@ -308,7 +309,7 @@ class Watch:
         for seed in range(count):
             asked = {} if seed == 0 else {self._pathologies[seed % len(self._pathologies)]: 0.3}
             samples.append(sample_labels(model, Generate(seed=seed, pathologies=asked), Silent()).classes_2mm)
-        run.picture("samples", label_autoencoder.mosaic(samples))
+        run.picture("samples", mosaic(samples))
         nearest = [nearest_dice(sample, self._cases) for sample in samples]
         return {
             "nearest_dice": float(np.mean(nearest)),

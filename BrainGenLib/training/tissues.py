@@ -15,6 +15,7 @@ FLUID = anatomy.classes_of(name="extraventricular CSF")[0]
 VENTRICLES = tuple(anatomy.classes_of(name=f"{side} lateral ventricle")[0] for side in ("left", "right"))
 
 FEWEST = 50  # voxels of a tissue that say how bright it is
+LEAST_SPAN = 0.1  # between tissues of a scan, whose white matter is 1
 
 
 def _flat(labels: np.ndarray, image: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -56,6 +57,32 @@ def soft_map(structures: np.ndarray, t1w: np.ndarray, spacing: float) -> np.ndar
     grey = np.median(flat[np.isin(structures, GREY)])
     soft = np.interp(flat, [2 * fluid - grey, fluid, grey, white, 2 * white - grey], [-0.5, 0, 0.5, 1, 1.5])
     return np.where(structures > 0, soft.clip(*RANGE), 0).astype(np.float32)
+
+
+def scaled_map(structures: np.ndarray, image: np.ndarray, spacing: float) -> np.ndarray | None:
+    """A scan of any contrast in which the darkest of fluid, cortex and white matter is 0 and the brightest 1.
+
+    Args:
+        structures: class map without lesions, uint8.
+        image: the scan on the same grid.
+        spacing: voxel size, mm.
+
+    Returns:
+        float32, 0 outside the brain; None if a tissue is missing or they are hardly told apart.
+    """
+    core = ndimage.binary_erosion(np.isin(structures, WHITE), iterations=2 if spacing < 1.5 else 1)
+    if min(np.isin(structures, part).sum() for part in (VENTRICLES, GREY)) < FEWEST or core.sum() < FEWEST:
+        return None
+    flat = image / shading(image, core, spacing)
+    darkest, _, brightest = np.sort(medians(structures, flat))
+    if brightest - darkest < LEAST_SPAN:
+        return None
+    return np.where(structures > 0, ((flat - darkest) / (brightest - darkest)).clip(*RANGE), 0).astype(np.float32)
+
+
+def medians(structures: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """(3,) medians of an image in ventricles, cortex and white matter."""
+    return np.array([np.median(image[np.isin(structures, part)]) for part in (VENTRICLES, GREY, WHITE)])
 
 
 def typical_values() -> np.ndarray:

@@ -18,7 +18,7 @@ from BrainGenLib.methods.image_model import ImageModel
 from BrainGenLib.methods.latent_diffusion import LatentDiffusion
 from BrainGenLib.methods.maisi import Maisi
 from BrainGenLib.methods.mass_effect import MassEffect
-from BrainGenLib.methods.t1w_texture import t1w, with_lesions
+from BrainGenLib.methods.scan_texture import intensities, with_lesions
 from BrainGenLib.requests import Generate
 from BrainGenLib.verbs.drawing import image_of, style_of, tissue_of
 from BrainGenLib.verbs.work import FrameReport, Work
@@ -94,10 +94,10 @@ def _labelled(
     coarse = Case({}, anatomy.to_values(_classes_2mm(sample, effect)), spaces.GRID_2MM.affine)
     work.report.preview(coarse, "labels")
     structures = sample.structures_1mm()
-    tissue, donor = (None, None) if sample.folded is None else (sample.folded.tissue, sample.folded.donor)
+    sampled, donor = (None, None) if sample.folded is None else (sample.folded.image, sample.folded.donor)
     if effect is not None:
         structures = effect.labels(structures)
-        tissue = None if tissue is None else effect.image(tissue)
+        sampled = None if sampled is None else effect.image(sampled)
         donor = None if donor is None else effect.labels(donor + 1) - 1
     classes = sample.with_lesions(structures)
     case = Case({}, anatomy.to_values(classes), spaces.GRID_1MM.affine)
@@ -115,19 +115,23 @@ def _labelled(
     if donor is not None and label_model.people is not None:
         whose = attribution.map_of(donor, classes)
         of_donors = attribution.measured(
-            label_model.people, label_model.among_donors, classes, tissue, whose, sample.rejected
+            label_model.people, label_model.among_donors, classes, sampled, whose, sample.rejected
         )
         case.measurements |= {ATTRIBUTION: of_donors, "remarks": attribution.remarks(of_donors)}
         case.maps[ATTRIBUTION] = whose
     lesion = classes >= STRUCTURES
-    soft = tissue_of(work, renderer, classes) if tissue is None else halved(tissue)
+    people = label_model.people
+    # An image as T1w scans have it is a soft tissue map.
+    soft = halved(sampled) if sampled is not None and people is not None and people.contrast == "T1w" else None
     for contrast in request.contrasts:
         own = None
-        if tissue is not None and style is None and contrast == "T1w" and label_model.people is not None:
-            own = t1w(tissue, label_model.people.landmarks.numpy(), classes > 0)
+        if sampled is not None and people is not None and contrast == people.contrast and style is None:
+            own = intensities(sampled, people.knots, classes > 0)
         if own is not None and not lesion.any():
             case.images[contrast] = own
         else:
+            if soft is None:
+                soft = tissue_of(work, renderer, classes)
             rendered = image_of(work, renderer, classes, soft, contrast, style)
             case.images[contrast] = rendered if own is None else with_lesions(own, rendered, lesion)
         work.report.preview(case, contrast)

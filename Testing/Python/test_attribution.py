@@ -35,10 +35,10 @@ def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return classes, image.astype(np.uint8)
 
 
-def donors_of(*each: tuple[np.ndarray, np.ndarray], painted: bool = True) -> Donors:
+def donors_of(*each: tuple[np.ndarray, np.ndarray], contrast: str | None = "T1w") -> Donors:
     count = len(each)
     names = [f"person {number}" for number in range(count)]
-    people = Donors(count, SHAPE, CORNER, names, [np.nan] * count, [""] * count, painted)
+    people = Donors(count, SHAPE, CORNER, names, [np.nan] * count, [""] * count, contrast)
     for number, (classes, image) in enumerate(each):
         people.classes[number, ..., PAD:-PAD] = torch.from_numpy(classes)
         if people.image is not None:
@@ -94,7 +94,7 @@ def test_people_are_compared_with_all_others_as_they_are_and_mirrored(people):
 
 
 def test_people_without_images_are_compared_by_their_cortex_alone():
-    people = donors_of(brain(0), brain(1), painted=False)
+    people = donors_of(brain(0), brain(1), contrast=None)
     assert "image_correlation" not in attribution.among_people(people)
     found = of_case(people, brain(5)[0], np.zeros(SHAPE, np.int32), None)
     assert "image_correlation" not in found
@@ -202,7 +202,7 @@ def blocks_of(people: Donors) -> PatchDenoiser:
 
 @pytest.mark.parametrize("share", [0.2, 0.3, 0.6])
 def test_a_donor_is_used_in_its_share_of_the_brain_and_nowhere_else(share):
-    people = Donors(8, (96, 112, 96), (0, 0, 0), [""] * 8, [np.nan] * 8, [""] * 8, False)
+    people = Donors(8, (96, 112, 96), (0, 0, 0), [""] * 8, [np.nan] * 8, [""] * 8, None)
     people.classes[:, 8:-8, 8:-8] = WHITE
     allowed = patch_diffusion.regions(people, share, torch.Generator().manual_seed(0))
     cells = allowed[:, 1:-1, 1:-1]

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from phantoms import phantom_image
 
-from BrainGenLib import anatomy, bundles
+from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import PAD, RANGE, Donors, channels, encoded, groups
-from BrainGenLib.errors import BadInput
-from BrainGenLib.methods.folded_anatomy import folded
+from BrainGenLib.errors import BadInput, OutOfMemory
+from BrainGenLib.methods import patch_diffusion
+from BrainGenLib.methods.brainspade3d import LabelModel, LabelSample
+from BrainGenLib.methods.folded_anatomy import Folded, folded
+from BrainGenLib.methods.patch_diffusion import Anatomy
+from BrainGenLib.methods.scan_texture import intensities, with_lesions
 from BrainGenLib.methods.shape_variation import RMS_MM, random_displacement
-from BrainGenLib.methods.t1w_texture import t1w, with_lesions
+from BrainGenLib.reporting import Silent
+from BrainGenLib.requests import Generate
 from BrainGenLib.spaces import GRID_1MM
+from BrainGenLib.training import donor_material, donors_export
 from BrainGenLib.training import donors as recipe
-from BrainGenLib.training.cache import CachedCase, CacheWriter
-from BrainGenLib.training.tissues import typical_values
+from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
+from BrainGenLib.training.donor_material import Person
+from BrainGenLib.training.tissues import FLUID, GREY, VENTRICLES, WHITE
+from BrainGenLib.verbs import generate
 
-VENTRICLES = [
-    index for name in ("lateral ventricle", "inferior lateral ventricle") for index in anatomy.classes_of(name=name)
-]
+LOOKS = {"T1w": (0.9, 0.6, 0.2), "FLAIR": (0.7, 0.85, 0.2), "T2w": (0.3, 0.5, 0.95)}
+"""Of white matter, grey matter and fluid."""
+NOTHING = np.zeros((2, 2, 2), np.uint8)
+"""In place of volumes that are not read."""
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +44,26 @@ def fine(phantom_classes: np.ndarray) -> np.ndarray:
     return phantom_classes.repeat(2, 0).repeat(2, 1).repeat(2, 2)
 
 
-def cache_of(folder: Path, fine: np.ndarray, ages: list[float | None], contrast: str = "T1w", **fields) -> Path:
+@pytest.fixture
+def phantoms(monkeypatch):
+    """Phantoms pass for brains, and of a sample there is only a picture of the first donor."""
+    monkeypatch.setattr(donor_material, "LEAST_LIKENESS", -1)
+
+    def sample(people, *_):
+        image = None if people.image is None else np.full(people.shape, 0.5, np.float32)
+        return Anatomy(people.classes[0, ..., PAD:-PAD].numpy(), image, np.zeros(people.shape, np.int32))
+
+    monkeypatch.setattr(patch_diffusion, "sample", sample)
+
+
+def cache_of(
+    folder: Path, fine: np.ndarray, ages: list[float | None], contrasts: str = "T1w", labelled: bool = True, **fields
+) -> Path:
+    """A cache of phantoms; ``contrasts`` are one for all or one of each, a word each."""
     writer = CacheWriter(folder)
-    scan = np.round(typical_values()[fine] * 120 + 60 * (fine > 0)).astype(np.uint8)
-    for number, age in enumerate(ages):
+    each = contrasts.split() if " " in contrasts else [contrasts] * len(ages)
+    for number, (age, contrast) in enumerate(zip(ages, each, strict=True)):
+        values = LOOKS[contrast]
         case = CachedCase(
             **{
                 "id": f"case-{number}",
@@ -48,57 +77,178 @@ def cache_of(folder: Path, fine: np.ndarray, ages: list[float | None], contrast:
             }
             | fields
         )
-        writer.add(case, fine, {contrast: scan})
+        scan = np.round(255 * phantom_image(fine, *values)).astype(np.uint8)
+        writer.add(case, fine if labelled else None, {contrast: scan})
     writer.close()
     return folder
 
 
-def test_donors_are_chosen_over_all_ages_and_exported(tmp_path, fine, tiny_folder):
-    cache = cache_of(tmp_path / "cache", fine, [50.0, 20.0, None, 30.0, 40.0])
+@pytest.mark.parametrize("contrast", ["T1w", "FLAIR", "T2w"])
+def test_donors_are_chosen_over_all_ages_with_images_of_any_contrast(tmp_path, fine, phantoms, contrast):
+    cache = cache_of(tmp_path / "cache", fine, [50.0, 20.0, None, 30.0, 40.0], contrast)
     recipe.train(cache, tmp_path / "run", steps=4)
-    shutil.copytree(tiny_folder / "brainspade3d", tmp_path / "bundle")
-    bundle = recipe.export(tmp_path / "run", tmp_path / "bundle")
+    people = saved(tmp_path / "run")
+    assert people.ages == [20.0, 30.0, 50.0, None]
+    assert people.contrast == contrast
+    inside = (0, ..., slice(PAD, -PAD))
+    np.testing.assert_array_equal(people.classes[inside].numpy(), fine[people.box])
+    # Of fluid, grey and white matter, as the scans have them.
+    white, grey, fluid = LOOKS[contrast]
+    np.testing.assert_allclose(people.landmarks.numpy(), [fluid, grey, white], atol=0.01)
+    values = people.image[inside].numpy() / 255 * (RANGE[1] - RANGE[0]) + RANGE[0]
+    shown = intensities(values, people.knots, fine[people.box] > 0)
+    # In steps of LEVEL, and with white matter flattened.
+    np.testing.assert_allclose(shown, phantom_image(fine, *LOOKS[contrast])[people.box], atol=0.05)
+    tissues = (VENTRICLES, GREY, WHITE)
+    found = [np.median(values[np.isin(fine[people.box], part)]) for part in tissues]
+    np.testing.assert_allclose(people.levels, found, atol=0.02)
+    assert {path.name.split("-")[0] for path in (tmp_path / "run" / "samples").glob("*.png")} == {"donors", "sample"}
+    assert "likeness_to_template" in (tmp_path / "run" / "curves.csv").read_text("utf-8")
+
+
+def saved(run: Path) -> Donors:
+    held = torch.load(run / "donors.pt", weights_only=True)
+    people = Donors(**held["arguments"])
+    people.load_state_dict(held["state"])
+    return people
+
+
+def test_a_bundle_of_its_own_says_whose_scans_it_contains(tmp_path, fine, tiny_bundles, phantoms):
+    recipe.train(cache_of(tmp_path / "cache", fine, [50.0, 20.0, 30.0], "FLAIR"), tmp_path / "run")
+    bundle = donors_export.export(tmp_path / "run", tmp_path / "bundles" / "mine")
     bundle.verify()
+    assert bundle.name == "mine"
+    base = bundles.find("brainspade3d").metadata
+    assert set(bundle.metadata.networks) == set(base.networks)
+    assert bundle.metadata.verbs == base.verbs
     people = bundle.load("donors")
     assert isinstance(people, Donors)
-    assert people.ages == [20.0, 30.0, 50.0, None]
-    np.testing.assert_array_equal(people.classes[0, ..., PAD:-PAD].numpy(), fine[people.box])
-    assert people.image is not None
-    # Fluid, grey and white matter of the scans.
-    np.testing.assert_allclose(people.landmarks.numpy(), np.array([60, 120, 180]) / 180, atol=0.35)
-    assert bundle.metadata.limits[0] == f"{recipe.LIMIT} 4 people. Ages 20 to 50 years."
-    assert recipe.export(tmp_path / "run", tmp_path / "bundle").metadata.limits == bundle.metadata.limits
-    card = (tmp_path / "bundle" / "docs" / "README.md").read_text("utf-8")
+    assert people.contrast == "FLAIR"
+    limit = bundle.metadata.limits[0]
+    assert limit.startswith(f"{donors_export.LIMIT} 3 people, which this bundle contains: it must not be shared")
+    assert limit.endswith("Ages 20 to 50 years.")
+    assert bundle.metadata.license == "Apache-2.0; scans of the donors: set (CC0)"
+    card = (tmp_path / "bundles" / "mine" / "docs" / "README.md").read_text("utf-8")
     assert "people's scans" in card
     assert "set (CC0)" in card
-
-
-def test_scans_of_another_contrast_give_donors_without_images(tmp_path, fine):
-    recipe.train(cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0], contrast="FLAIR"), tmp_path / "run")
-    saved = torch.load(tmp_path / "run" / "donors.pt", weights_only=True)
-    assert not saved["arguments"]["painted"]
+    again = donors_export.export(tmp_path / "run", tmp_path / "bundles" / "mine").metadata
+    assert (again.limits, again.license) == (bundle.metadata.limits, bundle.metadata.license)
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"spacing": 2}, {"split": "test"}, {"pathologies": ["ms"]}, {"space": "head"}],
-    ids=lambda f: next(iter(f)),
+    ("folder", "says"),
+    [("Mine", "'Mine' cannot be the name of a bundle"), ("segmenter", "There is a bundle 'segmenter' already")],
 )
-def test_a_cache_without_enough_people_is_refused(tmp_path, fine, fields):
-    cache = cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0], **fields)
-    with pytest.raises(BadInput, match=r"holds 0 brains .* labelled at 1 mm; donors must be 3 at least"):
+def test_a_bundle_that_cannot_be_made_is_refused(tmp_path, fine, tiny_bundles, phantoms, folder, says):
+    recipe.train(cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0]), tmp_path / "run")
+    with pytest.raises(BadInput, match=says):
+        donors_export.export(tmp_path / "run", tmp_path / folder)
+    assert not (tmp_path / folder).exists()
+    shutil.copytree(tiny_bundles / "segmenter", tmp_path / "other")
+    with pytest.raises(BadInput, match="Bundle segmenter generates no labels"):
+        donors_export.export(tmp_path / "run", tmp_path / "other")
+
+
+def test_the_contrast_that_most_people_have_is_taken_and_others_are_named(tmp_path, fine, phantoms, capsys):
+    cache = cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0, 4.0], "FLAIR T2w FLAIR FLAIR")
+    recipe.train(cache, tmp_path / "run")
+    assert len(saved(tmp_path / "run")) == 3
+    assert "Left out, without a scan of the contrast FLAIR: case-1." in capsys.readouterr().out
+
+
+def test_scans_of_too_many_contrasts_give_labels_alone_and_say_so(tmp_path, fine, phantoms, capsys):
+    recipe.train(cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0, 4.0], "FLAIR T2w FLAIR T2w"), tmp_path / "run")
+    assert saved(tmp_path / "run").image is None
+    assert (
+        "No contrast has scans of 3 people (T2w 2, FLAIR 2): donors are label maps alone." in capsys.readouterr().out
+    )
+
+
+def test_scans_of_too_many_contrasts_without_labels_are_refused(tmp_path):
+    cache = cache_of(tmp_path / "cache", NOTHING, [1.0, 2.0, 3.0, 4.0], "FLAIR T2w FLAIR T2w", labelled=False)
+    with pytest.raises(BadInput, match=r"are of several contrasts \(T2w 2, FLAIR 2 people\), and donors need one"):
+        recipe.train(cache, tmp_path / "run")
+
+
+def test_a_scan_that_is_not_of_the_contrast_that_its_name_says_is_left_out(tmp_path, fine, phantoms, capsys):
+    cache = cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0, 4.0], "FLAIR")
+    held = Cache(cache)
+    original = held.image
+
+    def swapped(case, contrast):
+        return np.round(255 * phantom_image(fine, *LOOKS["T2w"])) if case.id == "case-2" else original(case, contrast)
+
+    held.image = swapped
+    people = donor_material.people_of(held, held.cases, "FLAIR", "cpu")
+    assert [person.name for person in people] == ["case_0", "case_1", "case_3"]
+    assert "Left out case_2: its FLAIR scan looks like one of another contrast." in capsys.readouterr().out
+
+
+def test_scans_without_labels_are_segmented(tmp_path, fine, phantoms, monkeypatch):
+    cache = cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0], labelled=False)
+    monkeypatch.setattr(donor_material.Segmenter, "from_bundle", lambda *_: "segmenter")
+    monkeypatch.setattr(donor_material, "segment_in_template", lambda model, scan: np.where(scan > 0, fine, 0))
+    recipe.train(cache, tmp_path / "run")
+    people = saved(tmp_path / "run")
+    np.testing.assert_array_equal(people.classes[1, ..., PAD:-PAD].numpy(), fine[people.box])
+
+
+def test_scans_without_labels_and_a_segmenter_are_refused(tmp_path, fine, monkeypatch):
+    monkeypatch.setattr(bundles, "search_path", lambda: [tmp_path / "none"])
+    with pytest.raises(BadInput, match="There is no bundle 'segmenter'"):
+        recipe.train(cache_of(tmp_path / "cache", fine, [1.0, 2.0, 3.0], labelled=False), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "others"),
+    [
+        ({"spacing": 2}, r" \(and 3 of voxels larger than 1\.3 mm\)"),
+        ({"split": "test"}, r" \(and 3 of the test split\)"),
+        ({"pathologies": ["ms"]}, r" \(and 3 with lesions\)"),
+        ({"space": "head"}, ""),
+    ],
+    ids=lambda f: next(iter(f)) if isinstance(f, dict) else "",
+)
+def test_a_cache_without_enough_people_is_refused(tmp_path, fields, others):
+    cache = cache_of(tmp_path / "cache", NOTHING, [1.0, 2.0, 3.0], **fields)
+    with pytest.raises(BadInput, match=rf"cache holds 0 brains that can be donors{others}, but 3 are needed"):
         recipe.train(cache, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_one_donor_is_refused(tmp_path, fine):
+def test_one_donor_is_refused(tmp_path):
     with pytest.raises(BadInput, match="holds 1 brains"):
-        recipe.train(cache_of(tmp_path / "cache", fine, [30.0]), tmp_path / "run")
+        recipe.train(cache_of(tmp_path / "cache", NOTHING, [30.0]), tmp_path / "run")
 
 
 def test_a_run_without_donors_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="train donors"):
-        recipe.export(tmp_path, tmp_path / "bundle")
+        donors_export.export(tmp_path, tmp_path / "bundle")
+
+
+def test_brains_that_are_not_aligned_are_left_out(tmp_path):
+    """Of three tissues of the template itself; one brain lies a centimetre too high, one is turned."""
+    image, brain = spaces.template()
+    levels = np.digitize(image, np.percentile(image[brain], [15, 55]))
+    coarse = np.where(brain, np.array([FLUID, GREY[0], WHITE[0]])[levels], 0).astype(np.uint8)
+    whole = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    assert donor_material.likeness_to_template(whole) > 0.7
+    assert donor_material.likeness_to_template(np.zeros_like(whole)) == 0
+    for wrong in (np.roll(whole, 10, 2), np.roll(whole, 10, 1), whole[::-1, ::-1], whole[..., ::-1]):
+        assert donor_material.likeness_to_template(wrong) < donor_material.LEAST_LIKENESS
+    cache = cache_of(tmp_path / "cache", np.roll(whole, 10, 2), [1.0, 2.0, 3.0])
+    with pytest.raises(BadInput, match=r"0 can be donors.* Left out case-0: it is not aligned with the template"):
+        recipe.train(cache, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_donors_that_need_more_memory_than_there_is_are_refused(tmp_path, tiny_bundles, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5e7))
+    with pytest.raises(OutOfMemory, match=r"3 donors take 0\.1 GB of memory, and 0\.1 GB are free; .* --steps"):
+        recipe.train(cache_of(tmp_path / "cache", NOTHING, [1.0, 2.0, 3.0]), tmp_path / "run")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e7))
+    with pytest.raises(OutOfMemory, match="2 donors take"):
+        LabelModel.from_bundle(bundles.find("brainspade3d"), "cpu")
 
 
 def test_every_tissue_has_one_channel_and_both_sides_the_same():
@@ -109,7 +259,7 @@ def test_every_tissue_has_one_channel_and_both_sides_the_same():
 
 
 def test_maps_are_shares(fine):
-    people = recipe.gathered([recipe.Person("a", None, None, fine, encoded(fine * 0.0, fine > 0))] * 2, np.zeros(3))
+    people = recipe.gathered([Person("a", None, None, fine, encoded(fine * 0.0, fine > 0), np.ones(3))] * 2, "T1w")
     inside = fine[people.box]
     for spacing in (2, 4):
         maps = people.maps(spacing, 3)
@@ -130,15 +280,37 @@ def test_an_anatomy_is_sampled_with_the_asked_ventricles(tiny_folder, probabilit
 
     first, again = sample(0, 1.1), sample(0, 1.1)
     np.testing.assert_array_equal(first.structures, again.structures)
-    assert first.tissue is not None
-    np.testing.assert_array_equal(first.tissue, again.tissue)
+    assert first.image is not None
+    np.testing.assert_array_equal(first.image, again.image)
     assert np.isin(first.structures, VENTRICLES).sum() / 1000 == pytest.approx(1.1 * size, rel=0.03)
     brain = first.structures > 0
     assert set(np.unique(first.donor[brain])) <= {0, 1}
     assert (first.donor[~brain] == -1).mean() > 0.99
     # The image shows the labels: white matter is bright, ventricles are dark.
-    assert first.tissue[np.isin(first.structures, VENTRICLES)].mean() < 0.2
-    assert first.tissue[np.isin(first.structures, groups()[2])].mean() > 0.85
+    assert first.image[np.isin(first.structures, VENTRICLES)].mean() < 0.2
+    assert first.image[np.isin(first.structures, groups()[2])].mean() > 0.85
+
+
+def test_the_contrast_of_the_donors_is_sampled_and_others_are_rendered(tiny_bundles, fine, monkeypatch):
+    """FLAIR donors: soft tissue for the renderer is that of the labels."""
+    flair = encoded(np.full(fine.shape, 0.5, np.float32), fine > 0)
+    people = recipe.gathered(
+        [Person(name, None, None, fine, flair, np.array([0.2, 0.9, 0.7])) for name in "ab"], "FLAIR"
+    )
+    model = replace(LabelModel.from_bundle(bundles.find("brainspade3d"), "cpu"), people=people)
+    coarse = fine[::2, ::2, ::2]
+    sample = LabelSample(coarse, coarse, {}, dict.fromkeys(model.millilitres, 0.0), {}, torch.zeros(1), {})
+    sample.folded = Folded(fine, np.where(fine > 0, 0.5, 0).astype(np.float32), np.zeros(fine.shape, np.int16))
+    monkeypatch.setattr(generate.brainspade3d, "sample_labels", lambda *_: sample)
+    monkeypatch.setattr(generate, "tissue_of", lambda *_: "of the labels")
+    monkeypatch.setattr(generate, "image_of", lambda work, renderer, classes, soft, *_: soft)
+    request = Generate(contrasts=["T1w", "FLAIR"])
+    work = SimpleNamespace(report=Silent(), stage=lambda name: Silent(), request=request)
+    case = generate._labelled(work, model, None, None, request)
+    assert case.images["T1w"] == "of the labels"
+    # Half way from the darkest to the brightest tissue.
+    np.testing.assert_allclose(case.images["FLAIR"][fine > 0], 0.55, atol=1e-6)
+    assert case.measurements["attribution"]["image_correlation"]
 
 
 def test_a_random_shape_folds_nothing():
@@ -150,10 +322,11 @@ def test_a_random_shape_folds_nothing():
     assert np.linalg.det(jacobian).min() > 0.3
 
 
-def test_a_t1w_image_has_the_landmarks_of_scans():
-    tissue = np.array([[[0.0, 0.5, 1.0, RANGE[1]]]], np.float32)
-    brain = np.array([[[True, True, True, False]]])
-    np.testing.assert_allclose(t1w(tissue, np.array([0.2, 0.6, 0.9]), brain)[0, 0], [0.2, 0.6, 0.9, 0], atol=1e-6)
+def test_an_image_has_the_intensities_of_scans():
+    values = np.array([[[0.0, 0.5, 1.0, 1.25, RANGE[1]]]], np.float32)
+    brain = np.array([[[True, True, True, True, False]]])
+    knots = np.array([0, 0.5, 1]), np.array([0.2, 0.6, 0.9])
+    np.testing.assert_allclose(intensities(values, knots, brain)[0, 0], [0.2, 0.6, 0.9, 1, 0], atol=1e-6)
 
 
 def test_lesions_are_taken_from_the_rendered_image():

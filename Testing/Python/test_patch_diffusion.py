@@ -19,7 +19,7 @@ WHITE, CORTEX = (anatomy.classes_of(name=f"cerebral {name}")[0] for name in ("wh
 @pytest.fixture(scope="module")
 def people() -> Donors:
     """Six donors whose brains are random blocks of cortex in white matter."""
-    made = Donors(6, SHAPE, (8, 20, 0), list("abcdef"), [np.nan] * 6, [""] * 6, False)
+    made = Donors(6, SHAPE, (8, 20, 0), list("abcdef"), [np.nan] * 6, [""] * 6, None)
     rng = np.random.default_rng(0)
     for row in range(6):
         small = rng.choice([WHITE, CORTEX], (10, 14, 10)).astype(np.uint8)

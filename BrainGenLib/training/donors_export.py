@@ -1,0 +1,90 @@
+"""Donors as part of a bundle: of one that is there, or of a copy of brainspade3d under a name of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from BrainGenLib import bundles
+from BrainGenLib.donors import Donors
+from BrainGenLib.errors import BadInput
+from BrainGenLib.training import shared_bundle
+
+BASE = "brainspade3d"
+HEADING = "## Donors"
+LIMIT = "Anatomy is a mosaic of the scans of"
+SCANS = "; scans of the donors: "
+CARD = """
+Closed-form patch diffusion (Kamb and Ganguli, ICML 2025, arXiv 2412.20292, here in 3D, with labels and images
+jointly): the denoiser is the posterior mean of a patch given the patches of {count} registered people and their
+mirror images. Nothing was trained. **This part of the bundle is people's scans**, at 1 mm in template space: what is
+generated is a mosaic of them. It must not be shared as if it were a network; it may go where the scans may go.
+
+**Data** (train split only): {sources}. {ages} {images}
+
+**Limits.** What no donor has is not generated: rare anatomy, ages beyond the donors', {others}.
+"""
+
+
+def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
+    """Write the donors of a run into a bundle; all else in it stays.
+
+    A folder that holds no bundle yet becomes a copy of the installed brainspade3d, named as the folder is.
+
+    Raises:
+        FileNotFoundError: the run has no donors yet.
+        BadInput: the folder's name is none for a bundle, or it holds one that generates no labels.
+    """
+    if not (run / "donors.pt").is_file():
+        raise FileNotFoundError(f"{run} holds no donors (donors.pt); run `braingen train donors` first.")
+    saved = torch.load(run / "donors.pt", map_location="cpu", weights_only=True)
+    args = saved["arguments"]
+    donors = Donors(**args)
+    donors.load_state_dict(saved["state"])
+    if not (bundle_folder / "configs" / "metadata.json").is_file():
+        _copy_base(bundle_folder)
+    metadata = shared_bundle.metadata_of(bundle_folder)
+    if "label_diffusion" not in metadata.networks:
+        raise BadInput(f"Bundle {metadata.name} generates no labels, so donors are of no use in it; choose another.")
+    metadata.networks["donors"] = bundles.Network(target="BrainGenLib.donors.Donors", args=args)
+    metadata.parameters["among_donors"] = saved["among"]
+    known = [age for age in donors.ages if age is not None]
+    ages = f"Ages {min(known):.0f} to {max(known):.0f} years." if known else "Their ages are not known."
+    others = [limit for limit in metadata.limits if not limit.startswith(LIMIT)]
+    metadata.limits = [
+        f"{LIMIT} {len(donors)} people, which this bundle contains: it must not be shared as if it were a network, "
+        f"and may go where their scans may go. {ages}",
+        *others,
+    ]
+    sources = "; ".join(saved["sources"])
+    metadata.license = metadata.license.partition(SCANS)[0] + SCANS + sources
+    section = CARD.format(
+        count=len(donors),
+        sources=sources,
+        ages=ages,
+        images=f"Images are {donors.contrast}." if donors.contrast else "There are label maps, and no images.",
+        others=f"contrasts other than {donors.contrast}" if donors.contrast else "texture of scans",
+    )
+    return shared_bundle.save(bundle_folder, metadata, {"donors": donors}, f"{HEADING}\n{section}")
+
+
+def _copy_base(folder: Path) -> None:
+    """A bundle like brainspade3d without its donors, under the folder's name."""
+    name = folder.absolute().name
+    if not re.fullmatch(bundles.NAME, name):
+        raise BadInput(f"{name!r} cannot be the name of a bundle; use small letters, digits, dots and dashes.")
+    base = bundles.find(BASE)
+    metadata = base.metadata.model_copy(deep=True)
+    metadata.networks.pop("donors", None)
+    if name != BASE:
+        if name in bundles.available():
+            raise BadInput(f"There is a bundle {name!r} already; choose another name.")
+        metadata.name, metadata.title, metadata.version = name, f"{metadata.title}: {name}", "0.1.0"
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    for network in metadata.networks:
+        shutil.copy(base.weights(network), folder / "models")
+    card, licence = ((base.folder / part).read_text("utf-8") for part in ("docs/README.md", "LICENSE"))
+    bundles.write(folder, metadata, {}, card, licence)
