@@ -302,9 +302,10 @@ class WorkerProcess:
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
         if threads is not None:
             environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-        # PyTorch makes a folder for what it compiles, by default one in the temporary folder that stays.
+        # PyTorch makes a folder for what it compiles, by default one in the temporary folder that stays; it sets the
+        # variable itself in a process that has compiled.
         self._scratch = Scratch("braingen-worker-")
-        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._scratch.folder / "inductor"))
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(self._scratch.folder / "inductor")
         # Without a name, so that it goes with both processes however they end.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         self._process = processes.start(

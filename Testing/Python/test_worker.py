@@ -52,7 +52,9 @@ def started(events):
     return any(event.stage == "labels" for event in events)
 
 
-def test_what_pytorch_compiles_goes_with_the_worker(monkeypatch):
+def test_what_pytorch_compiles_goes_with_the_worker(monkeypatch, tmp_path):
+    # As PyTorch sets it in a process that has compiled.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     start, given = processes.start, {}
     monkeypatch.setattr(
         processes, "start", lambda *args, environment, **rest: given.update(environment) or start(*args, **rest)
@@ -60,6 +62,7 @@ def test_what_pytorch_compiles_goes_with_the_worker(monkeypatch):
     with WorkerProcess():
         folder = Path(given["TORCHINDUCTOR_CACHE_DIR"]).parent
         assert folder.is_dir()
+        assert folder != tmp_path
     assert not folder.exists()
 
 
