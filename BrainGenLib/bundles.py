@@ -163,6 +163,7 @@ class Metadata(BaseModel):
     grid: str = "MNI152 RAS"
     networks: dict[NetworkName, Network] = {}
     parameters: dict[str, Any] = Field(default={}, description="numbers that inference needs, e.g. latent statistics")
+    donors: int = Field(default=0, description="people whom its cases are mosaics of")
     training_data: str = ""
     limits: list[str] = []
     lesion_dice: dict[str, float] = Field(

@@ -235,6 +235,10 @@ def check(request: Request, bundle: Metadata) -> None:
     if isinstance(request, Generate):
         if bundle.family:
             _check_image_only(request, bundle.name)
+        if request.max_share != MAX_SHARE and not bundle.donors:
+            raise BadInput(
+                f"Bundle {bundle.name} has no donors whose share could be limited; leave the largest share out."
+            )
         if request.drift is not None and bundle.family != "brain-ldm":
             raise BadInput(f"Bundle {bundle.name} cannot generate with drift; leave the drift out, or use brain-ldm.")
         pathologies = {condition.name: condition for condition in bundle.conditions if condition.kind == "pathology"}
@@ -359,8 +363,6 @@ def _check_image_only(request: Generate, bundle: str) -> None:
         raise BadInput(f"Bundle {bundle} cannot take the look of a scan; leave the style out.")
     if request.mass_effect != MASS_EFFECT:
         raise BadInput(f"Bundle {bundle} makes no labels that could be displaced; leave the mass effect out.")
-    if request.max_share != MAX_SHARE:
-        raise BadInput(f"Bundle {bundle} has no donors whose share could be limited; leave the largest share out.")
 
 
 def _check_values(kind: str, values: dict[str, float], known: dict[str, Condition], bundle: str) -> None:

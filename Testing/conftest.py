@@ -112,6 +112,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
         description="For tests.",
         verbs=["generate", "render", "counterfactual"],
         contrasts=contrasts,
+        donors=2,
         conditions=[
             *(
                 Condition(

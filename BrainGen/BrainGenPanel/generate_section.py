@@ -11,6 +11,7 @@ DEBOUNCE_MS = 300
 # Labels come before the images, so tissue can be displaced, and there are drafts, and images of several contrasts and
 # in the style of a scan.
 BY_LABELS = ("massEffectLabel", "massEffectSlider", "styleLabel", "styleSelector", "liveCheckBox")
+BY_DONORS = ("maxShareLabel", "maxShareSlider")
 BY_DRIFT = ("driftLabel", "driftRow", "driftCurve")
 
 
@@ -45,7 +46,7 @@ class GenerateSection:
         """Show what can be done with these choices and this bundle; either may be None."""
         self._node, self._metadata = node, metadata
         self._ui.generateSection.setEnabled(metadata is not None)
-        for names, shown in ((BY_LABELS, self._labels), (BY_DRIFT, self._drifts)):
+        for names, shown in ((BY_LABELS, self._labels), (BY_DONORS, self._donors), (BY_DRIFT, self._drifts)):
             for name in names:
                 getattr(self._ui, name).setVisible(shown)
         if self._drifts:
@@ -78,6 +79,7 @@ class GenerateSection:
             if name in offered
         }
         displaced = {"mass_effect": node.massEffect} if self._labels else {}
+        limited = {"max_share": node.maxShare / 100} if self._donors else {}
         return Generate(
             bundle=node.bundle,
             device=self._logic.engine.device,
@@ -88,6 +90,7 @@ class GenerateSection:
             seed=node.seed,
             drift=node.drift if self._drifts and not node.ownDrift else None,
             **displaced,
+            **limited,
             **changes,
         )
 
@@ -109,6 +112,10 @@ class GenerateSection:
     def _labels(self) -> bool:
         """Whether the bundle makes labels; so it is taken until one is known."""
         return self._metadata is None or not self._metadata.family
+
+    @property
+    def _donors(self) -> bool:
+        return self._metadata is not None and self._metadata.donors > 0
 
     @property
     def _drifts(self) -> bool:

@@ -20,6 +20,7 @@ class BrainGenParameterNode:
     sides, lobes - Where a pathology lies; absent is anywhere.
     anatomy - Value of each anatomy condition that is asked for; absent is drawn.
     massEffect - How far masses push the tissue at their border aside, mm.
+    maxShare - Of the brain that may be of one donor, %.
     drift, ownDrift - Of generated images, in standard deviations between subjects; or as the model has it.
     sweepOver … sweepFrames, changeSweepOver … - The film that is made instead of one case; over nothing: none.
     changeScan … variants - What the section Counterfactual asks for; known is so in the scan, wanted is to be,
@@ -38,6 +39,7 @@ class BrainGenParameterNode:
     count: Annotated[int, WithinRange(1, 100)] = 1
     live: bool = False
     massEffect: Annotated[float, WithinRange(0, 10)] = 4.0
+    maxShare: Annotated[float, WithinRange(10, 100)] = 30.0
     drift: Annotated[float, WithinRange(-3, 3)] = 0.0
     ownDrift: bool = True
     sweepOver: str = ""

@@ -62,6 +62,7 @@ def generate_request(state: GenerateState, bundle: str, device: str, seed: int, 
             "style": style,
             "draft": state.live,
             **({"mass_effect": state.mass_effect} if state.labels else {}),
+            **({"max_share": state.max_share} if state.donors else {}),
             "drift": state.drift if state.drifts and not state.own_drift else None,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from BrainGenLib.requests import MASS_EFFECT
+from BrainGenLib.requests import MASS_EFFECT, MAX_SHARE
 from BrainGenLib.sweeps import FRAMES
 
 
@@ -110,7 +110,8 @@ class SceneState:
 
 @dataclass
 class GenerateState:
-    """``labels`` says whether the bundle makes labels before images, which ``mass_effect`` (mm) displaces; ``drifts``
+    """``labels`` says whether the bundle makes labels before images, which ``mass_effect`` (mm) displaces;
+    ``donors`` whether they are mosaics of people, each of them at most in ``max_share`` of the brain; ``drifts``
     whether its noise can be shifted by ``drift``; ``delta`` and ``curve`` are what stands beside and below that
     slider."""
 
@@ -127,6 +128,8 @@ class GenerateState:
     live: bool = False
     labels: bool = True
     mass_effect: float = MASS_EFFECT
+    donors: bool = False
+    max_share: float = MAX_SHARE
     drifts: bool = False
     drift: float = 0.0
     own_drift: bool = True

@@ -44,12 +44,12 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     args = saved["arguments"]
     donors = Donors(**args)
     donors.load_state_dict(saved["state"])
-    if not (bundle_folder / "configs" / "metadata.json").is_file():
-        _copy_base(bundle_folder)
-    metadata = shared_bundle.metadata_of(bundle_folder)
+    there = (bundle_folder / "configs" / "metadata.json").is_file()
+    metadata = shared_bundle.metadata_of(bundle_folder) if there else _copy_of_base(bundle_folder)
     if "label_diffusion" not in metadata.networks:
         raise BadInput(f"Bundle {metadata.name} generates no labels, so donors are of no use in it; choose another.")
     metadata.networks["donors"] = bundles.Network(target="BrainGenLib.donors.Donors", args=args)
+    metadata.donors = len(donors)
     metadata.parameters["among_donors"] = saved["among"]
     known = [age for age in donors.ages if age is not None]
     ages = f"Ages {min(known):.0f} to {max(known):.0f} years." if known else "Their ages are not known."
@@ -71,8 +71,8 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     return shared_bundle.save(bundle_folder, metadata, {"donors": donors}, f"{HEADING}\n{section}")
 
 
-def _copy_base(folder: Path) -> None:
-    """A bundle like brainspade3d without its donors, under the folder's name."""
+def _copy_of_base(folder: Path) -> bundles.Metadata:
+    """Networks and card of brainspade3d without its donors, copied; and its metadata under the folder's name."""
     name = folder.absolute().name
     if not re.fullmatch(bundles.NAME, name):
         raise BadInput(f"{name!r} cannot be the name of a bundle; use small letters, digits, dots and dashes.")
@@ -83,8 +83,7 @@ def _copy_base(folder: Path) -> None:
         if name in bundles.available():
             raise BadInput(f"There is a bundle {name!r} already; choose another name.")
         metadata.name, metadata.title, metadata.version = name, f"{metadata.title}: {name}", "0.1.0"
-    (folder / "models").mkdir(parents=True, exist_ok=True)
-    for network in metadata.networks:
-        shutil.copy(base.weights(network), folder / "models")
-    card, licence = ((base.folder / part).read_text("utf-8") for part in ("docs/README.md", "LICENSE"))
-    bundles.write(folder, metadata, {}, card, licence)
+    for part in ("LICENSE", "docs/README.md", *(f"models/{one}.safetensors" for one in metadata.networks)):
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(base.folder / part, folder / part)
+    return metadata

@@ -10,7 +10,7 @@ from patience import PATIENCE
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.case import Case
 from BrainGenLib.export import bids
-from BrainGenLib.requests import MASS_EFFECT, MOST_MASS_EFFECT, Generate
+from BrainGenLib.requests import LEAST_MAX_SHARE, MASS_EFFECT, MAX_SHARE, MOST_MASS_EFFECT, Generate
 from BrainGenLib.scene import cases
 from BrainGenLib.scene.case_to_scene import add_case
 from BrainGenLib.scene.segmentation import label_map_of
@@ -126,6 +126,12 @@ def test_a_lesion_is_placed_and_an_anatomy_given(host, panel):
     panel.ui.massEffectSlider.setValue(6.5)
     assert panel.generateSection.request().mass_effect == 6.5
     assert panel.ui.massEffectSlider.maximum == MOST_MASS_EFFECT
+    assert request.max_share == MAX_SHARE
+    share = panel.ui.maxShareSlider
+    assert share.isVisible()
+    assert (share.minimum, share.maximum) == (100 * LEAST_MAX_SHARE, 100)
+    share.setValue(65)
+    assert panel.generateSection.request().max_share == 0.65
     nodes = generate(host, panel)
     assert "70 years, male: ventricles at percentile " in panel.logic.verdict
     labels, affine = label_map_of(nodes.segmentation)

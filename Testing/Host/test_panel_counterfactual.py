@@ -14,7 +14,7 @@ from phantoms import phantom_image
 from BrainGenLib import anatomy, bundles, requests, spaces
 from BrainGenLib.drift_curve import REACH
 from BrainGenLib.errors import BadInput
-from BrainGenLib.requests import MASS_EFFECT, Counterfactual
+from BrainGenLib.requests import MASS_EFFECT, MAX_SHARE, Counterfactual
 from BrainGenLib.scene import cases, changes
 from BrainGenLib.scene.segmentation import add_segmentation
 from BrainGenLib.scene.volumes import add_volume
@@ -335,9 +335,11 @@ def images(panel):
 def test_a_model_of_images_is_asked_for_what_it_can(host, images):
     panel, ui = images, images.ui
     ui.massEffectSlider.setValue(6)
-    for hidden in (ui.styleSelector, ui.liveCheckBox, ui.massEffectSlider):
+    ui.maxShareSlider.setValue(65)
+    for hidden in (ui.styleSelector, ui.liveCheckBox, ui.massEffectSlider, ui.maxShareSlider):
         assert not hidden.isVisible()
-    assert panel.generateSection.request().mass_effect == MASS_EFFECT
+    request = panel.generateSection.request()
+    assert (request.mass_effect, request.max_share) == (MASS_EFFECT, MAX_SHARE)
     assert ui.driftSlider.isVisible()
     assert not ui.renderSection.enabled
     boxes = panel.controls.contrastBoxes

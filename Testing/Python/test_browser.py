@@ -26,7 +26,7 @@ from BrainGenLib.browser.state import (
 from BrainGenLib.browser.ui.view import slice_range
 from BrainGenLib.browser.uploading import Received, receive
 from BrainGenLib.errors import BadInput
-from BrainGenLib.requests import MASS_EFFECT
+from BrainGenLib.requests import MASS_EFFECT, MAX_SHARE
 from BrainGenLib.scene.cases import case_names, nodes_of, remove_case
 from BrainGenLib.scene.editing import is_copy
 
@@ -126,6 +126,9 @@ def test_rows_become_a_request(front):
     state.mass_effect = 7.5
     request = generate_request(state, "brainspade3d", "cpu", 5, None)
     assert request.mass_effect == 7.5
+    assert (state.donors, request.max_share) == (True, MAX_SHARE)
+    state.max_share = 0.15
+    assert generate_request(state, "brainspade3d", "cpu", 5, None).max_share == 0.15
     assert request.pathologies == {LESION: 0.25}
     assert (request.locations[LESION].side, request.locations[LESION].lobe) == ("left", None)
     assert request.anatomy == anatomy_asked

@@ -20,6 +20,7 @@ from BrainGenLib.browser.access import cookie_of
 from BrainGenLib.spaces import GRID_2MM as GRID
 
 LESION = "wmh"
+OF_ONE_DONOR = ".braingen-slider-of-one-donor"
 
 
 @pytest.fixture
@@ -112,6 +113,8 @@ async def walk(process, address, folder):
         await page.go(address)
         # Generate: a pathology and a second contrast.
         await page.press(f".braingen-slider-{LESION} .v-slider-thumb", "End")
+        await page.press(f"{OF_ONE_DONOR} .v-slider-thumb", "Home")
+        await page.until(f"document.querySelector('{OF_ONE_DONOR}').parentElement.innerText.includes('at most 10 %')")
         await page.evaluate("document.querySelectorAll('#braingen-contrasts input')[1].click()")
         await page.click("#braingen-generate")
         await page.until("!!document.querySelector('#braingen-cancel-generate')")
@@ -183,6 +186,8 @@ async def walk(process, address, folder):
             )
             await page.until(f"document.querySelector('#braingen-render').disabled === {refused}")
             await page.until(f"document.body.innerText.includes('cannot make images of labels') === {refused}")
+            # Of images without labels no donors are known.
+            await page.until(f"!document.querySelector('{OF_ONE_DONOR}') === {refused}")
 
         # A file of the user.
         form = "const form = new FormData(); form.append('file', new Blob(['no image']), 'a.nii');"

@@ -86,7 +86,8 @@ def test_what_a_bundle_can_do_passes():
 
 
 def test_a_limit_for_donors_is_refused_by_models_without():
-    images = BUNDLE.model_copy(update={"family": "brain-ldm"})
-    check(Generate(), images)
-    with pytest.raises(BadInput, match="Bundle toy has no donors"):
-        check(Generate(max_share=0.5), images)
+    check(Generate(max_share=0.5), BUNDLE.model_copy(update={"donors": 3}))
+    for without in (BUNDLE, BUNDLE.model_copy(update={"family": "brain-ldm"})):
+        check(Generate(), without)
+        with pytest.raises(BadInput, match="Bundle toy has no donors"):
+            check(Generate(max_share=0.5), without)

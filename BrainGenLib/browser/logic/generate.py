@@ -63,6 +63,7 @@ class GenerateLogic:
         data.pathologies, data.anatomy = rows(pathologies, given=True), rows(anatomy, given=False)
         data.known_contrasts, data.contrasts = metadata.contrasts, metadata.contrasts[:1]
         data.labels, data.drifts = not metadata.family, metadata.family == "brain-ldm"
+        data.donors = metadata.donors > 0
         if not data.labels:
             data.live, data.style = False, ""
         self._offer_sweep()

@@ -14,7 +14,7 @@ from BrainGenLib.browser.ui.conditions import condition_rows
 from BrainGenLib.browser.ui.parts import Section, caption, check_boxes, choose, radio_buttons, run_button
 from BrainGenLib.browser.ui.settings import drift, setting
 from BrainGenLib.browser.ui.sweep import SweepLine
-from BrainGenLib.requests import MOST_MASS_EFFECT
+from BrainGenLib.requests import LEAST_MAX_SHARE, MOST_MASS_EFFECT
 
 
 class GenerateUI:
@@ -43,6 +43,18 @@ class GenerateUI:
                 )
             caption("Anatomy")
             condition_rows(name.anatomy, name.contrasts, "braingen-slider", ticked=True, unasked="left open")
+            with html.Div(v_if=(name.donors,)):
+                setting(
+                    "Of one donor",
+                    name.max_share,
+                    f"'at most ' + (100 * {name.max_share}).toFixed(0) + ' %'",
+                    "Largest share of the brain that may be of one of the people whom the anatomy is a mosaic of. "
+                    "The lower, the less it is like one of them, and the more borders between them it has. 100 %: "
+                    "no limit",
+                    min=LEAST_MAX_SHARE,
+                    max=1,
+                    step=0.05,
+                )
             with html.Div(v_if=(name.labels,)):
                 caption("Contrasts")
                 check_boxes(name.contrasts, name.known_contrasts, id="braingen-contrasts")
