@@ -12,18 +12,17 @@ import numpy as np
 from rich.progress import track
 from scipy import stats
 
-from BrainGenLib import bundles
+from BrainGenLib import anatomy, bundles
+from BrainGenLib.engine import Engine
 from BrainGenLib.errors import BadInput
 from BrainGenLib.evaluation.results import Headline, Result, Table
 from BrainGenLib.methods.brain_ldm import volume_conditions
-from BrainGenLib.methods.brainspade3d import ANATOMY, LabelModel, sample_labels
+from BrainGenLib.methods.brainspade3d import ANATOMY
 from BrainGenLib.methods.normative import NormativeModel
-from BrainGenLib.reporting import Silent
 from BrainGenLib.requests import Generate
-from BrainGenLib.spaces import GRID_2MM
+from BrainGenLib.spaces import GRID_1MM
 from BrainGenLib.training.cache import Cache
 from BrainGenLib.training.normative import Measured, fit, people
-from BrainGenLib.training.run import pick_device
 
 FOLDS = 10
 GENERATED_AGES = (25, 50, 75)
@@ -76,21 +75,23 @@ def by_decade(persons: list[Measured], values: np.ndarray) -> list[list[str | fl
     return [*rows, ["all", len(values), *inside(values), *map(float, values.mean(0))]]
 
 
-def generated(model: LabelModel, count: int) -> list[list[str | float | int | None]]:
-    """Volumes drawn and obtained, and their percentiles, of label maps of given ages and sexes."""
-    assert model.normative is not None
+def generated(law: NormativeModel, count: int, device: str) -> list[list[str | float | int | None]]:
+    """Volumes drawn and obtained, and their percentiles, of cases of 1 mm of given ages and sexes: medians."""
+    engine = Engine()
     rows: list[list[str | float | int | None]] = []
     for age in track(GENERATED_AGES, "generated"):
         for sex in (0.0, 1.0):
-            asked: dict[str, float] = {"age": float(age), "sex": sex}
-            samples = [sample_labels(model, Generate(seed=seed, anatomy=asked), Silent()) for seed in range(count)]
-            got = [volume_conditions(sample.classes_2mm, GRID_2MM.spacing) for sample in samples]
-            ranks = [model.normative.percentiles(volumes, asked) for volumes in got]
+            person: dict[str, float] = {"age": float(age), "sex": sex}
+            drawn, got = [], []
+            for seed in range(count):
+                case = engine.run(Generate(seed=seed, anatomy=person, device=device))
+                assert case.labels is not None
+                drawn.append(case.measurements["anatomy"])
+                got.append(volume_conditions(anatomy.to_classes(case.labels), GRID_1MM.spacing))
+            ranks = [law.percentiles(volumes, person) for volumes in got]
             row: list[str | float | int | None] = [f"{age}, {'male' if sex else 'female'}"]
             for name in ANATOMY:
-                wanted = float(np.median([sample.anatomy[name] for sample in samples]))
-                row += [wanted, float(np.median([volumes[name] for volumes in got]))]
-                row.append(float(np.median([rank[name] for rank in ranks])))
+                row += [float(np.median([one[name] for one in each])) for each in (drawn, got, ranks)]
             rows.append(row)
     return rows
 
@@ -99,13 +100,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
-    parser.add_argument("--bundle", type=Path, help="bundle folder [default: the installed brainspade3d]")
-    parser.add_argument("--count", type=int, default=5, help="label maps per age and sex")
+    parser.add_argument("--count", type=int, default=4, help="cases per age and sex")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    bundle = bundles.Bundle(arguments.bundle) if arguments.bundle else bundles.find("brainspade3d")
-    model = LabelModel.from_bundle(bundle, str(pick_device(arguments.device)))
-    if (law := model.normative) is None:
+    bundle = bundles.find("brainspade3d")
+    if (law := NormativeModel.of(bundle.metadata)) is None:
         raise BadInput(f"Bundle {bundle.name} has no volumes by age and sex; export them from a run of normative.")
     cache = Cache(arguments.cache)
     trained, held_out = ([p for p in people(cache, split) if p.study in law.studies] for split in ("train", "test"))
@@ -134,10 +133,10 @@ def main() -> None:
                 rows=[[len(held_out), *inside(mean)]],
             ),
             Table(
-                title="Generated label maps: medians",
+                title="Generated cases: medians",
                 columns=["age, sex"]
                 + [f"{name}, {what}" for name in ANATOMY for what in ("drawn mL", "obtained mL", "percentile")],
-                rows=generated(model, arguments.count),
+                rows=generated(law, arguments.count, arguments.device),
             ),
         ],
         headlines=[
@@ -148,8 +147,8 @@ def main() -> None:
             "Errors are in standard deviations of the model. The level of a person's own study is taken as known, "
             "but for the third table: studies differ more in what their labels count as brain than people do.",
             "Targets are the shares that so many people show nineteen times in twenty where 90 % is true.",
-            f"Label maps are of {arguments.count} seeds, the same for every age and sex; which volumes are obtained "
-            "is up to the label diffusion. Drafts have no sulci, whose fluid counts as brain there.",
+            f"Cases are of {arguments.count} seeds, the same for every age and sex, measured at 1 mm. Ventricles are "
+            "brought to their volume by moving tissue; the brain is up to label diffusion and donors.",
         ],
         settings={"bundle": bundle.name, "bundle_sha256": bundle.sha256, "count": arguments.count},
     )

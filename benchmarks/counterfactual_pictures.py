@@ -83,7 +83,7 @@ def drawn(engine: Engine, bids: Path, row: Row) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
         if row.lesions is not None:
             mask, name = row.lesions
-            source = nib.load(bids / mask)
+            source = nib.nifti1.load(bids / mask)
             labels = (np.asarray(source.dataobj) > 0) * anatomy.lesions()[name].value
             painted = Path(folder) / "lesions.nii"
             nib.save(nib.Nifti1Image(labels.astype(np.uint16), source.affine), painted)

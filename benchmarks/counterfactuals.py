@@ -169,11 +169,13 @@ def ages(cache: Cache, model: BrainLDM, segmenter: Any, count: int) -> tuple[Tab
     error, slope = judge.checked(cache, cases)
     cases = [cases[i] for i in np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)]
     ways: dict[str, Callable[[Scan, Conditions, Conditions], Scan]] = {
-        TOOL: lambda scan, *asked: both_ways(model, scan, *asked, False),
-        f"{TOOL}, drift auto": lambda scan, *asked: both_ways(model, scan, *asked, True),
-        "diffusion alone": lambda scan, *asked: added(scan, by_diffusion(model, scan, "T1w", *asked, False)),
-        LABELS: lambda scan, *asked: with_ventricles(model, scan, *asked),
-        "line in latent space": lambda scan, *asked: added(scan, by_line(model, scan, "T1w", *asked)),
+        TOOL: lambda scan, own, wanted: both_ways(model, scan, own, wanted, False),
+        f"{TOOL}, drift auto": lambda scan, own, wanted: both_ways(model, scan, own, wanted, True),
+        "diffusion alone": lambda scan, own, wanted: added(
+            scan, by_diffusion(model, scan, "T1w", own, wanted, False)
+        ),
+        LABELS: lambda scan, own, wanted: with_ventricles(model, scan, own, wanted),
+        "line in latent space": lambda scan, own, wanted: added(scan, by_line(model, scan, "T1w", own, wanted)),
     }
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for case in track(cases, "ages"):
@@ -234,8 +236,8 @@ def removals(
     cache: Cache, model: BrainLDM, segmenter: Any, bundle: bundles.Bundle, count: int
 ) -> tuple[Table, dict[str, dict[str, float]]]:
     """White matter lesions taken away: what is left of them, and what else changed."""
-    device = model.device
-    renderer, labels = (kind.from_bundle(bundle, device) for kind in (brainspade.Renderer, brainspade3d.LabelModel))
+    renderer = brainspade.Renderer.from_bundle(bundle, model.device)
+    labels = brainspade3d.LabelModel.from_bundle(bundle, model.device)
     cases = cache.select(split="test", space="template", contrast="FLAIR", labelled=True, pathology="wmh")[:count]
     kind = anatomy.lesions()["wmh"].index
     found: dict[str, list[dict[str, float]]] = {}

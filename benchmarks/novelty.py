@@ -1,6 +1,7 @@
 """How near are sampled anatomies to their donors? Beside how near people are to each other; over numbers of donors.
 
-python benchmarks/novelty.py --cache CACHE --samples SAMPLES [SAMPLES …] --out benchmarks/results/novelty.json
+python benchmarks/novelty.py --cache CACHE --held-out HELD_OUT --samples SAMPLES SHIPPED … \\
+    --out benchmarks/results/novelty.json
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import track
-from sampled_anatomies import donors_of, person, scanned
+from sampled_anatomies import donors_of, held_out, person, scanned
 
 from BrainGenLib import attribution
 from BrainGenLib.evaluation.results import Headline, Result, Table
@@ -22,34 +23,37 @@ NEAREST = ("cortex_dice", "image_correlation")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="training cache that SAMPLES were made of")
+    parser.add_argument("--cache", type=Path, required=True, help="training cache with the donors")
+    parser.add_argument("--held-out", type=Path, required=True, help="cache with people of the test split")
     parser.add_argument("--samples", type=Path, nargs="+", required=True, help="folders of sampled_anatomies.py")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     arguments = parser.parse_args()
     cache = Cache(arguments.cache)
-    cases = scanned(cache)
+    cases = {case.id: case for case in scanned(cache, "train")}
+    apart, unseen = held_out(arguments.held_out)
     sources: list[list[str | float | int | None]] = []
     nearest: list[list[str | float | int | None]] = []
     result = Result(name="novelty", title="Novelty of sampled anatomies")
     for folder in arguments.samples:
-        names = json.loads((folder / "about.json").read_text("utf-8"))["donors"]
-        people = donors_of(cache, [case for case in cases if case.id in names])
+        about = json.loads((folder / "about.json").read_text("utf-8"))
+        names, how = about["donors"], f"{about['how']}, {len(about['donors'])} donors"
+        people = donors_of(cache, [cases[name] for name in names])
         among = attribution.among_people(people)
         nowhere = np.zeros(1, np.uint16)
         others = [
-            attribution.measured(people, among, *person(cache, case), nowhere)
-            for case in track(cases, f"{len(names)} donors, other people")
-            if case.id not in names
+            attribution.measured(people, among, *person(apart, case), nowhere)
+            for case in track(unseen, f"{how}: held-out people")
         ]
         samples = []
-        for path in track(sorted(folder.glob("*.npz")), "samples"):
+        for path in track(sorted(folder.glob("*.npz")), f"{how}: samples"):
             with np.load(path) as found:
                 classes, tissue = found["classes"], found["tissue"].astype(np.float32)
                 whose = attribution.map_of(found["donor"], classes)
             samples.append(attribution.measured(people, among, classes, tissue, whose))
         effective, largest = (np.array([row[name] for row in samples]) for name in
                               ("effective_donors", "largest_region_ml"))  # fmt: skip
-        sources.append([len(names), len(samples), effective.mean(), largest.mean(), largest.max()])
+        sources.append([how, len(samples), effective.mean(), largest.mean(), largest.max()])
+        headlines = []
         for name in NEAREST:
             shown = name.replace("_", " ")
             of_people = among[name]
@@ -58,26 +62,47 @@ def main() -> None:
                 ("nearest", "largest", shown),
                 ("lead", "largest_lead", f"{shown}, lead over the mean of all donors"),
             ):
+                made, real = (np.array([row[key] for row in rows]) for rows in (near, far))
+                off = (made.mean() - real.mean()) / real.std(ddof=1)
                 cells = [
-                    f"{np.mean([row[key] for row in rows]):.3f} ({max(row[key] for row in rows):.3f})"
-                    for rows in (far, near)
+                    f"{values.mean():.3f} ± {values.std(ddof=1):.3f} ({values.max():.3f})" for values in (real, made)
                 ]
-                nearest.append([len(names), what, round(of_people[largest_key], 3), *cells])
+                nearest.append([how, what, round(of_people[largest_key], 3), *cells, f"{off:+.1f}"])
             leads = [row["lead"] for row in near]
-            result.headlines.append(
+            headlines.append(
                 Headline(
-                    what=f"Lead of the nearest donor in {shown} over all, {len(names)} donors",
-                    figure=f"{np.mean(leads):.3f}, largest {max(leads):.3f} (people {of_people['largest_lead']:.3f})",
+                    what=f"Lead of the nearest donor in {shown} over all, {how}",
+                    figure=f"{np.mean(leads):.3f}, largest {max(leads):.3f} (donors {of_people['largest_lead']:.3f}, "
+                    f"held-out people {max(row['lead'] for row in far):.3f})",
                     target="no sample's larger than any donor's among the others",
                     met=max(leads) <= of_people["largest_lead"],
                 )
             )
-    columns = ["donors", "samples", "effective donors", "largest region (mL)", "the largest of them"]
+        result.headlines = headlines
+    columns = [
+        "samples",
+        "number",
+        "effective donors",
+        "largest region (mL)",
+        "the largest of them",
+        "rejected before",
+    ]
     result.tables.append(Table(title="What samples are made of", columns=columns, rows=sources))
-    columns = ["donors", "measure", "donors to each other, largest", "other people to donors", "samples to donors"]
-    result.tables.append(Table(title="Nearest donor, mirrored or not: mean (largest)", columns=columns, rows=nearest))
-    result.headlines = result.headlines[-2:]
-    result.notes = ["At 2 mm, see `BrainGenLib.attribution`. Before any sample was rejected for being too near."]
+    columns = [
+        "samples",
+        "measure",
+        "donors to each other, largest",
+        f"held-out people ({len(unseen)}) to donors",
+        "samples to donors",
+        "sd off",
+    ]
+    title = "Nearest donor, mirrored or not: mean ± sd (largest)"
+    result.tables.append(Table(title=title, columns=columns, rows=nearest))
+    result.notes = [
+        "At 2 mm, see `BrainGenLib.attribution`. Of the pyramid alone nothing was rejected; `generate` samples "
+        "again, twice at most, where a cortex is nearer to a donor's than any two donors' are to each other.",
+        "“sd off”: how far the mean of samples lies from that of held-out people, in their standard deviations.",
+    ]
     result.print()
     result.save(arguments.out)
 

@@ -68,8 +68,8 @@ class Group:
                     coarse = baselines.acquire(image, self.spacing, case.images[self.contrast])
                     self.add(f"{name}, blurred as the scan", coarse, labels)
                 else:
-                    for store in (self.sets, self.small):
-                        store.setdefault(f"{name}, blurred as the scan", []).append(store[name][-1])
+                    self.sets.setdefault(f"{name}, blurred as the scan", []).append(self.sets[name][-1])
+                    self.small.setdefault(f"{name}, blurred as the scan", []).append(self.small[name][-1])
         for case in track(generated.select(contrast=self.contrast)[: len(self.cases)], "generated"):
             classes = generated.labels(case)
             labels = classes if self.spacing == 1 else to_2mm(classes)

@@ -14,6 +14,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 ORDER = (
     "speed",
     "anatomy",
+    "ruler",
     "cortex",
     "novelty",
     "conditions",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,11 @@ def main() -> None:
 
     for _ in range(ROUNDS):
         steps: Iterator[Any] = adding(stage.scene, case, "case")
-        nodes = None
+        nodes: Any = None
         for name in ("first volume", "second volume", "segmentation", "request, table, folder"):
-            nodes = timed(name, lambda steps=steps: next(steps))
-        timed("label map of the segmentation", lambda nodes=nodes: label_map_of(nodes.segmentation))
-        nodes = steps = None  # the last references: what is removed is also freed
+            nodes = timed(name, partial(next, steps))
+        timed("label map of the segmentation", partial(label_map_of, nodes.segmentation))
+        del nodes, steps  # the last references: what is removed is also freed
         timed("removal", lambda: cases.remove_case(stage.scene, "case"))
     for name, values in times.items():
         print(f"{name:32s} {np.median(values):6.1f} ms (longest {max(values):.0f})")

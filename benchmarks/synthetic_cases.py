@@ -19,7 +19,8 @@ from rich.progress import track
 
 from BrainGenLib import anatomy, bundles, requests, spaces
 from BrainGenLib.diffusion.samplers import nothing
-from BrainGenLib.methods import brainspade, brainspade3d
+from BrainGenLib.engine import Engine
+from BrainGenLib.methods import brainspade
 from BrainGenLib.methods.soft_tissue import tissue_of_classes
 from BrainGenLib.reporting import Silent
 from BrainGenLib.training.cache import Cache, CachedCase, CacheWriter
@@ -99,9 +100,10 @@ def render_real_labels(cache: Cache, renderer: brainspade.Renderer, most: int, o
     writer.close()
 
 
-def generate(bundle: bundles.Bundle, renderer: brainspade.Renderer, device: str, count: int, out: Path) -> None:
-    """Write ``generated``; loads are drawn between the quartiles of the training data."""
-    model = brainspade3d.LabelModel.from_bundle(bundle, device)
+def generate(bundle: bundles.Bundle, contrasts: list[str], device: str, count: int, out: Path) -> None:
+    """Write ``generated``, cases as the verb gives them out; loads are drawn between the quartiles of the training
+    data."""
+    engine = Engine()
     conditions = {condition.name: condition for condition in bundle.metadata.conditions}
     rng = np.random.default_rng(1)
     writer = CacheWriter(out)
@@ -112,13 +114,10 @@ def generate(bundle: bundles.Bundle, renderer: brainspade.Renderer, device: str,
             condition = conditions[name]
             low, high = (condition.marks[0], condition.marks[-1]) if condition.marks else (0.05, 0.5)
             loads[name] = float(rng.uniform(low, high))
-        request = requests.Generate(seed=1000 + number, pathologies=loads)
-        sample = brainspade3d.sample_labels(model, request, Silent())
-        classes = sample.classes_1mm()
-        images = {
-            contrast: as_bytes(picture(renderer, classes, sample.tissue, contrast, request.seed))
-            for contrast in renderer.contrasts
-        }
+        request = requests.Generate(seed=1000 + number, pathologies=loads, contrasts=contrasts, device=device)
+        found = engine.run(request)
+        assert found.labels is not None
+        classes = anatomy.to_classes(found.labels)
         present = set(np.unique(classes).tolist())
         case = CachedCase(
             f"generated-{number:04d}",
@@ -126,10 +125,10 @@ def generate(bundle: bundles.Bundle, renderer: brainspade.Renderer, device: str,
             "train",
             "template",
             1,
-            images=dict.fromkeys(images, (1.0, 1.0, 1.0)),
+            images=dict.fromkeys(found.images, (1.0, 1.0, 1.0)),
             pathologies=[name for name, label in anatomy.lesions().items() if label.index in present],
         )
-        writer.add(case, classes, images)
+        writer.add(case, classes, {contrast: as_bytes(image) for contrast, image in found.images.items()})
     writer.close()
 
 
@@ -149,7 +148,7 @@ def main() -> None:
     if not (arguments.out / "rendered" / "index.json").is_file():
         render_real_labels(Cache(arguments.cache), renderer, most, arguments.out / "rendered")
     if not (arguments.out / "generated" / "index.json").is_file():
-        generate(bundle, renderer, device, count, arguments.out / "generated")
+        generate(bundle, list(renderer.contrasts), device, count, arguments.out / "generated")
 
 
 if __name__ == "__main__":
