@@ -17,6 +17,7 @@ ORDER = (
     "ruler",
     "cortex",
     "novelty",
+    "own_donors",
     "conditions",
     "mass_effect",
     "age_law",

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from BrainGenLib.errors import BadInput, reason
+from BrainGenLib.errors import BadInput, OutOfMemory, reason
 from BrainGenLib.jobs import Event, Failure, Job, WorkerProcess
 from BrainGenLib.requests import Request
 from BrainGenLib.scratch import Scratch
@@ -97,6 +97,8 @@ def guarded(as_json: bool) -> Iterator[None]:
             yield
     except BadInput as error:
         give_up(Failure(code="bad_input", message=str(error)), as_json)
+    except OutOfMemory as error:
+        give_up(Failure(code="out_of_memory", message=str(error)), as_json)
     except BrokenPipeError:
         # Nobody reads any more, which typer knows to end with.
         raise

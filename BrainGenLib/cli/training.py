@@ -75,8 +75,11 @@ def _train(recipe: Recipe) -> Callable[..., None]:
         device: Device = "auto",
     ) -> None:
         with guarded(as_json=False):
+            from BrainGenLib.training.run import folder_of
+
             train = importlib.import_module(TRAIN[recipe]).train
-            train(cache, run, device=device, minutes=minutes, steps=steps)
+            with folder_of(run, recipe.value):
+                train(cache, run, device=device, minutes=minutes, steps=steps)
 
     return command
 
@@ -121,20 +124,22 @@ def finetune(
     """Fine-tune an image model on a few scans of your own, with or without Latent Drifting, to a new bundle."""
     with guarded(as_json=False):
         from BrainGenLib.training import finetuning
+        from BrainGenLib.training.run import folder_of
 
-        written = finetuning.train(
-            data,
-            run,
-            bundle=bundle,
-            name=name,
-            scheme=scheme,
-            drift=drift,
-            variant=variant,
-            folder=folder,
-            device=device,
-            minutes=minutes,
-            steps=steps,
-        )
+        with folder_of(run, "finetune"):
+            written = finetuning.train(
+                data,
+                run,
+                bundle=bundle,
+                name=name,
+                scheme=scheme,
+                drift=drift,
+                variant=variant,
+                folder=folder,
+                device=device,
+                minutes=minutes,
+                steps=steps,
+            )
         print(f"Bundle {written.name} in {written.folder}", flush=True)
 
 
@@ -149,4 +154,8 @@ def export(
         if recipe not in EXPORT:
             together = "label-diffusion" if recipe is Recipe.LABEL_AUTOENCODER else "image-diffusion"
             raise BadInput(f"{recipe.value} is no network of a bundle by itself: export {together}.")
+        from BrainGenLib.training.run import check_recipe
+
+        # What was begun on painted images alone can be a model of images by itself.
+        check_recipe(run, recipe.value, *([Recipe.IMAGE_BROAD.value] if recipe is Recipe.IMAGE_DIFFUSION else []))
         importlib.import_module(EXPORT[recipe]).export(run, bundle)

@@ -70,7 +70,7 @@ def train(
         )
         for row in range(min(len(donors), SHOWN))
     ]
-    run.picture("donors", np.concatenate(pictures))
+    run.picture("donors", np.concatenate(pictures, 1))
     made = patch_diffusion.sample(donors, torch.Generator().manual_seed(0), nothing)
     image = None if made.image is None else encoded(made.image, made.classes > 0)
     whose = (made.donor // 2 + 1) * (made.classes > 0)

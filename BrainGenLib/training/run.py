@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from BrainGenLib.errors import BadInput
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -72,6 +75,32 @@ def load_averaged(network: Network, run: Path, name: str = "network") -> Network
     average = torch.load(run / "state.pt", map_location="cpu", weights_only=True)["averages"][name]
     network.load_state_dict({k.removeprefix("module."): v for k, v in average.items() if k.startswith("module.")})
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def folder_of(run: Path, recipe: str) -> Iterator[None]:
+    """Note afterwards whose folder it is, if anything was begun in it.
+
+    Raises:
+        BadInput: it is another recipe's.
+    """
+    check_recipe(run, recipe)
+    try:
+        yield
+    finally:
+        if run.is_dir() and any(run.iterdir()):
+            (run / "recipe.txt").write_text(recipe, "utf-8")
+
+
+def check_recipe(run: Path, *recipes: str) -> None:
+    """Let a run pass that is of one of these recipes, or does not say whose it is.
+
+    Raises:
+        BadInput: it is another recipe's.
+    """
+    noted = run / "recipe.txt"
+    if noted.is_file() and (own := noted.read_text("utf-8")) not in recipes:
+        raise BadInput(f"{run} is a run of {own}, not of {recipes[0]}; give each recipe a folder of its own.")
 
 
 class Run:

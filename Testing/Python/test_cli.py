@@ -338,6 +338,36 @@ def test_training_without_a_cache_is_refused(braingen, tmp_path, recipe):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_run_of_another_recipe_is_refused_and_each_notes_its_own(braingen, tmp_path):
+    from BrainGenLib.training.run import folder_of
+
+    run = tmp_path / "run"
+    with folder_of(run, "segmenter"):
+        run.mkdir()
+        (run / "state.pt").write_bytes(b"state")
+    for command in (("donors", tmp_path / "cache", run), ("export", "donors", run, tmp_path / "bundle")):
+        code, _, stderr = braingen("train", *command)
+        assert code == 2
+        assert f"{run} is a run of segmenter, not of donors; give each recipe a folder of its own." in stderr
+    assert not (tmp_path / "bundle").exists()
+    # Where nothing was begun nothing is noted.
+    assert braingen("train", "donors", tmp_path / "cache", tmp_path / "other")[0] == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_donors_for_whom_there_is_no_memory_are_refused(braingen, tmp_path, monkeypatch):
+    from BrainGenLib.errors import OutOfMemory
+    from BrainGenLib.training import donors
+
+    def train(*_, **__):
+        raise OutOfMemory("9 donors take 5.0 GB of memory.")
+
+    monkeypatch.setattr(donors, "train", train)
+    code, _, stderr = braingen("train", "donors", tmp_path / "cache", tmp_path / "run")
+    assert (code, "Traceback" in stderr) == (4, False)
+    assert "9 donors take 5.0 GB of memory." in stderr
+
+
 def test_preparing_nothing_is_refused(braingen, tmp_path):
     (tmp_path / "bids").mkdir()
     code, _, stderr = braingen("prepare", tmp_path / "bids", tmp_path / "cache")
