@@ -31,17 +31,20 @@ PLATEAU = 0.1
 """Share of a resampled mask that has its full value; probabilities in percent or bytes may have less: refused."""
 
 
-def read_mask(path: Path) -> Volume:
+def read_mask(path: Path, *, by_sform: bool = False) -> Volume:
     """A mask as bool, true where it is set, or more probable than not.
+
+    Args:
+        by_sform: of :func:`~BrainGenLib.reading.volume.read_volume`.
 
     Raises:
         BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`, or the file holds other values than a mask has.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, by_sform=by_sform)
     return Volume(_inside(volume.data, path.name), volume.affine)
 
 
-def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume:
+def read_lesion(path: Path, condition: str, *, cavities: bool = False, by_sform: bool = False) -> Volume:
     """A lesion mask as class indices (uint8) of :mod:`BrainGenLib.anatomy`, 0 outside.
 
     Masks have one value, whatever it is, or probabilities, of which those above 0.5 count. Tumour maps (``condition``
@@ -49,12 +52,13 @@ def read_lesion(path: Path, condition: str, *, cavities: bool = False) -> Volume
 
     Args:
         cavities: whether 4 is a resection cavity, as in BraTS 2024.
+        by_sform: of :func:`~BrainGenLib.reading.volume.read_volume`.
 
     Raises:
         BadInput: as :func:`read_mask`, or a tumour map has values of no convention, or a resection cavity, for which
             there is no class.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, by_sform=by_sform)
     lesions = anatomy.lesions()
     whole = conventions.whole_numbers(volume.data)
     present = {int(value) for value in np.unique(whole)} - {0} if whole is not None else set()
@@ -109,7 +113,7 @@ def holds_cavity(path: Path) -> bool:
     Raises:
         BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`.
     """
-    whole = conventions.whole_numbers(read_volume(path).data)
+    whole = conventions.whole_numbers(read_volume(path, by_sform=True).data)
     return whole is not None and {3, CAVITY} <= set(np.unique(whole).tolist())
 
 

@@ -64,6 +64,17 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> Nifti:
     return Nifti(data, header)
 
 
+def header_of(path: Path) -> nib.Nifti1Header:
+    """The header of a file, gzipped if its name ends with ``.gz``.
+
+    Raises:
+        BadInput, OSError: as :func:`read`.
+    """
+    with path.open("rb") as file:
+        pieces = content.blocks(path.name, file, compressed=path.name.lower().endswith(".gz"))
+        return _header(path.name, pieces, MAX_BYTES)[0]
+
+
 def mapped(path: Path) -> np.ndarray:
     """The voxels of a file that is not compressed, as :func:`read` has them; mapped, if they need no scaling.
 

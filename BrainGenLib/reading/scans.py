@@ -24,14 +24,17 @@ AIR = 0.2
 """Share of a scan that lies there where it shows air of its own, beside what it is padded with."""
 
 
-def read_scan(path: Path) -> Volume:
+def read_scan(path: Path, *, by_sform: bool = False) -> Volume:
     """A scan as float32.
+
+    Args:
+        by_sform: of :func:`~BrainGenLib.reading.volume.read_volume`.
 
     Raises:
         BadInput: as :func:`~BrainGenLib.reading.volume.read_volume`, or it holds NaN or infinite values, or the same
             value everywhere.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, by_sform=by_sform)
     data = volume.data.astype(np.float32)
     if broken := int(np.count_nonzero(~np.isfinite(data))):
         raise BadInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -37,8 +38,11 @@ class Volume:
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, by_sform: bool = False) -> Volume:
     """A volume with the values and the type that its file holds.
+
+    Args:
+        by_sform: whether one whose qform puts it elsewhere than its sform is read, where the sform puts it.
 
     Raises:
         BadInput: the file is no 3D NIfTI, NRRD or MGH volume, or its place or units in space are unknown or
@@ -50,7 +54,7 @@ def read_volume(path: Path) -> Volume:
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     try:
-        data, affine = _READERS[ending](path)
+        data, affine = _read_nifti(path, by_sform) if ending in _NIFTI else _READERS[ending](path)
     except BadInput:
         raise
     # Readers of damaged files raise whatever their parser stumbles over.
@@ -61,11 +65,12 @@ def read_volume(path: Path) -> Volume:
     return check_geometry(path.name, data, affine)
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_nifti(path: Path, by_sform: bool) -> tuple[np.ndarray, np.ndarray]:
     read = nifti.read(path)
     _check_header(path.name, read.header)
     volume = check_geometry(path.name, _in_3d(path.name, read.data), read.header.get_best_affine())
-    _check_forms(path.name, read.header)
+    if not by_sform:
+        _check_forms(path.name, read.header)
     return volume.data, volume.affine
 
 
@@ -103,17 +108,26 @@ def _check_header(name: str, header: nib.nifti1.Nifti1Header) -> None:
 
 def _check_forms(name: str, header: nib.nifti1.Nifti1Header) -> None:
     """Refuse a header whose two accounts of the volume's place differ, because tools show it in either."""
-    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
-        return
-    sform, qform = header.get_sform(), header.get_qform()
-    shape = header.get_data_shape()[:3]
-    corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
-    apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
-    if apart > FORMS_APART * np.linalg.norm(sform[:3, :3], axis=0).max():
+    if apart := millimetres_apart(header):
         raise BadInput(
             f"{name} says two things of its place, up to {apart:.0f} mm apart: FSL, nibabel and FreeSurfer go by its "
             "sform, 3D Slicer and ITK by its qform if the sform's code is not 1. Write the right one into both."
         )
+
+
+def millimetres_apart(header: nib.nifti1.Nifti1Header) -> float:
+    """How far apart sform and qform put a corner of the volume at most; 0 if that is rounding, or one is not set."""
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return 0.0
+    sform, qform = header.get_sform(), header.get_qform()
+    apart = distance(header.get_data_shape()[:3], sform, qform)
+    return apart if apart > FORMS_APART * np.linalg.norm(sform[:3, :3], axis=0).max() else 0.0
+
+
+def distance(shape: Sequence[int], one: np.ndarray, other: np.ndarray) -> float:
+    """The largest distance between the places that two affines give a corner of a volume, mm."""
+    corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
 
 
 def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -124,9 +138,8 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return read.data, read.affine
 
 
+_NIFTI = (".nii", ".nii.gz")
 _READERS = {
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
     ".nrrd": _read_nrrd,
     ".mgh": _read_mgh,
     ".mgz": _read_mgh,

@@ -16,14 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
 from BrainGenLib import anatomy, heads, spaces
 from BrainGenLib.errors import BadInput
 from BrainGenLib.reading import conventions
 from BrainGenLib.reading.masks import holds_cavity, read_lesion, read_mask
+from BrainGenLib.reading.nifti import header_of
 from BrainGenLib.reading.scans import read_scan, without_air
-from BrainGenLib.reading.volume import Volume, read_volume
+from BrainGenLib.reading.volume import Volume, distance, millimetres_apart, read_volume
 from BrainGenLib.training import harmonise, tissues
 from BrainGenLib.training.cache import CachedCase, CacheWriter
 from BrainGenLib.training.sources import CONTRASTS, File, Session, scan_bids
@@ -34,6 +36,8 @@ LEAST_LESION_ML = 0.1
 LEAST_INSIDE = 0.6
 # A rigid correction between scans of one session that is larger than this is a failure, not a movement.
 LARGEST_SHIFT_MM = 25.0
+# Of an affine's columns from right angles and equal lengths.
+NOT_RIGID = 0.01
 # Mutual information (nats) of two contrasts of one brain; those that lie on each other have 0.2 to 0.5, others 0.05.
 LEAST_INFORMATION = 0.1
 # Share of the labelled tissue that a brain-masked scan shows; less, and the labels lie elsewhere.
@@ -74,7 +78,8 @@ def prepare_session(session: Session) -> Prepared:
         raise ValueError(session.problem)
     if not session.images and not session.labels:
         return _lesions_alone(session)
-    images = {c: _scan(session.images[c]) for c in CONTRASTS if c in session.images}
+    session.by_sform = _by_sform(session)
+    images = {c: _scan(session.images[c], session.by_sform) for c in CONTRASTS if c in session.images}
     labels = _labels(session)
     reference = _reference(session, images)
     inside = _brain(session, images, reference)
@@ -161,9 +166,48 @@ def pseudo_t1w(classes: np.ndarray) -> np.ndarray:
     return tissues[classes]
 
 
-def _scan(file: File) -> Scan:
+def _by_sform(session: Session) -> bool:
+    """Whether sform and qform of its files differ without consequence; what is placed by its sform is remarked.
+
+    A rigid motion of at most LARGEST_SHIFT_MM has to lead from one to the other, so that they differ about the world
+    and not about the brain. And how files of the session lie to each other must not depend on which is chosen: all
+    have the same motion, or one form alone, which is the sform of one that has both.
+    """
+    files = [*session.images.values(), *session.labels, *([session.brain] if session.brain else [])]
+    files += [file for file in session.lesions.values() if not file.in_template]
+    paths = {Path(file.path) for file in files}
+    try:
+        headers = {path: header_of(path) for path in paths if path.name.endswith((".nii", ".nii.gz"))}
+        apart = {path: header for path, header in headers.items() if millimetres_apart(header)}
+        motions = [header.get_qform() @ np.linalg.inv(header.get_sform()) for header in apart.values()]
+    except (ValueError, OSError, HeaderDataError):
+        # Reading the file says why.
+        return False
+    if not apart or len(headers) < len(paths):
+        return False
+    turn = motions[0][:3, :3]
+    rigid = np.abs(turn @ turn.T - np.eye(3)).max() < NOT_RIGID and np.linalg.det(turn) > 0
+    if not rigid or max(map(millimetres_apart, apart.values())) > LARGEST_SHIFT_MM:
+        return False
+    for path, header in headers.items():
+        shape, affine = header.get_data_shape()[:3], header.get_best_affine()
+        if path in apart:
+            off = distance(shape, motions[0] @ affine, header.get_qform())
+        else:
+            off = min(distance(shape, affine, other.get_sform()) for other in apart.values())
+        if off > max(spaces.voxel_size(affine)):
+            return False
+    for path, header in apart.items():
+        session.remark(
+            "with sform and qform a rigid motion apart, placed by the sform",
+            f"{path.name} ({millimetres_apart(header):.0f} mm)",
+        )
+    return True
+
+
+def _scan(file: File, by_sform: bool = False) -> Scan:
     """A scan whose air is 0, whatever it is in the file."""
-    volume = read_scan(Path(file.path))
+    volume = read_scan(Path(file.path), by_sform=by_sform)
     return Scan.of(Volume(without_air(volume.data), volume.affine))
 
 
@@ -172,7 +216,7 @@ def _labels(session: Session) -> Scan | None:
     problem = None
     for file in session.labels:
         path = Path(file.path)
-        volume = Scan.of(read_volume(path))
+        volume = Scan.of(read_volume(path, by_sform=session.by_sform))
         try:
             return Scan(conventions.structures_of(path, volume.data), volume.affine)
         except ValueError as error:
@@ -181,6 +225,10 @@ def _labels(session: Session) -> Scan | None:
     if problem is not None:
         raise problem
     return None
+
+
+def _lesion(session: Session, name: str, file: File) -> Volume:
+    return read_lesion(Path(file.path), name, cavities=session.cavities, by_sform=session.by_sform)
 
 
 def _reference(session: Session, images: dict[str, Scan]) -> str | None:
@@ -193,7 +241,7 @@ def _reference(session: Session, images: dict[str, Scan]) -> str | None:
 def _brain(session: Session, images: dict[str, Scan], reference: str | None) -> Scan | None:
     """Where the reference shows brain: the given mask, else the non-zero part of a brain-masked scan."""
     if session.brain is not None:
-        mask = read_mask(Path(session.brain.path))
+        mask = read_mask(Path(session.brain.path), by_sform=session.by_sform)
         return Scan.of(Volume(mask.data.astype(np.uint8), mask.affine))
     if reference is None:
         return None
@@ -292,7 +340,7 @@ def _to_template(
         for name, file in session.lesions.items():
             if file.in_template:
                 continue
-            lesion = Scan.of(read_lesion(Path(file.path), name, cavities=session.cavities))
+            lesion = Scan.of(_lesion(session, name, file))
             own = images[file.space].to_own if file.space in images else np.eye(4)
             mask = (
                 spaces.resample(lesion.data > 0, lesion.affine, pseudo.shape, labels.affine, matrix=own, order=0) > 0
@@ -317,7 +365,7 @@ def _lesion_classes(session: Session, images: dict[str, Scan], grid: spaces.Grid
     """Lesion masks of a session as classes on a template grid (0 where there is none)."""
     result = np.zeros(grid.shape, np.uint8)
     for name, file in session.lesions.items():
-        lesion = Scan.of(read_lesion(Path(file.path), name, cavities=session.cavities))
+        lesion = Scan.of(_lesion(session, name, file))
         data, affine = _cropped(lesion.data, lesion.affine)
         own = images[file.space].to_own if file.space in images else np.eye(4)
         there = np.eye(4) if file.in_template else own @ matrix

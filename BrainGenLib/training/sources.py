@@ -55,6 +55,7 @@ class Session:
         problem: why the session cannot be used; one sentence.
         remarks: names of files by what is said of them, e.g. why they are not used.
         cavities: whether tumour maps have 4 for the resection cavity (BraTS 2024).
+        by_sform: whether files whose qform puts them elsewhere than their sform are where the sform puts them.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Session:
     person: participants.Person = field(default_factory=participants.Person)
     problem: str = ""
     cavities: bool = False
+    by_sform: bool = False
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def remark(self, text: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel
@@ -284,6 +285,66 @@ def test_contrasts_that_do_not_lie_on_each_other_are_refused(tmp_path, native):
         away,
     )
     with pytest.raises(ValueError, match=r"FLAIR.nii.gz could not be aligned with the T1w.*Register them"):
+        prepared(tmp_path)
+
+
+def save_two_forms(path: Path, array: np.ndarray, motion: np.ndarray) -> None:
+    """Its sform puts it where SCAN does, its qform moved from there."""
+    save(path, array)
+    image = nibabel.load(path)
+    image.set_sform(SCAN, 2)
+    image.set_qform(motion @ SCAN, 1)
+    nibabel.save(nibabel.Nifti1Image(array, None, image.header), path)
+
+
+def moved_by(millimetres: float, degrees: float) -> np.ndarray:
+    motion = np.eye(4)
+    angle = np.deg2rad(degrees)
+    motion[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    motion[2, 3] = millimetres
+    return motion
+
+
+@pytest.mark.parametrize("labels", ["both forms", "sform alone"])
+def test_forms_a_rigid_motion_apart_are_accepted_where_nothing_depends_on_them(tmp_path, native, labels):
+    motion = moved_by(9, 4)
+    save_two_forms(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"], motion)
+    derived = tmp_path / DERIVED.format("desc-anatomy_dseg")
+    if labels == "both forms":
+        save_two_forms(derived, native["labels"], motion)
+    else:
+        save(derived, native["labels"])
+    (((_, classes, _),), session) = prepared(tmp_path)
+    ((text, names),) = session.remarks.items()
+    assert text == "with sform and qform a rigid motion apart, placed by the sform"
+    assert all(re.fullmatch(r"sub-a_.*\.nii\.gz \(\d+ mm\)", name) for name in names)
+    assert len(names) == (2 if labels == "both forms" else 1)
+    save(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"])
+    save(derived, native["labels"])
+    (((_, alone, _),), session) = prepared(tmp_path)
+    assert session.remarks == {}
+    np.testing.assert_array_equal(classes, alone)
+
+
+@pytest.mark.parametrize(
+    ("motion", "of_labels"),
+    [
+        (moved_by(60, 0), moved_by(60, 0)),
+        (np.diag([1.0, 1, 1.2, 1]), np.diag([1.0, 1, 1.2, 1])),
+        (np.diag([-1.0, 1, 1, 1]), np.diag([-1.0, 1, 1, 1])),
+        (moved_by(9, 0), moved_by(-9, 0)),
+        (moved_by(9, 0), None),
+    ],
+    ids=["far", "of another size", "mirrored", "labels moved otherwise", "labels where the qform is"],
+)
+def test_forms_apart_that_matter_are_refused(tmp_path, native, motion, of_labels):
+    save_two_forms(tmp_path / "sub-a/anat/sub-a_T1w.nii.gz", native["scan"], motion)
+    derived = tmp_path / DERIVED.format("desc-anatomy_dseg")
+    if of_labels is None:
+        save(derived, native["labels"], motion @ SCAN)
+    else:
+        save_two_forms(derived, native["labels"], of_labels)
+    with pytest.raises(ValueError, match=r"sub-a_T1w\.nii\.gz says two things of its place"):
         prepared(tmp_path)
 
 
