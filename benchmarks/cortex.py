@@ -78,13 +78,13 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, nargs="+", required=True, help="folders of sampled_anatomies.py")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     arguments = parser.parse_args()
-    apart, unseen = held_out(arguments.held_out)
-    people = [both(*person(apart, case)) for case in track(unseen, "held-out people")]
+    people = [both(*one) for one in held_out(arguments.held_out)]
     abouts = [json.loads((folder / "about.json").read_text("utf-8")) for folder in arguments.samples]
     cache = Cache(arguments.cache)
     names = {name for about in abouts for name in about["donors"]}
     known = [case for case in scanned(cache, "train") if case.id in names]
-    groups = {"donors": [both(*person(cache, case)) for case in track(known, "donors")]}
+    donors = (person(cache, case) for case in track(known, "donors"))
+    groups = {"donors": [both(*one) for one in donors if one is not None]}
     for folder, about in zip(arguments.samples, abouts, strict=True):
         groups[about["how"]] = sampled(folder)
     result = Result(

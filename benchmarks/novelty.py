@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import track
-from sampled_anatomies import donors_of, held_out, person, scanned
+from sampled_anatomies import donors_of, held_out, scanned
 
 from BrainGenLib import attribution
 from BrainGenLib.evaluation.results import Headline, Result, Table
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = Cache(arguments.cache)
     cases = {case.id: case for case in scanned(cache, "train")}
-    apart, unseen = held_out(arguments.held_out)
+    unseen = held_out(arguments.held_out)
     sources: list[list[str | float | int | None]] = []
     nearest: list[list[str | float | int | None]] = []
     result = Result(name="novelty", title="Novelty of sampled anatomies")
@@ -41,8 +41,7 @@ def main() -> None:
         among = attribution.among_people(people)
         nowhere = np.zeros(1, np.uint16)
         others = [
-            attribution.measured(people, among, *person(apart, case), nowhere)
-            for case in track(unseen, f"{how}: held-out people")
+            attribution.measured(people, among, *one, nowhere) for one in track(unseen, f"{how}: held-out people")
         ]
         samples = []
         for path in track(sorted(folder.glob("*.npz")), f"{how}: samples"):

@@ -40,34 +40,45 @@ from BrainGenLib.training.tissues import medians, soft_map
 PYRAMID, SHIPPED = "pyramid alone", "as generate makes them"
 
 
+Measured = tuple[np.ndarray, np.ndarray]
+"""Class map without lesions, and soft tissue map."""
+
+
 def scanned(cache: Cache, split: str | None = None) -> list[CachedCase]:
     """People with a T1w scan and labels of 1 mm."""
     cases = cache.select(split=split, space="template", contrast="T1w", labelled=True, spacing=1)
     return sorted(cases, key=lambda case: case.id)
 
 
-def held_out(folder: Path) -> tuple[Cache, list[CachedCase]]:
-    """A cache and its people of the test split with a T1w scan and labels of 1 mm."""
+def held_out(folder: Path) -> list[Measured]:
+    """People of the test split of a cache with a T1w scan and labels of 1 mm, as donors would be held; those whose
+    scan does not show fluid, cortex and white matter apart are named and left out."""
     cache = Cache(folder)
-    if len(cases := scanned(cache, "test")) < 2:
-        raise SystemExit(f"{folder} holds {len(cases)} people of the test split scanned and labelled at 1 mm.")
-    return cache, cases
+    people = []
+    for case in track(scanned(cache, "test"), "held-out people"):
+        if (found := person(cache, case)) is None:
+            print(f"Left out {case.id}: its T1w scan does not show fluid, cortex and white matter apart.")
+        else:
+            people.append(found)
+    if len(people) < 2:
+        raise SystemExit(f"{folder} holds {len(people)} people of the test split scanned and labelled at 1 mm.")
+    return people
 
 
-def person(cache: Cache, case: CachedCase) -> tuple[np.ndarray, np.ndarray]:
-    """Class map without lesions, and soft tissue map as a donor holds it."""
+def person(cache: Cache, case: CachedCase) -> Measured | None:
+    """A person as a donor is held; None where the scan does not show fluid, cortex and white matter apart."""
     classes = structures_of(cache.labels(case))
     tissue = soft_map(classes, cache.image(case, "T1w").astype(np.float32), 1.0)
-    if tissue is None:
-        raise SystemExit(f"The T1w scan of {case.id} does not show fluid, cortex and white matter apart.")
-    return classes, tissue.clip(*donors.RANGE)
+    return None if tissue is None else (classes, tissue.clip(*donors.RANGE))
 
 
 def donors_of(cache: Cache, cases: list[CachedCase]) -> Donors:
     """The donors that these people are."""
     people = []
     for case in cases:
-        classes, tissue = person(cache, case)
+        if (found := person(cache, case)) is None:
+            raise SystemExit(f"The T1w scan of {case.id} does not show fluid, cortex and white matter apart.")
+        classes, tissue = found
         image = donors.encoded(tissue, classes > 0)
         people.append(Person(case.id, case.age, case.sex or "", classes, image, medians(classes, tissue)))
     return gathered(people, "T1w")
@@ -128,7 +139,7 @@ def main() -> None:
         model = LabelModel.from_bundle(bundle, str(pick_device(arguments.device)))
         if model.people is None:
             raise SystemExit("The bundle holds no donors.")
-        like = [case for case in held_out(arguments.like)[1] if case.sex in SEXES] if arguments.like else []
+        like = scanned(Cache(arguments.like), "test") if arguments.like else []
         people, sampled = model.people, partial(of_bundle, model, like)
     else:
         cache = Cache(arguments.cache)

@@ -29,15 +29,16 @@ def test_a_mean_more_than_one_sd_from_people_is_bold_unless_labels_are_merely_ti
     assert [row[-1] for row in table.rows] == ["**+2.0**", "+9.0"]
 
 
-def test_people_who_were_trained_on_are_not_held_out(script, tmp_path):
+def test_people_who_were_trained_on_are_not_held_out(script, tmp_path, capsys):
     writer = CacheWriter(tmp_path)
     volume = np.ones((2, 2, 2), np.uint8)
     for name, split in (("a", "train"), ("b", "train"), ("c", "test")):
         images = {"T1w": (1.0, 1.0, 1.0)}
         writer.add(CachedCase(name, "study", split, "template", 1, images=images), volume, {"T1w": volume})
     writer.close()
-    with pytest.raises(SystemExit, match="holds 1 people of the test split"):
+    with pytest.raises(SystemExit, match="holds 0 people of the test split"):
         script("sampled_anatomies")["held_out"](tmp_path)
+    assert capsys.readouterr().out.count("Left out c: ") == 1
 
 
 def test_the_ruler_compares_tissues_of_both_sides(script):
