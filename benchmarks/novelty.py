@@ -51,7 +51,9 @@ def main() -> None:
             samples.append(attribution.measured(people, among, classes, tissue, whose))
         effective, largest = (np.array([row[name] for row in samples]) for name in
                               ("effective_donors", "largest_region_ml"))  # fmt: skip
-        sources.append([how, len(samples), effective.mean(), largest.mean(), largest.max()])
+        rejected = [one["rejected"] for one in about["samples"] if "rejected" in one]
+        again = round(float(np.mean(rejected)), 2) if rejected else None
+        sources.append([how, len(samples), effective.mean(), largest.mean(), largest.max(), again])
         headlines = []
         for name in NEAREST:
             shown = name.replace("_", " ")
