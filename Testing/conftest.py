@@ -113,6 +113,7 @@ def _save_brainspade3d(folder: Path, classes: np.ndarray) -> None:
         verbs=["generate", "render", "counterfactual"],
         contrasts=contrasts,
         donors=2,
+        limits=["Anatomy is a mosaic of the scans of 2 people."],
         conditions=[
             *(
                 Condition(

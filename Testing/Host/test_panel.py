@@ -67,6 +67,7 @@ def test_sliders_and_boxes_are_those_of_the_bundle(panel):
         assert (slider.minimum, slider.maximum) == pytest.approx((condition.minimum, condition.maximum))
     assert list(panel.controls.contrastBoxes) == metadata.contrasts
     assert metadata.license in panel.ui.bundleCard.text
+    assert metadata.limits[0] in panel.ui.bundleCard.text
     assert "Model card" in panel.ui.bundleCard.text
     assert panel.ui.deviceSelector.findData("cpu") > 0
     files = [MODULE, *MODULE.parent.glob("BrainGenPanel/*.py"), MODULE.parent / "Resources/UI/BrainGen.ui"]

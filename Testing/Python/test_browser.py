@@ -91,7 +91,7 @@ def test_every_condition_of_the_bundle_has_a_row_and_every_contrast_a_box(front)
     assert [(row.minimum, row.maximum) for row in rows] == [(c.minimum, c.maximum) for c in metadata.conditions]
     assert front.generate.known_contrasts == metadata.contrasts
     assert front.engine.title.startswith(metadata.title)
-    assert front.engine.licence == metadata.license
+    assert (front.engine.licence, front.engine.limits) == (metadata.license, metadata.limits)
 
 
 def test_a_bundle_that_cannot_render_says_so(front):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from phantoms import phantom_image
 
-from BrainGenLib import anatomy, bundles, spaces
+from BrainGenLib import anatomy, bundles, probe, spaces
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import PAD, RANGE, Donors, channels, encoded, groups
 from BrainGenLib.errors import BadInput, OutOfMemory
@@ -113,7 +114,7 @@ def saved(run: Path) -> Donors:
     return people
 
 
-def test_a_bundle_of_its_own_says_whose_scans_it_contains(tmp_path, fine, tiny_bundles, phantoms):
+def test_a_bundle_of_its_own_says_whose_scans_it_contains(tmp_path, fine, tiny_bundles, phantoms, monkeypatch):
     recipe.train(cache_of(tmp_path / "cache", fine, [50.0, 20.0, 30.0], "FLAIR"), tmp_path / "run")
     bundle = donors_export.export(tmp_path / "run", tmp_path / "bundles" / "mine")
     bundle.verify()
@@ -124,6 +125,11 @@ def test_a_bundle_of_its_own_says_whose_scans_it_contains(tmp_path, fine, tiny_b
     people = bundle.load("donors")
     assert isinstance(people, Donors)
     assert people.contrast == "FLAIR"
+    # As panel and page find it.
+    monkeypatch.setenv("BRAINGEN_BUNDLES", os.pathsep.join([str(tmp_path / "bundles"), str(tiny_bundles)]))
+    listed = {one["name"]: one for one in probe.describe(None, "")["bundles"]}
+    assert {"mine", "brainspade3d"} <= set(listed)
+    assert (listed["mine"]["donors"], listed["mine"]["limits"]) == (3, bundle.metadata.limits)
     limit = bundle.metadata.limits[0]
     assert limit.startswith(f"{donors_export.LIMIT} 3 people, which this bundle contains: it must not be shared")
     assert limit.endswith("Ages 20 to 50 years.")
