@@ -46,7 +46,7 @@ def main() -> None:
             (path,) = (run / "samples").glob(f"{name}-*.png")
             with Image.open(path) as picture:
                 picture.thumbnail((WIDTH, WIDTH))
-                picture.save(PICTURES / f"own_{name}.png", optimize=True)
+                picture.quantize(128).save(PICTURES / f"own_{name}.png", optimize=True)
     result = Result(
         name="own_donors",
         title="A bundle of one's own donors",
