@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 ORDER = (
     "speed",
+    "patch_speed",
     "anatomy",
     "ruler",
     "cortex",
