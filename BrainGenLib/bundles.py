@@ -237,8 +237,10 @@ class Bundle:
                 f"{self.weights(network)} does not hold the weights of {network}; install the bundle again."
             )
         module = described.build(device)
+        # Assigned, not copied: donors have hundreds of megabytes.
         module.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()},
+            assign=True,
         )
         return module.to(device).eval().requires_grad_(False)
 

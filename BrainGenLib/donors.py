@@ -30,8 +30,8 @@ MULTIPLE = 16
 RANGE = (-0.25, 1.5)
 """Of the values that an image's 255 steps span; 0 also means no brain. T1w: fluid is 0, grey matter ½, white matter
 1. Other contrasts: the darkest of the three is 0, the brightest 1."""
-PER_VOXEL = 5
-"""Bytes per donor and voxel while a case is sampled: classes, image, shares at 2 mm, and copies of these."""
+PER_VOXEL = 4
+"""Bytes per donor and voxel while a case is sampled: classes, image, shares at 2 mm, and their margins."""
 
 
 @functools.cache
@@ -135,28 +135,41 @@ class Donors(torch.nn.Module):
 
     def maps(self, spacing: int, pad: int) -> np.ndarray:
         """(N, C, X, Y, Z + 2 pad) uint8 on a grid of 2 or 4 mm: shares of the channels, then the image; 255 is 1."""
-        pooled = self._halved if spacing == 2 else F.avg_pool3d(self._halved.float(), spacing // 2).round().byte()
-        return np.pad(pooled.numpy(), [(0, 0)] * 4 + [(pad, pad)])
-
-    @functools.cached_property
-    def _halved(self) -> torch.Tensor:
-        """(N, C, X, Y, Z) uint8 on a grid of 2 mm."""
-        x, y, z = (n // 2 for n in self.shape)
-        kinds = len(groups())
-        out = torch.zeros((len(self), kinds + (self.image is not None), x, y, z), dtype=torch.uint8)
-        table = torch.from_numpy(channels())
-        for donor, classes in enumerate(self.classes):
-            codes = table[classes[..., PAD:-PAD].int()]
-            # Eight voxels, one after the other: no copy of the whole grid per channel.
-            for corner in itertools.product((0, 1), repeat=3):
-                part = codes[tuple(slice(start, None, 2) for start in corner)]
-                for channel in range(kinds):
-                    # Their shares sum to 255 where all eight agree.
-                    out[donor, channel] += (part == channel) * (31 + (corner != (0, 0, 0)))
-            if self.image is not None:
-                value = self.image[donor, ..., PAD:-PAD].float()
-                out[donor, -1] = F.avg_pool3d(value[None], 2)[0].round().byte()
+        x, y, z = (n // spacing for n in self.shape)
+        kinds = len(groups()) + (self.image is not None)
+        out = np.zeros((len(self), kinds, x, y, z + 2 * pad), np.uint8)
+        for row in range(len(self)):
+            part = self._halved(row)
+            if spacing == 4:
+                part = F.avg_pool3d(part.float(), 2).round().byte()
+            out[row, ..., pad : pad + z] = part.numpy()
         return out
+
+    def _halved(self, row: int) -> torch.Tensor:
+        """(C, X, Y, Z) uint8: a donor on a grid of 2 mm."""
+        classes = self.classes[row, ..., PAD:-PAD].numpy()
+        tables = _eighths()
+        corners = itertools.product((0, 1), repeat=3)
+        # One byte of each sum is a channel.
+        sums = sum(
+            tables[int(any(corner))][classes[tuple(slice(start, None, 2) for start in corner)]] for corner in corners
+        )
+        parts = [torch.from_numpy(np.asarray(sums)[..., None].view(np.uint8)).movedim(-1, 0)[: len(groups())]]
+        if self.image is not None:
+            value = self.image[row, ..., PAD:-PAD].float()
+            parts.append(F.avg_pool3d(value[None], 2).round().byte())
+        return torch.cat(parts)
+
+
+@functools.cache
+def _eighths() -> np.ndarray:
+    """(2, 64) uint64: what the first and each other of eight voxels adds, by class, to the shares of the channels,
+    one byte each; they sum to 255 where all eight agree."""
+    kinds = len(groups())
+    bytes_ = np.zeros((2, 64, 8), np.uint8)
+    for row, share in enumerate((31, 32)):
+        bytes_[row, np.arange(64), :kinds] = share * (channels()[:, None] == np.arange(kinds))
+    return bytes_.view(np.uint64)[..., 0]
 
 
 def encoded(image: np.ndarray, brain: np.ndarray) -> np.ndarray:

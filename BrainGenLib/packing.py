@@ -90,7 +90,7 @@ def load(path: Path, most: int) -> dict[str, Tensor]:
             tensors[key] = planes.reshape(dtype.itemsize, -1).T.contiguous().view(dtype).reshape(shape)
             if mark == _DIFFERENCES:
                 # Sums of bytes, which wrap as the differences did.
-                tensors[key] = tensors[key].cumsum(-1, dtype=torch.uint8)
+                tensors[key].cumsum_(-1, dtype=torch.uint8)
         except (zlib.error, ValueError, AttributeError, RuntimeError) as error:
             raise BadInput(f"{path}: {name} cannot be unpacked ({error}); install the bundle again.") from error
     return tensors

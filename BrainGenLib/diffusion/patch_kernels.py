@@ -20,38 +20,48 @@ CLASSES = 64
 """Class indices are smaller than this."""
 
 
+CHUNK = 64
+"""Voxels whose shares of a candidate are left out together."""
+
+
 @njit(nogil=True, fastmath=True, inline="always")
-def _box_sums(d, planes, rows, out, width):
-    """Sums over cubes: (b + width - 1)³ -> b³; ``planes`` (b, n, n) and ``rows`` (b, n) are scratch space."""
+def _box_sums(d, plane, row, out, width):
+    """Sums over cubes of ``width`` voxels, odd: (n, n m) -> b³ with n = b + width - 1, m >= n voxels in a row.
+
+    ``plane`` (n m) and ``row`` (m) are scratch space. Along the first two axes sums slide, with long loops.
+    """
     b0, b1, b2 = out.shape
-    n1, n2 = d.shape[1], d.shape[2]
-    plane = planes[0]
+    long = len(row)
+    n2 = b2 + width - 1
     for i in range(b0):
-        for y in range(n1):
-            total = plane[y]
-            part = d[i, y]
-            for z in range(n2):
-                total[z] = part[z]
+        if i == 0:
+            plane[:] = d[0]
             for j in range(1, width):
-                part = d[i + j, y]
-                for z in range(n2):
-                    total[z] += part[z]
+                part = d[j]
+                for v in range(len(plane)):
+                    plane[v] += part[v]
+        else:
+            added, taken = d[i + width - 1], d[i - 1]
+            for v in range(len(plane)):
+                plane[v] += added[v] - taken[v]
         for y in range(b1):
-            part = plane[y]
-            for z in range(n2):
-                rows[z] = part[z]
-            for j in range(1, width):
-                part = plane[y + j]
+            if y == 0:
+                row[:] = plane[:long]
+                for j in range(1, width):
+                    part = plane[j * long : (j + 1) * long]
+                    for z in range(n2):
+                        row[z] += part[z]
+            else:
+                added, taken = plane[(y + width - 1) * long : (y + width) * long], plane[(y - 1) * long : y * long]
                 for z in range(n2):
-                    rows[z] += part[z]
+                    row[z] += added[z] - taken[z]
             total = out[i, y]
-            part = rows[:b2]
             for z in range(b2):
-                total[z] = part[z]
-            for j in range(1, width):
-                part = rows[j : j + b2]
+                total[z] = row[z]
+            for j in range(1, width, 2):
+                part = row[j : j + b2 + 1]
                 for z in range(b2):
-                    total[z] += part[z]
+                    total[z] += part[z] + part[z + 1]
 
 
 @njit(nogil=True, fastmath=True, inline="always")
@@ -70,20 +80,29 @@ def _to_shares(scores, scale, nearest, least):
     step = scale / np.float32(256)
     limit = DEEPEST / np.float32(256)
     for k in range(count):
-        for v in range(voxels):
-            # exp(-t) as the 256th power of its series at t / 256.
-            u = min((scores[k, v] - least[v]) * step, limit)
-            e = 1 - u * (1 - u * (np.float32(0.5) - u * np.float32(1 / 6)))
-            e *= e
-            e *= e
-            e *= e
-            e *= e
-            e *= e
-            e *= e
-            e *= e
-            e *= e
-            scores[k, v] = e
-            total[v] += e
+        for start in range(0, voxels, CHUNK):
+            part, lowest = scores[k, start : start + CHUNK], least[start : start + CHUNK]
+            shallowest = np.float32(np.inf)
+            for v in range(len(part)):
+                shallowest = min(shallowest, part[v] - lowest[v])
+            if shallowest * step > limit:
+                part[:] = 0
+                continue
+            sums = total[start : start + CHUNK]
+            for v in range(len(part)):
+                # exp(-t) as the 256th power of its series at t / 256.
+                u = min((part[v] - lowest[v]) * step, limit)
+                e = 1 - u * (1 - u * (np.float32(0.5) - u * np.float32(1 / 6)))
+                e *= e
+                e *= e
+                e *= e
+                e *= e
+                e *= e
+                e *= e
+                e *= e
+                e *= e
+                part[v] = e
+                sums[v] += e
     for v in range(voxels):
         total[v] = 1 / total[v]
     for k in range(count):
@@ -99,14 +118,14 @@ def _row(i, n):
 
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_maps(
-    first, last, x, maps, pad, weights, corners, candidates, offsets, size, radius, scale, temperature, cell,
+    first, last, x, units, maps, pad, weights, corners, candidates, offsets, size, radius, scale, temperature, cell,
     allowed, mean, nearest, near,
 ):  # fmt: skip
     """Blocks ``first`` to ``last`` of a grid whose donors are maps in several channels.
 
     Args:
-        x: (C, X, Y, Z + 2 pad), noisy, in units of the maps; mean: (C, X, Y, Z), written.
-        maps: (N, C, X, Y, Z + 2 pad) uint8.
+        x: (C, X, Y, Z), noisy; units: (C,), by which it is multiplied to be in those of the maps.
+        maps: (N, C, X, Y, Z + 2 pad) uint8; mean: (C, X, Y, Z), written.
         candidates: (blocks, K): twice the donor's index, one more if mirrored.
         scale: 1 / (2 σ²) in units of the maps; temperature: the same of ``near``.
         cell: edge of a cell of ``near`` (2 N, cells), voxels: the share of each donor there, at ``temperature``.
@@ -117,13 +136,16 @@ def denoise_maps(
     r, moves, count = radius, len(offsets), candidates.shape[1]
     width = 2 * r + 1
     n0, n1, n2 = b0 + 2 * r, b1 + 2 * r, b2 + 2 * r
-    channels, nx, ny = len(weights), x.shape[1], x.shape[2]
+    channels, nx, ny, nz = len(weights), x.shape[1], x.shape[2], x.shape[3]
     voxels = b0 * b1 * b2
-    a = np.empty((channels, n0, n1, n2), np.float32)
-    y = np.empty((channels, n0 + 2, n1 + 2, n2 + 2), np.float32)
-    squares = np.empty((n0 + 2, n1 + 2, n2 + 2), np.float32)
-    d = np.empty((n0, n1, n2), np.float32)
-    planes, rows = np.empty((1, n1, n2), np.float32), np.empty(n2, np.float32)
+    # Planes are one row of numbers, of rows as long as those of donors with their margin.
+    long = n2 + 2
+    wide, moved = n1 * long - 2, (n1 + 2) * long
+    a = np.zeros((channels, n0, n1 * long), np.float32)
+    y = np.empty((channels, n0 + 2, moved), np.float32)
+    squares = np.empty((n0 + 2, moved), np.float32)
+    d = np.zeros((n0, n1 * long), np.float32)
+    plane, row_sums = np.empty(n1 * long, np.float32), np.empty(long, np.float32)
     scores = np.empty((count * moves, b0, b1, b2), np.float32)
     which, least = np.empty(voxels, np.int32), np.empty(voxels, np.float32)
     close = np.empty((b0, b1, b2), np.float32)
@@ -131,14 +153,12 @@ def denoise_maps(
     for block in range(first, last):
         cx, cy, cz = corners[block]
         for c in range(channels):
-            double = -2 * weights[c]
+            double = np.float32(-2) * weights[c] * units[c]
             for i in range(n0):
                 for j in range(n1):
-                    xi, xj = _row(cx - r + i, nx), _row(cy - r + j, ny)
-                    start = cz - r + pad
-                    given, row = x[c, xi, xj, start : start + n2], a[c, i, j]
+                    given, row = x[c, _row(cx - r + i, nx), _row(cy - r + j, ny)], a[c, i, j * long :]
                     for z in range(n2):
-                        row[z] = double * given[z]
+                        row[z] = double * given[_row(cz - r + z, nz)]
         for k in range(count):
             who, mirrored = candidates[block, k] // 2, candidates[block, k] % 2
             for i in range(n0 + 2):
@@ -148,28 +168,32 @@ def denoise_maps(
                 for j in range(n1 + 2):
                     xj = _row(cy - r - 1 + j, ny)
                     start = cz - r - 1 + pad
-                    square = squares[i, j]
-                    for z in range(n2 + 2):
-                        square[z] = 0
+                    square = squares[i, j * long : (j + 1) * long]
+                    square[:] = 0
                     for c in range(channels):
                         w = weights[c]
-                        row, source = y[c, i, j], maps[who, c, xi, xj, start : start + n2 + 2]
-                        for z in range(n2 + 2):
+                        row, source = y[c, i, j * long : (j + 1) * long], maps[who, c, xi, xj, start : start + long]
+                        for z in range(long):
                             row[z] = np.float32(source[z])
-                        for z in range(n2 + 2):
+                        for z in range(long):
                             square[z] += w * row[z] * row[z]
             for m in range(moves):
-                ox, oy, oz = 1 + offsets[m, 0], 1 + offsets[m, 1], 1 + offsets[m, 2]
+                ox, start = 1 + offsets[m, 0], (1 + offsets[m, 1]) * long + 1 + offsets[m, 2]
                 for i in range(n0):
-                    for j in range(n1):
-                        row, source = d[i, j], squares[i + ox, j + oy, oz : oz + n2]
-                        for z in range(n2):
-                            row[z] = source[z]
-                        for c in range(channels):
-                            given, source = a[c, i, j], y[c, i + ox, j + oy, oz : oz + n2]
-                            for z in range(n2):
-                                row[z] += given[z] * source[z]
-                _box_sums(d, planes, rows, scores[k * moves + m], width)
+                    row, source = d[i], squares[i + ox, start : start + wide]
+                    for v in range(wide):
+                        row[v] = source[v]
+                    # Two channels at a time: half as often through memory.
+                    for c in range(0, channels - 1, 2):
+                        given, source = a[c, i], y[c, i + ox, start : start + wide]
+                        given_too, source_too = a[c + 1, i], y[c + 1, i + ox, start : start + wide]
+                        for v in range(wide):
+                            row[v] += given[v] * source[v] + given_too[v] * source_too[v]
+                    if channels % 2:
+                        given, source = a[channels - 1, i], y[channels - 1, i + ox, start : start + wide]
+                        for v in range(wide):
+                            row[v] += given[v] * source[v]
+                _box_sums(d, plane, row_sums, scores[k * moves + m], width)
         if allowed.size > 0:
             for k in range(count):
                 for i in range(b0):
@@ -235,13 +259,13 @@ def denoise_maps(
 
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_classes(
-    first, last, x, classes, image, pad, channel, mirror, weights, corners, candidates, offsets, size, radius, scale,
-    spread, mean, labels, nearest,
+    first, last, x, units, classes, image, pad, channel, mirror, weights, corners, candidates, offsets, size, radius,
+    scale, spread, mean, labels, nearest,
 ):  # fmt: skip
     """Blocks ``first`` to ``last`` of a grid whose donors are class maps, and an image that may be empty.
 
     Args:
-        x: (C, X, Y, Z + 2 pad), noisy, in units of 1/255: the channels of the classes, then the image.
+        x: (C, X, Y, Z), noisy: the channels of the classes, then the image.
         classes, image: (N, X, Y, Z + 2 pad) uint8; image (0, 0, 0, 0) if there is none.
         channel: (classes,): the channel that a class belongs to, their number for none; mirror: (classes,).
         spread: voxels to each side over which shares are summed before classes are voted for.
@@ -255,13 +279,16 @@ def denoise_classes(
     w0, w1, w2 = b0 + 2 * q, b1 + 2 * q, b2 + 2 * q
     n0, n1, n2 = w0 + 2 * r, w1 + 2 * r, w2 + 2 * r
     painted = image.size > 0
-    sorts, nx, ny = len(weights) - painted, x.shape[1], x.shape[2]
-    table = np.zeros((n0, n1, n2, sorts + 1), np.float32)
-    a = np.empty((n0, n1, n2), np.float32)
-    codes = np.empty((n0 + 2, n1 + 2, n2 + 2), np.uint8)
-    d = np.empty((n0, n1, n2), np.float32)
-    planes, rows = np.empty((1, n1, n2), np.float32), np.empty(n2, np.float32)
-    wide_planes, wide_rows = np.empty((1, w1, w2), np.float32), np.empty(w2, np.float32)
+    sorts, nx, ny, nz = len(weights) - painted, x.shape[1], x.shape[2], x.shape[3]
+    long = n2 + 2
+    wide, moved = n1 * long - 2, (n1 + 2) * long
+    table = np.zeros((n0, n1 * long, sorts + 1), np.float32)
+    a = np.zeros((n0, n1 * long), np.float32)
+    codes = np.empty((n0 + 2, moved), np.uint8)
+    values = np.empty((n0 + 2, moved if painted else 0), np.float32)
+    d = np.zeros((n0, n1 * long), np.float32)
+    plane, row_sums = np.empty(n1 * long, np.float32), np.empty(long, np.float32)
+    wide_plane, wide_row = np.empty(w1 * w2, np.float32), np.empty(w2, np.float32)
     scores = np.empty((count * moves, w0, w1, w2), np.float32)
     voxels = w0 * w1 * w2
     which, least = np.empty(voxels, np.int32), np.empty(voxels, np.float32)
@@ -274,15 +301,14 @@ def denoise_classes(
         for i in range(n0):
             for j in range(n1):
                 xi, xj = _row(px + i, nx), _row(py + j, ny)
-                start = pz + pad
                 for c in range(sorts):
-                    given = x[c, xi, xj, start : start + n2]
+                    given, double, most = x[c, xi, xj], np.float32(2) * units[c], np.float32(255)
                     for z in range(n2):
-                        table[i, j, z, c] = weights[c] * 255 * (255 - 2 * given[z])
+                        table[i, j * long + z, c] = weights[c] * most * (most - double * given[_row(pz + z, nz)])
                 if painted:
-                    given, row = x[sorts, xi, xj, start : start + n2], a[i, j]
+                    given, double, row = x[sorts, xi, xj], np.float32(-2) * units[sorts], a[i, j * long :]
                     for z in range(n2):
-                        row[z] = -2 * given[z]
+                        row[z] = double * given[_row(pz + z, nz)]
         for k in range(count):
             who, mirrored = candidates[block, k] // 2, candidates[block, k] % 2
             start = pz - 1 + pad
@@ -291,29 +317,25 @@ def denoise_classes(
                 if mirrored:
                     xi = nx - 1 - xi
                 for j in range(n1 + 2):
-                    code = codes[i, j]
-                    named = classes[who, xi, _row(py - 1 + j, ny), start : start + n2 + 2]
-                    for z in range(n2 + 2):
+                    xj = _row(py - 1 + j, ny)
+                    code, named = codes[i, j * long : (j + 1) * long], classes[who, xi, xj, start : start + long]
+                    for z in range(long):
                         code[z] = channel[named[z]]
+                    if painted:
+                        row, source = values[i, j * long : (j + 1) * long], image[who, xi, xj, start : start + long]
+                        for z in range(long):
+                            row[z] = np.float32(source[z])
             for m in range(moves):
-                ox, oy, oz = 1 + offsets[m, 0], 1 + offsets[m, 1], 1 + offsets[m, 2]
+                ox, first_place = 1 + offsets[m, 0], (1 + offsets[m, 1]) * long + 1 + offsets[m, 2]
                 for i in range(n0):
-                    xi = _row(px + i + offsets[m, 0], nx)
-                    if mirrored:
-                        xi = nx - 1 - xi
-                    for j in range(n1):
-                        xj = _row(py + j + offsets[m, 1], ny)
-                        start = pz + offsets[m, 2] + pad
-                        row, prices, code = d[i, j], table[i, j], codes[i + ox, j + oy, oz : oz + n2]
-                        for z in range(n2):
-                            row[z] = prices[z, code[z]]
-                        if painted:
-                            w = weights[sorts]
-                            given, source = a[i, j], image[who, xi, xj, start : start + n2]
-                            for z in range(n2):
-                                y = np.float32(source[z])
-                                row[z] += w * y * (y + given[z])
-                _box_sums(d, planes, rows, scores[k * moves + m], width)
+                    row, prices, code = d[i], table[i], codes[i + ox, first_place : first_place + wide]
+                    for v in range(wide):
+                        row[v] = prices[v, code[v]]
+                    if painted:
+                        w, given, source = weights[sorts], a[i], values[i + ox, first_place : first_place + wide]
+                        for v in range(wide):
+                            row[v] += w * source[v] * (source[v] + given[v])
+                _box_sums(d, plane, row_sums, scores[k * moves + m], width)
         flat = scores.reshape(count * moves, voxels)
         _to_shares(flat, scale, which, least)
         votes[:] = 0
@@ -326,7 +348,7 @@ def denoise_classes(
                     largest = max(largest, flat[k * moves + m, v])
                 if largest < LEAST:
                     continue
-                _box_sums(scores[k * moves + m], wide_planes, wide_rows, summed, 2 * q + 1)
+                _box_sums(scores[k * moves + m].reshape(w0, w1 * w2), wide_plane, wide_row, summed, 2 * q + 1)
                 for i in range(b0):
                     xi = _row(cx + i + offsets[m, 0], nx)
                     if mirrored:

@@ -165,72 +165,91 @@ class PatchDenoiser:
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         noise = step.sigma / step.alpha
-        roots = np.sqrt(self.weights)[:, None, None, None]
-        given = x[0].cpu().numpy() / (step.alpha * roots) * np.float32(255)
-        mean, self.found = self._denoised(given, noise, self.patches.radius(noise))
-        mean *= roots / np.float32(255)
-        return torch.from_numpy(mean)[None].to(x)
-
-    def _denoised(self, x: np.ndarray, noise: float, radius: int) -> tuple[np.ndarray, Found]:
-        scale = np.float32(0.5 / (255 * noise) ** 2)
-        temperature = np.float32(0.5 / (255 * self.patches.temperature) ** 2)
+        roots = np.sqrt(self.weights)
         kernels = compiled() if self.device == "cpu" else None
         run = self._in_operators if kernels is None else functools.partial(self._in_loops, kernels)
-        mean, nearest, near, labels = run(x, radius, scale, temperature)
+        mean, nearest, near, labels = run(
+            x[0],
+            np.float32(255) / (np.float32(step.alpha) * roots),
+            self.patches.radius(noise),
+            np.float32(0.5 / (255 * noise) ** 2),
+            np.float32(0.5 / (255 * self.patches.temperature) ** 2),
+        )
+        mean *= (roots / np.float32(255))[:, None, None, None]
         if near is not None:
             near /= self._cell**3
         candidate, offset = np.divmod(nearest, len(self.patches.offsets))
-        return mean, Found(candidate, offset, near, labels)
+        self.found = Found(candidate, offset, near, labels)
+        return torch.from_numpy(mean)[None].to(x)
 
     @property
     def _cell(self) -> int:
         return CELL_MM // self.patches.spacing
 
-    def _in_loops(self, kernels: Any, x: np.ndarray, radius: int, scale: np.float32, temperature: np.float32) -> Any:
-        wide = np.pad(x, [(0, 0)] * 3 + [(self.pad, self.pad)], mode="edge")
-        mean = np.zeros_like(x)
+    def _in_loops(
+        self,
+        kernels: Any,
+        x: torch.Tensor,
+        units: np.ndarray,
+        radius: int,
+        scale: np.float32,
+        temperature: np.float32,
+    ) -> Any:
+        given = x.numpy()
+        mean = np.zeros_like(given)
         nearest = np.zeros(self.shape, np.int32)
         how = (self.corners, self.candidates, self.patches.offsets, self.size, radius, scale)
         near = labels = None
         if self.maps is not None:
             allowed = np.zeros((0, 0, 0, 0), bool) if self.allowed is None else self.allowed
             near = np.zeros((2 * self.count, *(n // self._cell for n in self.shape)), np.float32)
-            maps = (wide, self.maps, self.pad, self.weights, *how, temperature, self._cell, allowed)
+            maps = (given, units, self.maps, self.pad, self.weights, *how, temperature, self._cell, allowed)
             _in_threads(kernels.denoise_maps, len(self.corners), (*maps, mean, nearest, near))
         else:
             labels = np.zeros(self.shape, np.uint8)
             image = np.zeros((0, 0, 0, 0), np.uint8) if self.image is None else self.image
-            classes = (wide, self.classes, image, self.pad, self.channel, self.mirror, self.weights, *how)
+            classes = (given, units, self.classes, image, self.pad, self.channel, self.mirror, self.weights, *how)
             written = (self.patches.spread, mean, labels, nearest)
             _in_threads(kernels.denoise_classes, len(self.corners), (*classes, *written))
         return mean, nearest, near, labels
 
-    def _in_operators(self, x: np.ndarray, radius: int, scale: np.float32, temperature: np.float32) -> Any:
+    def _in_operators(
+        self, x: torch.Tensor, units: np.ndarray, radius: int, scale: np.float32, temperature: np.float32
+    ) -> Any:
         from BrainGenLib.diffusion import patch_operators
 
-        def tensor(array: np.ndarray | None) -> Any:
-            return None if array is None else torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
         made = patch_operators.denoise(
-            tensor(x),
-            tensor(self.maps if self.maps is not None else self.classes),
-            tensor(self.image),
+            x.to(self.device) * self._on_device(units)[:, None, None, None],
+            self._donors,
+            self._image,
             self.pad,
-            tensor(self.channel),
-            tensor(self.mirror),
-            tensor(self.weights),
-            tensor(self.corners),
-            tensor(self.candidates),
-            tensor(self.patches.offsets),
+            self._on_device(self.channel),
+            self._on_device(self.mirror),
+            self._on_device(self.weights),
+            self._on_device(self.corners),
+            self._on_device(self.candidates),
+            self._on_device(self.patches.offsets),
             (int(self.size[0]), int(self.size[1]), int(self.size[2])),
             radius,
             float(scale),
             self.patches.spread,
             float(temperature),
             self._cell,
-            tensor(self.allowed),
+            self._on_device(self.allowed),
         )
         return tuple(None if part is None else part.cpu().numpy() for part in made)
+
+    # These are large: sent to the device once, not at every step.
+    @functools.cached_property
+    def _donors(self) -> Any:
+        return self._on_device(self.maps if self.maps is not None else self.classes)
+
+    @functools.cached_property
+    def _image(self) -> Any:
+        return self._on_device(self.image)
+
+    def _on_device(self, array: np.ndarray | None) -> Any:
+        return None if array is None else torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 def _fitting(n: int, most: int, cell: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from BrainGenLib.diffusion.schedules import Denoiser, Step
+from BrainGenLib.diffusion.schedules import CLEAN, Denoiser, Step
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor], None]
 AfterUpdate = Callable[[int, torch.Tensor], torch.Tensor]
@@ -87,6 +87,9 @@ def sample_ddim(
 
 
 def _ddim(x: torch.Tensor, z: torch.Tensor, now: Step, after: Step) -> torch.Tensor:
+    if after == CLEAN:
+        # No copies of what may be hundreds of megabytes.
+        return z
     noise = (x - now.alpha * z) / now.sigma
     return after.alpha * z + after.sigma * noise
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from BrainGenLib.bundles import Bundle
@@ -15,8 +16,10 @@ from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Reporter
 
 ANY = "any"  # contrast index that lets the style code alone decide
-SLAB = 32  # mm of the S axis that the 1 mm head works on at a time
+SLAB = 64  # mm of the S axis that the 1 mm head works on at a time
 REACH = 6  # mm around a slab that the head looks at; even, to match the 2 mm grid
+AROUND_BRAIN, AROUND_PART = 2, 16
+"""Voxels that the trunk looks at around a brain, and around a part of one."""
 STYLE_SLICES = 5
 
 
@@ -88,6 +91,7 @@ def render(
     style: np.ndarray | None,
     seed: int,
     report: Reporter,
+    where: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw an image.
 
@@ -98,9 +102,10 @@ def render(
         style: code of :func:`encode_style`; None draws one that suits the contrast.
         seed: of the drawn style and of the noise.
         report: receives a step after the trunk and after each slab.
+        where: bool, of the class map's shape: the image is needed in a box around it; None: the whole brain.
 
     Returns:
-        float32 in [0, 1], same shape, 0 outside the brain.
+        float32 in [0, 1], same shape, 0 outside the brain and where it is not needed.
 
     Raises:
         ValueError: the contrast is unknown.
@@ -113,23 +118,35 @@ def render(
     drawn = draw_style(model, contrast, generator)
     network, device = model.network, model.device
     padded, corner = _pad(classes, network.multiple)
-    soft = torch.zeros(1, 1, *(side // 2 for side in padded.shape), device=device)
+    soft = torch.zeros(1, 1, *(side // 2 for side in padded.shape))
     r, a, i = (slice(c // 2, c // 2 + n) for c, n in zip(corner, tissue.shape, strict=True))
-    soft[0, 0, r, a, i] = torch.from_numpy(np.ascontiguousarray(tissue)).to(device)
-    noise = [field.to(device) for field in network.draw_noise((1, *padded.shape), generator)]
+    soft[0, 0, r, a, i] = torch.from_numpy(np.ascontiguousarray(tissue))
+    noise = network.draw_noise((1, *padded.shape), generator)
+    mask, margin = (classes > 0, AROUND_BRAIN) if where is None else (where, AROUND_PART)
+    needed = _box_around(_pad(mask, network.multiple)[0], margin, network.multiple)
+
+    def cut(volume: Tensor) -> Tensor:
+        """The needed part of a volume on the padded grid, or one that is coarser."""
+        factor = padded.shape[0] // volume.shape[-3]
+        starts = [side.start // factor for side in needed]
+        sizes = [(side.stop - side.start) // factor for side in needed]
+        r, a, i = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+        return volume[..., r, a, i].to(device)
+
+    noise = [cut(field) for field in noise]
     code = torch.from_numpy(drawn if style is None else style.astype(np.float32)).to(device)[None]
     index = torch.tensor([names.index(contrast)], device=device)
-
-    slabs = range(0, padded.shape[2], SLAB)
+    tensor = cut(torch.from_numpy(padded)[None])
+    slabs = range(0, tensor.shape[-1], SLAB)
     report.step("", 0, len(slabs) + 1)
-    tensor = torch.from_numpy(padded).to(device)[None]
-    film, labels = network.describe(tensor, soft, index, code)
+    film, labels = network.describe(tensor, cut(soft), index, code)
     features = network.trunk(labels, film, noise)
-    image = np.empty(padded.shape, np.float32)
+    image = np.zeros(padded.shape, np.float32)
+    part = image[needed]
     for number, start in enumerate(slabs):
         report.step("", number + 1, len(slabs) + 1)
-        stop = min(start + SLAB, padded.shape[2])
-        image[:, :, start:stop] = _finish(network, features, labels, tensor, film, noise[-1], start, stop)
+        stop = min(start + SLAB, part.shape[2])
+        part[:, :, start:stop] = _finish(network, features, labels, tensor, film, noise[-1], start, stop)
     report.step("", len(slabs) + 1, len(slabs) + 1)
     box = tuple(slice(c, c + size) for c, size in zip(corner, classes.shape, strict=True))
     return np.clip(image[box], 0, 1)
@@ -162,3 +179,19 @@ def _pad(classes: np.ndarray, multiple: int) -> tuple[np.ndarray, list[int]]:
     missing = [-size % multiple for size in classes.shape]
     widths = [(m // 4 * 2, m - m // 4 * 2) for m in missing]  # even, so that the 2 mm grid stays where it was
     return np.pad(classes, widths), [before for before, _ in widths]
+
+
+def _box_around(mask: np.ndarray, margin: int, multiple: int) -> tuple[slice, ...]:
+    """The box of a mask with a margin; its sides are multiples of ``multiple``, as those of the mask's grid, its
+    corner is even. The whole grid of an empty mask."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        return tuple(slice(0, n) for n in mask.shape)
+    box = []
+    for side, n in zip(found[0], mask.shape, strict=True):
+        low, high = max(0, side.start - margin), min(n, side.stop + margin)
+        size = -(-(high - low) // multiple) * multiple
+        # In the middle, as far as the grid reaches.
+        start = min(max(0, (low + high - size) // 2), n - size) // 2 * 2
+        box.append(slice(start, start + size))
+    return tuple(box)

@@ -27,9 +27,8 @@ from BrainGenLib import anatomy, attribution, donors
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.diffusion import schedules
-from BrainGenLib.diffusion.guidance import classifier_free
 from BrainGenLib.diffusion.samplers import Callback, sample_dpmpp_2m, velocity_denoiser
-from BrainGenLib.diffusion.schedules import Denoiser
+from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.donors import Donors
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
 from BrainGenLib.methods import folded_anatomy, label_cleaning
@@ -244,20 +243,27 @@ def conditional_denoiser(
     conditions = torch.cat([vector, standard])[None].float()
     cells = F.avg_pool3d(torch.from_numpy(regions)[None].float(), LATENT_STRIDE).to(model.device)
     known = torch.ones_like(conditions)
-    unknown = known.clone()
-    unknown[:, : len(PATHOLOGIES)] = 0
+    guided = any(loads.values()) and guidance != 1
+    if guided:
+        # With loads and without, in one batch.
+        unknown = known.clone()
+        unknown[:, : len(PATHOLOGIES)] = 0
+        known, conditions = torch.cat([known, unknown]), conditions.repeat(2, 1)
+        cells = torch.cat([cells, torch.ones_like(cells)])
 
-    def network(given: torch.Tensor, allowed: torch.Tensor) -> Denoiser:
-        def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-            alpha, sigma = schedule.alpha.to(x)[times], schedule.sigma.to(x)[times]
-            return denoiser(x, times, alpha, sigma, conditions, given, allowed)
+    def velocity(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = schedule.alpha.to(x)[times], schedule.sigma.to(x)[times]
+        return denoiser(x, times, alpha, sigma, conditions, known, cells)
 
-        return velocity_denoiser(velocity)
+    network = velocity_denoiser(velocity)
+    if not guided:
+        return network
 
-    with_loads = network(known, cells)
-    if not any(loads.values()):
-        return with_loads
-    return classifier_free(with_loads, network(unknown, torch.ones_like(cells)), guidance)
+    def with_guidance(x: torch.Tensor, step: Step) -> torch.Tensor:
+        conditional, unconditional = network(x.expand(2, -1, -1, -1, -1), step).split(1)
+        return unconditional + guidance * (conditional - unconditional)
+
+    return with_guidance
 
 
 @torch.inference_mode()
@@ -319,27 +325,34 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
 
     logits = draw_logits(model, loads, volumes, regions, request.guidance, count, generator, progress)
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
+    log_lesion = logits.lesion[0].float().cpu().numpy()
+    del logits
     structures = largest(log_anatomy).numpy().astype(np.uint8)
     made = None
     rejected = 0
     people = model.people
     if people is not None and not request.draft:
         report.preview(Case({}, anatomy.to_values(structures), GRID_2MM.affine), "anatomy")
-        probabilities = log_anatomy.softmax(0)
+        target = folded_anatomy.coarse_target(people, log_anatomy.softmax(0))
+        log_anatomy = log_anatomy.half()
         made, rejected = attribution.accept(
             people,
             model.among_donors,
             lambda seed: folded(
-                people, probabilities, volumes["ventricles"], _generator(seed), fold_progress, request.max_share
+                people,
+                target,
+                volumes["ventricles"],
+                _generator(seed),
+                fold_progress,
+                request.max_share,
+                model.device,
             ),
             request.seed,
         )
         structures = to_grid(made.structures, GRID_1MM.affine, GRID_2MM, order="label")
     report.step("placing lesions", stages - 1, stages)
     wanted = {name: loads[name] * model.millilitres[name] for name in loads}
-    lesions, placed = place_lesions(
-        logits.lesion[0].float().cpu().numpy(), structures, wanted, regions, np.random.default_rng(request.seed)
-    )
+    lesions, placed = place_lesions(log_lesion, structures, wanted, regions, np.random.default_rng(request.seed))
     return LabelSample(
         structures_2mm=structures,
         classes_2mm=np.where(lesions > 0, lesions + STRUCTURES - 1, structures).astype(np.uint8),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 from BrainGenLib import donors
@@ -37,11 +38,12 @@ class Folded:
 
 def folded(
     people: Donors,
-    probabilities: torch.Tensor,
+    target: torch.Tensor,
     ventricles: float,
     generator: torch.Generator,
     callback: Callback,
     share: float = patch_diffusion.MAX_SHARE,
+    device: str = "cpu",
 ) -> Folded:
     """Sample an anatomy with the sizes and places of a coarse one.
 
@@ -50,35 +52,45 @@ def folded(
     can be moved.
 
     Args:
-        probabilities: soft labels (STRUCTURES, …) on GRID_2MM.
+        target: of :func:`coarse_target`.
         ventricles: volume of the lateral ventricles, mL.
         callback: called before each of STEPS steps.
         share: of the brain where one donor may be used.
+        device: that compares patches.
     """
-    target = coarse_target(people, probabilities)
     sampled = patch_diffusion.sample(
-        people, generator, callback, guide=patch_diffusion.guide_to(target, people.levels), start=target, share=share
+        people,
+        generator,
+        callback,
+        guide=patch_diffusion.guide_to(target, people.levels),
+        start=target,
+        share=share,
+        device=device,
     )
     structures = topology.without_handles(topology.without_islands(sampled.classes))
-    brain = structures > 0
-    image = None if sampled.image is None else np.where(brain, sampled.image, 0).astype(np.float32)
+    image = None if sampled.image is None else np.where(structures > 0, sampled.image, np.float32(0))
     donor = (sampled.donor // 2).astype(np.int16)
-    made = Folded(
-        donors.whole(structures, people.box),
-        None if image is None else donors.whole(image, people.box),
-        donors.whole(donor, people.box),
-    )
-    shape = random_displacement(generator)
-    warp = VentricleWarp(displaced(made.structures, shape))
+    del sampled
+    structures = donors.whole(structures, people.box)
+    total = random_displacement(generator)
+    warp = VentricleWarp(displaced(structures, total))
     toward = warp.to(float(np.clip(ventricles, warp.least, warp.most)))
     # The brain at p is the deformed one at p + toward, which is the sampled one further by the shape there.
-    total = toward + np.stack([moved(part, toward, 1) for part in shape])
-    structures = displaced(made.structures, total)
-    return Folded(
-        structures,
-        None if made.image is None else moved(made.image, total, 3) * (structures > 0),
-        np.where(structures > 0, moved(made.donor, total, 0), np.int16(-1)),
-    )
+    for axis, part in enumerate(total):
+        total[axis] = toward[axis] + moved(part, toward, 1)
+    structures = displaced(structures, total)
+    inside = structures > 0
+    corner = np.array([[side.start] for side in people.box])
+    points = np.stack(np.nonzero(inside)) - corner + total[:, inside]
+
+    def filled(volume: np.ndarray, order: int, background: float) -> np.ndarray:
+        out = np.full(structures.shape, background, volume.dtype)
+        found = ndimage.map_coordinates(volume, points, order=order, mode="nearest")
+        # Cubic interpolation may overshoot.
+        out[inside] = found.clip(volume.min(), volume.max())
+        return out
+
+    return Folded(structures, None if image is None else filled(image, 3, 0), filled(donor, 0, -1))
 
 
 def coarse_target(people: Donors, probabilities: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ disagree has no sulci, and looks most like donors with fused cortex. The finest 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ BALANCING_ROUNDS, BALANCING_PACE = 20, 0.3
 
 TEXTURE = 0.5
 """Share of the nearest donor's own value in an image; the rest is the posterior mean, which has too little noise."""
+SLAB = 8
+"""Planes of a coarser grid that are pasted at a time."""
 GUIDE_MM = 4.0
 """What is slower than this (one standard deviation) is guided."""
 PARTS = ((0,), (1, 2), (3,), (4, 5), (6,))
@@ -86,6 +88,7 @@ def sample(
     guide: Guide | None = None,
     start: torch.Tensor | None = None,
     share: float = MAX_SHARE,
+    device: str = "cpu",
 ) -> Anatomy:
     """Sample an anatomy; the same generator gives the same.
 
@@ -96,6 +99,7 @@ def sample(
         start: (C, …) shares of the channels at 4 mm, to begin with instead of the donors' mean.
         share: of the brain where one donor, mirrored or not, may be used. It holds on all grids: what a coarse grid
             decided with donors that a finer one may not use fuses the cortex there.
+        device: that compares patches.
     """
     allowed = None if share >= 1 else regions(people, share, generator)
     weights = np.full(len(donors.groups()), 1.0 if people.image is None else LABEL_WEIGHT, np.float32)
@@ -103,20 +107,22 @@ def sample(
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
     roots = torch.from_numpy(np.sqrt(weights))[:, None, None, None]
     first = COARSE if start is None else GUIDED
-    denoiser = _denoiser(people, first.patches, weights, allowed)
+    denoiser = _denoiser(people, first.patches, weights, allowed, device)
     z = roots * (mean_of(denoiser) if start is None else with_image(start, denoiser))
     z, found = _level(denoiser, first, z, generator, guide, callback, 0)
     count = len(first.noises)
     for level in (MIDDLE, FINE):
-        denoiser = _denoiser(people, level.patches, weights, allowed)
+        # One after the other: a grid's arrays take hundreds of megabytes.
+        del z, denoiser
+        denoiser = _denoiser(people, level.patches, weights, allowed, device)
         assert found.near is not None
         if level is MIDDLE:
             # Its blocks are larger than the cells in which donors are allowed: the denoiser knows them.
             denoiser.candidates = screened(denoiser, found.near, None)
-            z = roots * pasted_maps(denoiser, found, COARSE.patches)
+            z = pasted_maps(denoiser, found, COARSE.patches).mul_(roots)
         else:
             denoiser.candidates = screened(denoiser, found.near, allowed)
-            z = roots * pasted(people, found, MIDDLE.patches)
+            z = pasted(people, found, MIDDLE.patches).mul_(roots)
         z, found = _level(denoiser, level, z, generator, guide, callback, count)
         count += len(level.noises)
     assert found.labels is not None
@@ -139,12 +145,14 @@ def _level(
 ) -> tuple[torch.Tensor, Found]:
     """Sample a grid from ``z`` (C, …) and noise; ``done`` steps were reported before."""
     steps = patches.steps(level.noises)
-    x = z.mul_(steps[0].alpha).add_(torch.randn(z.shape, generator=generator), alpha=steps[0].sigma)[None]
+    # Channel by channel: no noise of the whole grid beside it.
+    for channel in z:
+        channel.mul_(steps[0].alpha).add_(torch.randn(channel.shape, generator=generator), alpha=steps[0].sigma)
 
     def progress(index: int, x: torch.Tensor, z: torch.Tensor) -> None:
         callback(done + index, x, z)
 
-    clean = sample_ddim(_guided(denoiser, guide, level.patches.spacing), x, steps, progress)[0]
+    clean = sample_ddim(_guided(denoiser, guide, level.patches.spacing), z[None], steps, progress)[0]
     assert denoiser.found is not None
     return clean, denoiser.found
 
@@ -161,7 +169,9 @@ def with_image(shares: torch.Tensor, denoiser: PatchDenoiser) -> torch.Tensor:
     return torch.cat([shares, mean[len(shares) :]])
 
 
-def _denoiser(people: Donors, how: Patches, weights: np.ndarray, allowed: np.ndarray | None) -> PatchDenoiser:
+def _denoiser(
+    people: Donors, how: Patches, weights: np.ndarray, allowed: np.ndarray | None, device: str
+) -> PatchDenoiser:
     spacing = how.spacing
     if spacing == 1:
         return PatchDenoiser(
@@ -173,12 +183,13 @@ def _denoiser(people: Donors, how: Patches, weights: np.ndarray, allowed: np.nda
             image=None if people.image is None else people.image.numpy(),
             channel=donors.channels(),
             mirror=np.array(anatomy.mirrored_classes(), np.uint8),
+            device=device,
         )
     pad = how.radius(np.inf) + 1
     x, y, z = (n // spacing for n in people.shape)
     brain = np.asarray(people.brain.reshape(x, spacing, y, spacing, z, spacing).any((1, 3, 5)))
     both = None if allowed is None else allowed.repeat(2, 0)
-    return PatchDenoiser(how, weights, brain, pad, maps=people.maps(spacing, pad), allowed=both)
+    return PatchDenoiser(how, weights, brain, pad, maps=people.maps(spacing, pad), allowed=both, device=device)
 
 
 def _guided(denoiser: Denoiser, guide: Guide | None, spacing: int) -> Denoiser:
@@ -236,41 +247,56 @@ def regions(people: Donors, share: float, generator: torch.Generator) -> np.ndar
 def pasted_maps(denoiser: PatchDenoiser, found: Found, how: Patches) -> torch.Tensor:
     """(C, …), 0 to 1: every voxel of a coarser grid's nearest donor, moved as it was found, of a denoiser's maps."""
     assert denoiser.maps is not None
-    donor, at = _moved(denoiser.shape, found, how, how.spacing // denoiser.patches.spacing)
-    values = denoiser.maps[donor, :, at[0], at[1], at[2] + denoiser.pad]
-    return torch.from_numpy(np.moveaxis(values, -1, 0).astype(np.float32) / 255)
+    out = np.empty((len(denoiser.weights), *denoiser.shape), np.float32)
+    for slab, (donor, at) in _moved(denoiser.shape, found, how, how.spacing // denoiser.patches.spacing):
+        values = denoiser.maps[donor, :, at[0], at[1], at[2] + denoiser.pad]
+        out[:, slab] = np.moveaxis(values, -1, 0)
+    return torch.from_numpy(out).div_(255)
 
 
 def pasted(people: Donors, found: Found, how: Patches) -> torch.Tensor:
     """The same of the donors' classes, and images if there are any, at 1 mm."""
-    donor, at = _moved(people.shape, found, how, how.spacing)
-    codes = donors.channels()[people.classes.numpy()[donor, at[0], at[1], at[2] + PAD]]
-    out = np.empty((len(donors.groups()) + (people.image is not None), *people.shape), np.float32)
-    for channel in range(len(donors.groups())):
-        out[channel] = codes == channel
-    if people.image is not None:
-        out[-1] = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
+    kinds = len(donors.groups())
+    out = np.empty((kinds + (people.image is not None), *people.shape), np.float32)
+    for slab, (donor, at) in _moved(people.shape, found, how, how.spacing):
+        codes = donors.channels()[people.classes.numpy()[donor, at[0], at[1], at[2] + PAD]]
+        for channel in range(kinds):
+            out[channel, slab] = codes == channel
+        if people.image is not None:
+            out[-1, slab] = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
     return torch.from_numpy(out)
 
 
 def pasted_image(people: Donors, found: Found, how: Patches) -> np.ndarray:
     """(X, Y, Z) image of every voxel's nearest donor, moved as it was found."""
     assert people.image is not None
-    donor, at = _moved(people.shape, found, how, how.spacing)
-    share = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
-    return share * (RANGE[1] - RANGE[0]) + RANGE[0]
+    out = np.empty(people.shape, np.float32)
+    for slab, (donor, at) in _moved(people.shape, found, how, how.spacing):
+        out[slab] = people.image.numpy()[donor, at[0], at[1], at[2] + PAD] / np.float32(255)
+    return out * np.float32(RANGE[1] - RANGE[0]) + np.float32(RANGE[0])
 
 
-def _moved(shape: tuple[int, ...], found: Found, how: Patches, factor: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The nearest donor of every voxel of a grid ``factor`` times finer, and its place there, by axis."""
-    fine = [v.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2) for v in (found.candidate, found.offset)]
-    donor, mirrored = np.divmod(fine[0], 2)
-    at = []
-    for axis, n in enumerate(shape):
-        place = np.arange(n, dtype=np.int32).reshape([-1 if axis == a else 1 for a in range(3)])
-        at.append(np.clip(place + factor * how.offsets[:, axis][fine[1]], 0, n - 1))
-    at[0] = np.where(mirrored, shape[0] - 1 - at[0], at[0])
-    return donor, at
+def _moved(
+    shape: tuple[int, ...], found: Found, how: Patches, factor: int
+) -> Iterator[tuple[slice, tuple[np.ndarray, list[np.ndarray]]]]:
+    """The nearest donor of every voxel of a grid ``factor`` times finer, and its place there, by axis; in slabs along
+    the first axis."""
+    offsets = factor * how.offsets
+    for start in range(0, shape[0] // factor, SLAB):
+        part = slice(start, start + SLAB)
+        nearest, move = (
+            volume[part].repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
+            for volume in (found.candidate, found.offset)
+        )
+        donor, mirrored = np.divmod(nearest, 2)
+        first = start * factor
+        at = []
+        for axis, n in enumerate(shape):
+            low, count = (first, len(nearest)) if axis == 0 else (0, n)
+            place = np.arange(low, low + count, dtype=np.int32).reshape([-1 if axis == a else 1 for a in range(3)])
+            at.append(np.clip(place + offsets[:, axis][move], 0, n - 1))
+        at[0] = np.where(mirrored, shape[0] - 1 - at[0], at[0])
+        yield slice(first, first + len(nearest)), (donor, at)
 
 
 def guide_to(target: torch.Tensor, levels: np.ndarray) -> Guide:

@@ -38,4 +38,4 @@ def random_displacement(generator: torch.Generator) -> np.ndarray:
     fine = F.interpolate(
         torch.from_numpy(field[None]).float(), size=GRID_1MM.shape, mode="trilinear", align_corners=False
     )
-    return (fine[0] * SPACING).numpy()
+    return fine[0].mul_(SPACING).numpy()

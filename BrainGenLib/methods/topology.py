@@ -32,7 +32,9 @@ def without_islands(classes: np.ndarray) -> np.ndarray:
     if not island.any():
         return classes
     nearest = ndimage.distance_transform_edt(island, return_distances=False, return_indices=True)
-    return classes[tuple(nearest)]
+    out = classes.copy()
+    out[island] = classes[tuple(nearest[:, island])]
+    return out
 
 
 def without_handles(classes: np.ndarray) -> np.ndarray:

@@ -104,7 +104,9 @@ def moved(volume: np.ndarray, voxels: np.ndarray, order: int) -> np.ndarray:
     Args:
         order: 0 nearest, 1 linear, 3 cubic, which is clipped to what the volume holds.
     """
-    moves = np.abs(voxels).max(0) > STILL
+    moves = np.zeros(volume.shape, bool)
+    for part in voxels:
+        moves |= np.abs(part) > STILL
     after = volume.copy()
     box = (ndimage.find_objects(moves.astype(np.uint8)) or [None])[0]
     if box is not None:

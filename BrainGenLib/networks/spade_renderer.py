@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FOLD = 2  # space-to-depth factor
+SLAB = 8
+"""Planes that are modulated at a time unless gradients are needed: what lies between takes seven times the memory of
+the result."""
 
 
 def fold(x: Tensor) -> Tensor:
@@ -75,8 +78,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
         x = self.conv(x)
+        film = self.film(code)[:, :, None, None, None]
+        if torch.is_grad_enabled():
+            return self._modulated(x, film, labels, noise)
+        for start in range(0, x.shape[2], SLAB):
+            part = (slice(None), slice(None), slice(start, start + SLAB))
+            x[part] = self._modulated(x[part], film, labels[part], None if noise is None else noise[part])
+        return x
+
+    def _modulated(self, x: Tensor, film: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
         x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
-        scale, shift = self.film(code)[:, :, None, None, None].chunk(2, 1)
+        scale, shift = film.chunk(2, 1)
         if self.spade is not None:
             gamma, beta = self.spade(labels).chunk(2, 1)
             scale, shift = scale + gamma, shift + beta
@@ -165,15 +177,16 @@ class SpadeRenderer(nn.Module):
         code = self.code(torch.cat([style, self.contrast(contrast)], 1))
         gain = self.gain(contrast).unflatten(1, (-1, 2))
         signal = self.signal(contrast) + self.shade(code) - (gain * self.typical).sum(-1)
-        # One table lookup per voxel for all that depends on the class; every sample has its own signal and gain.
+        # A table of all that depends on the class; every sample has its own signal and gain.
         tables = torch.cat([self.embedding.weight.expand(len(style), -1, -1), gain, signal[..., None]], 2)
         rows = classes.flatten(1).long() + torch.arange(len(style), device=classes.device)[:, None] * tables.shape[1]
-        values = F.embedding(rows, tables.flatten(0, 1))
-        labels = values.transpose(1, 2).reshape(len(style), tables.shape[2], *classes.shape[1:])
-        fine = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")
+        # A column of the table at a time, which gives channels first.
+        *labels, in_fluid, in_white, plain = (
+            F.embedding(rows, column[:, None]).view(classes.shape) for column in tables.flatten(0, 1).unbind(1)
+        )
+        fine = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")[:, 0]
         fluid, white = mixture(fine).unbind(-1)
-        signals = labels[:, -1:] + labels[:, -3:-2] * fluid + labels[:, -2:-1] * white
-        return code, torch.cat([labels[:, :-3], fine, signals], 1)
+        return code, torch.stack([*labels, fine, plain + in_fluid * fluid + in_white * white], 1)
 
     def trunk(self, labels: Tensor, code: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Label channels at 1 mm to features (B, 32, R/2, A/2, S/2)."""

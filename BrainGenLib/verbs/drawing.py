@@ -35,12 +35,19 @@ def tissue_of(work: Work, renderer: Any, classes: np.ndarray) -> np.ndarray:
 
 
 def image_of(
-    work: Work, renderer: Any, classes: np.ndarray, tissue: np.ndarray, contrast: str, style: np.ndarray | None
+    work: Work,
+    renderer: Any,
+    classes: np.ndarray,
+    tissue: np.ndarray,
+    contrast: str,
+    style: np.ndarray | None,
+    where: np.ndarray | None = None,
 ) -> np.ndarray:
+    """A rendered image, with lesions as scans show them; ``where`` is that of :func:`brainspade.render`."""
     # A seed per contrast: with one for all, T1w and FLAIR would carry the same noise.
     seed = (work.request.seed + zlib.crc32(contrast.encode())) % 2**32
     report = work.stage(f"rendering {contrast}")
-    image = brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report)
+    image = brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report, where=where)
     # With one seed for all: contrasts differ from place to place alike.
     return LesionTexture(classes, work.request.seed).on(image)
 

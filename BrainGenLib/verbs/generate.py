@@ -132,7 +132,8 @@ def _labelled(
         else:
             if soft is None:
                 soft = tissue_of(work, renderer, classes)
-            rendered = image_of(work, renderer, classes, soft, contrast, style)
+            needed = None if own is None else lesion
+            rendered = image_of(work, renderer, classes, soft, contrast, style, needed)
             case.images[contrast] = rendered if own is None else with_lesions(own, rendered, lesion)
         work.report.preview(case, contrast)
     return case

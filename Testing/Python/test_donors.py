@@ -20,7 +20,7 @@ from BrainGenLib.donors import PAD, RANGE, Donors, channels, encoded, groups
 from BrainGenLib.errors import BadInput, OutOfMemory
 from BrainGenLib.methods import patch_diffusion
 from BrainGenLib.methods.brainspade3d import LabelModel, LabelSample
-from BrainGenLib.methods.folded_anatomy import Folded, folded
+from BrainGenLib.methods.folded_anatomy import Folded, coarse_target, folded
 from BrainGenLib.methods.patch_diffusion import Anatomy
 from BrainGenLib.methods.scan_texture import intensities, with_lesions
 from BrainGenLib.methods.shape_variation import RMS_MM, random_displacement
@@ -281,8 +281,10 @@ def test_an_anatomy_is_sampled_with_the_asked_ventricles(tiny_folder, probabilit
     assert isinstance(people, Donors)
     size = np.isin(people.classes[0].numpy(), VENTRICLES).sum() / 1000
 
+    target = coarse_target(people, probabilities)
+
     def sample(seed: int, share: float):
-        return folded(people, probabilities, share * size, torch.Generator().manual_seed(seed), nothing)
+        return folded(people, target, share * size, torch.Generator().manual_seed(seed), nothing)
 
     first, again = sample(0, 1.1), sample(0, 1.1)
     np.testing.assert_array_equal(first.structures, again.structures)

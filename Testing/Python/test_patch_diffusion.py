@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
 from BrainGenLib import anatomy
+from BrainGenLib.diffusion import patches
 from BrainGenLib.diffusion.patches import FACES, Found, PatchDenoiser, Patches
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import PAD, Donors
@@ -16,16 +19,24 @@ SHAPE = (48, 64, 48)
 WHITE, CORTEX = (anatomy.classes_of(name=f"cerebral {name}")[0] for name in ("white matter", "cortex"))
 
 
+def donors_of(count: int, shape: tuple[int, int, int], contrast: str | None = None) -> Donors:
+    """Donors whose brains are random blocks of cortex in white matter."""
+    unknown: list[None] = [None] * count
+    made = Donors(count, list(shape), [8, 20, 0], list(map(str, range(count))), unknown, unknown, contrast)
+    rng = np.random.default_rng(0)
+    for row in range(count):
+        small = rng.choice([WHITE, CORTEX], [n // 4 - 2 for n in shape]).astype(np.uint8)
+        brain = small.repeat(4, 0).repeat(4, 1).repeat(4, 2)
+        inside = (row, slice(4, -4), slice(4, -4), slice(PAD + 4, -PAD - 4))
+        made.classes[inside] = torch.from_numpy(brain)
+        if made.image is not None:
+            made.image[inside] = torch.from_numpy(np.where(brain == WHITE, 180, 110).astype(np.uint8))
+    return made
+
+
 @pytest.fixture(scope="module")
 def people() -> Donors:
-    """Six donors whose brains are random blocks of cortex in white matter."""
-    made = Donors(6, SHAPE, (8, 20, 0), list("abcdef"), [np.nan] * 6, [""] * 6, None)
-    rng = np.random.default_rng(0)
-    for row in range(6):
-        small = rng.choice([WHITE, CORTEX], (10, 14, 10)).astype(np.uint8)
-        brain = small.repeat(4, 0).repeat(4, 1).repeat(4, 2)
-        made.classes[row, 4:-4, 4:-4, PAD + 4 : -PAD - 4] = torch.from_numpy(brain)
-    return made
+    return donors_of(6, SHAPE)
 
 
 def test_no_grid_uses_a_donor_where_it_is_not_allowed(people: Donors, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +71,40 @@ def test_a_finer_grid_starts_from_the_voxels_that_were_found() -> None:
     # The first donor mirrored, moved by a voxel of 4 mm along the last axis.
     assert tuple(FACES[5]) == (0, 0, 1)
     assert pasted[2, 3, 3] == pytest.approx(maps[0, 0, 7 - 2, 3, 3 + 2 + 4])
+
+
+def test_tensor_operators_sample_what_compiled_loops_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = donors_of(3, (32, 48, 32), contrast="T1w")
+    devices = []
+    build = patch_diffusion.PatchDenoiser
+
+    def watched(*arguments: object, device: str, **named: object) -> PatchDenoiser:
+        devices.append(device)
+        # Of a device that this machine may lack, its path on the CPU.
+        return build(*arguments, device="cpu", **named)
+
+    def sample(device: str) -> patch_diffusion.Anatomy:
+        return patch_diffusion.sample(people, torch.Generator().manual_seed(0), nothing, share=0.4, device=device)
+
+    loops = sample("cpu")
+    monkeypatch.setattr(patch_diffusion, "PatchDenoiser", watched)
+    monkeypatch.setattr(patches, "compiled", lambda: None)
+    operators = sample("cuda:0")
+    assert devices == ["cuda:0"] * 3
+    assert (loops.classes == operators.classes).mean() > 0.999
+    assert (loops.donor == operators.donor)[loops.classes > 0].mean() > 0.99
+    assert loops.image is not None
+    assert operators.image is not None
+    assert np.quantile(np.abs(loops.image - operators.image), 0.99) < 1e-3
+
+
+def test_memory_is_that_of_two_grids_beside_the_donors_maps() -> None:
+    people = donors_of(3, (128, 64, 64), contrast="T1w")
+    grid = 8 * 4 * 128 * 64 * 64
+    tracemalloc.start()
+    try:
+        patch_diffusion.sample(people, torch.Generator().manual_seed(0), nothing)
+        # Of NumPy: what was pasted and is sampled, the posterior mean, and slabs and maps of donors.
+        assert tracemalloc.get_traced_memory()[1] < 2 * grid + people.classes.nbytes + 0.5 * grid
+    finally:
+        tracemalloc.stop()
