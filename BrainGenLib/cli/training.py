@@ -91,14 +91,31 @@ _TRAINS = {
     Recipe.NORMATIVE: "Volumes of ventricles and brain by age and sex (brainspade3d).",
     Recipe.DONORS: "The people of patch diffusion, chosen from the cache; --steps is their number (brainspade3d).",
     Recipe.SOFT_TISSUE: "Shares of tissues within voxels (brainspade3d).",
-    Recipe.RENDERER: "The renderer of label maps in a style, with its style encoder (brainspade3d).",
     Recipe.IMAGE_AUTOENCODER: "The autoencoder of images; first of brain-ldm.",
     Recipe.IMAGE_BROAD: "The diffusion of images of every contrast, from which image-diffusion begins.",
     Recipe.IMAGE_DIFFUSION: "The diffusion of images from age, sex, volumes and loads (brain-ldm).",
     Recipe.AGE_JUDGE: "The regression of age that judges changed scans (brain-ldm).",
 }
-for _recipe in Recipe:
-    app.command(_recipe.value, help=_TRAINS[_recipe])(_train(_recipe))
+for _recipe, _help in _TRAINS.items():
+    app.command(_recipe.value, help=_help)(_train(_recipe))
+
+
+@app.command()
+def renderer(
+    cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists.")],
+    start: Annotated[
+        str | None, typer.Option(help="Bundle whose renderer a new run begins with.", show_default="a new one")
+    ] = None,
+    minutes: Minutes = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
+    device: Device = "auto",
+) -> None:
+    """The renderer of label maps in a style, with its style encoder (brainspade3d)."""
+    with guarded(as_json=False):
+        from BrainGenLib.training.renderer import train
+
+        train(cache, run, device=device, minutes=minutes, steps=steps, start=start)
 
 
 @app.command()

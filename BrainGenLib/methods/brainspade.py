@@ -97,7 +97,7 @@ def render(
 
     Args:
         classes: (R, A, S) uint8 class map at 1 mm, any shape; a slab gives a quick preview.
-        tissue: (⌈R/2⌉, ⌈A/2⌉, ⌈S/2⌉) float32, its soft tissue map at 2 mm.
+        tissue: float32, its soft tissue map at 1 mm (R, A, S) or at 2 mm (⌈R/2⌉, ⌈A/2⌉, ⌈S/2⌉).
         contrast: one of ``model.contrasts``, or ``any`` for the look of the style alone.
         style: code of :func:`encode_style`; None draws one that suits the contrast.
         seed: of the drawn style and of the noise.
@@ -118,8 +118,9 @@ def render(
     drawn = draw_style(model, contrast, generator)
     network, device = model.network, model.device
     padded, corner = _pad(classes, network.multiple)
-    soft = torch.zeros(1, 1, *(side // 2 for side in padded.shape))
-    r, a, i = (slice(c // 2, c // 2 + n) for c, n in zip(corner, tissue.shape, strict=True))
+    spacing = 1 if tissue.shape == classes.shape else 2
+    soft = torch.zeros(1, 1, *(side // spacing for side in padded.shape))
+    r, a, i = (slice(c // spacing, c // spacing + n) for c, n in zip(corner, tissue.shape, strict=True))
     soft[0, 0, r, a, i] = torch.from_numpy(np.ascontiguousarray(tissue))
     noise = network.draw_noise((1, *padded.shape), generator)
     mask, margin = (classes > 0, AROUND_BRAIN) if where is None else (where, AROUND_PART)

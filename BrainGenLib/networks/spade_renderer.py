@@ -11,8 +11,9 @@ Two departures from the paper, both so that a slab or a patch gives the same pic
   white matter in a voxel add) plus a residual, so that tissue contrast is right from the first step and the network
   spends itself on texture.
 
-As in brainSPADE, what is rendered are partial volumes: the class map comes with a soft tissue map at 2 mm
-(:mod:`BrainGenLib.networks.soft_tissue`), which has the folds, sulci and shades that no hard label has.
+As in brainSPADE, what is rendered are partial volumes: the class map comes with a soft tissue map, which has the
+folds, sulci and shades that no hard label has: at 1 mm of a sampled anatomy
+(:mod:`BrainGenLib.methods.patch_diffusion`), or at 2 mm (:mod:`BrainGenLib.networks.soft_tissue`).
 """
 
 from __future__ import annotations
@@ -184,7 +185,9 @@ class SpadeRenderer(nn.Module):
         *labels, in_fluid, in_white, plain = (
             F.embedding(rows, column[:, None]).view(classes.shape) for column in tables.flatten(0, 1).unbind(1)
         )
-        fine = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")[:, 0]
+        if tissue.shape[2:] != classes.shape[1:]:
+            tissue = F.interpolate(tissue, scale_factor=float(FOLD), mode="trilinear")
+        fine = tissue[:, 0]
         fluid, white = mixture(fine).unbind(-1)
         return code, torch.stack([*labels, fine, plain + in_fluid * fluid + in_white * white], 1)
 
@@ -228,7 +231,7 @@ class SpadeRenderer(nn.Module):
 
         Args:
             classes: (B, R, A, S) integer class map at 1 mm, sides multiples of :attr:`multiple`.
-            tissue: (B, 1, R/2, A/2, S/2) soft tissue map at 2 mm.
+            tissue: soft tissue map at 1 mm (B, 1, R, A, S) or at 2 mm (B, 1, R/2, A/2, S/2).
             contrast: (B,) index of the contrast.
             style: (B, style) code.
             noise: of :meth:`draw_noise`; None draws it from the global generator.

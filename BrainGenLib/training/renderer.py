@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from BrainGenLib import anatomy
+from BrainGenLib import anatomy, bundles
 from BrainGenLib.networks.spade_renderer import SpadeRenderer, mixture
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.training import painted_lesions
@@ -32,7 +32,6 @@ from BrainGenLib.training.adversary import (
     take_slices,
 )
 from BrainGenLib.training.cache import Cache
-from BrainGenLib.training.lesions import to_2mm
 from BrainGenLib.training.renderer_export import export
 from BrainGenLib.training.renderer_patches import (
     ANY,
@@ -41,14 +40,14 @@ from BrainGenLib.training.renderer_patches import (
     LESIONS,
     RendererPatches,
     Scan,
+    doubled,
     refine_labels,
     scans,
     style_positions,
     tissue_of,
 )
 from BrainGenLib.training.resemblance import resemblance
-from BrainGenLib.training.run import Run, autocast, pick_device, size_for
-from BrainGenLib.training.soft_tissue_material import half
+from BrainGenLib.training.run import Run, autocast, begun_with, pick_device, size_for
 
 __all__ = ["export", "train"]
 
@@ -84,12 +83,14 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     steps: int | None = None,
+    start: str | None = None,
 ) -> Path:
     """Train or resume a run; returns its folder.
 
     Args:
         cache: of ``braingen prepare``.
         out: run folder.
+        start: bundle whose renderer and style encoder a new run begins with; None for new ones.
         minutes: wall-clock budget of this call.
         steps: length of the run, over which the learning rate falls; None for the recipe's.
     """
@@ -100,10 +101,15 @@ def train(
     training, validation = scans(data)
 
     renderer = SpadeRenderer(classes=CLASSES, contrasts=len(CONTRASTS) + 1)
-    if not (out / "state.pt").is_file():
+    encoder = StyleEncoder(style=renderer.style)
+    begun = None if start is None else bundles.find(start)
+    begun_with(out, {"start": None if begun is None else f"{begun.name} {begun.sha256[:12]}"})
+    if begun is not None:
+        renderer.load_state_dict(begun.load("renderer", "cpu").state_dict())
+        encoder.load_state_dict(begun.load("style_encoder", "cpu").state_dict())
+    elif not (out / "state.pt").is_file():
         start_from(renderer, data, training)
-    renderer = renderer.to(where)
-    encoder = StyleEncoder(style=renderer.style).to(where)
+    renderer, encoder = renderer.to(where), encoder.to(where)
     critic = SliceCritic(CLASSES, len(CONTRASTS) + 1).to(where)
     makers = [*renderer.parameters(), *encoder.parameters()]
     optimizers: dict[str, torch.optim.Optimizer] = {
@@ -202,9 +208,7 @@ def start_from(renderer: SpadeRenderer, data: Cache, training: list[Scan]) -> No
     for row, contrast in enumerate(CONTRASTS):
         moment, gram = np.zeros((CLASSES, 2)), np.tile(20 * np.eye(2), (CLASSES, 1, 1))  # little seen, little gain
         for scan in few(training, contrast):
-            image = data.image(scan.case, contrast) / np.float32(255)
-            image = image if scan.case.spacing == 2 else half(image)
-            labels = to_2mm(data.labels(scan.case))
+            image, labels = data.image(scan.case, contrast) / np.float32(255), data.labels(scan.case)
             shares = mixture(torch.from_numpy(tissue_of(data, scan.case).astype(np.float32))).numpy()
             for index in set(np.unique(labels).tolist()) - {0, *LESIONS}:
                 here = labels == index
@@ -336,6 +340,7 @@ def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) 
         labels, image = data.labels(found[0].case), data.image(found[0].case, contrast)
         tissue = tissue_of(data, found[0].case).astype(np.float32)
         if not found[0].fine:
+            tissue = doubled(tissue)
             labels = refine_labels(labels, from_1mm=False)
             image = image.repeat(2, 0).repeat(2, 1).repeat(2, 2)
         positions = style_positions(labels)[[20, -20]]
@@ -346,7 +351,7 @@ def mosaic(run: Run, data: Cache, candidates: list[Scan], device: torch.device) 
             slab = [slice(None)] * 3
             slab[axis] = slice(middle - 16, middle + 16)
             classes = torch.from_numpy(labels[tuple(slab)]).to(device)[None]
-            soft = torch.from_numpy(tissue.take(range(middle // 2 - 8, middle // 2 + 8), axis)).to(device)[None, None]
+            soft = torch.from_numpy(tissue[tuple(slab)]).to(device)[None, None]
             noise = [field.to(device) for field in renderer.draw_noise(classes.shape, random)]
             fake = renderer(classes, soft, torch.tensor([index], device=device), style, noise)[0, 0].cpu().numpy()
             for volume in (image[tuple(slab)] / 255, fake):

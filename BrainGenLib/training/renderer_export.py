@@ -12,15 +12,15 @@ from BrainGenLib.networks.spade_renderer import SpadeRenderer
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.training import shared_bundle
 from BrainGenLib.training.renderer_patches import CONTRASTS
-from BrainGenLib.training.run import load_averaged
+from BrainGenLib.training.run import arguments_of, load_averaged
 
 HEADING = "## Renderer"
 CARD = """
 A SPADE generator (brainSPADE stage 2, Fernandez 2022) that draws a 1 mm image from a class map, a soft tissue map, a
 contrast name and a style code, and the 2D encoder that takes such a code from axial slices of a reference scan.
-{parameters:.1f} M parameters; {steps} training steps. Brightness and gain of every class start from a regression on
-real scans; trained with L1 on the 2 and 4 mm pyramid, texture energy, feature matching and a slice critic that sees
-labels and contrast.
+{parameters:.1f} M parameters; {steps} training steps{begun}. Brightness and gain of every class start from a
+regression on real scans; trained with L1 on the 2 and 4 mm pyramid, texture energy, feature matching and a slice
+critic that sees labels and contrast.
 
 **Data** (train split only): T1w of IXI (CC BY-SA 3.0), ds002748, NiChart demo, cbica_wmh (amber), open_ms and glioma
 cases; FLAIR and T2w of cbica_wmh, open_ms and glioma cases, FLAIR of NiChart; PDw of cbica_wmh only; T1ce of three
@@ -56,5 +56,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata.networks["renderer"] = bundles.Network(target=prefix + "spade_renderer.SpadeRenderer")
     metadata.networks["style_encoder"] = bundles.Network(target=prefix + "style_encoder.StyleEncoder")
     parameters = sum(p.numel() for network in (renderer, encoder) for p in network.parameters()) / 1e6
-    section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=steps)}"
+    start = arguments_of(run)["start"]
+    begun = "" if start is None else f" that began with the renderer of the bundle {start}"
+    section = f"{HEADING}\n{CARD.format(parameters=parameters, steps=steps, begun=begun)}"
     return shared_bundle.save(bundle_folder, metadata, {"renderer": renderer, "style_encoder": encoder}, section)

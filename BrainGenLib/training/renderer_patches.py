@@ -16,8 +16,7 @@ from BrainGenLib import anatomy, spaces
 from BrainGenLib.methods.soft_tissue import TISSUE_CLASSES
 from BrainGenLib.training import painted_lesions
 from BrainGenLib.training.cache import Cache, CachedCase
-from BrainGenLib.training.lesions import to_2mm
-from BrainGenLib.training.soft_tissue_material import brain_of, half
+from BrainGenLib.training.soft_tissue_material import half, measured_tissue
 from BrainGenLib.training.tissues import typical_values
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T1ce")
@@ -27,6 +26,8 @@ LESIONS = [label.index for label in anatomy.lesions().values()]
 
 # In these sets every subject has lesions: a case without a mask of them would teach lesions that no label asks for.
 ALL_WITH_LESIONS = ("open_ms",)
+
+SHARP = 1.5  # mm
 
 RANDOM_CONTRAST = 0.08
 PAINTED = 0.2
@@ -122,10 +123,10 @@ def deformation(side: int, spacing: float, rng: np.random.Generator) -> np.ndarr
 class RendererPatches(IterableDataset):
     """An endless stream of samples.
 
-    Each is a dict: ``classes`` uint8 and ``image`` float32 in [0, 1], cubes of ``side`` mm at 1 mm; ``tissue``
-    float32, the cube of the soft tissue map at 2 mm, from the T1w scan of the subject; ``voxel`` (3,) true voxel size
-    in mm; ``coarse`` whether the scan lies on the 2 mm grid; ``exact`` whether its texture is the scanner's own;
-    ``contrast`` index; ``slices`` (2, 160, 224), two axial slices of the same look for the style.
+    Each is a dict: ``classes`` uint8, ``image`` float32 in [0, 1] and ``tissue`` float32, the soft tissue map of the
+    subject's T1w scan, cubes of ``side`` mm at 1 mm; ``voxel`` (3,) true voxel size in mm; ``coarse`` whether the
+    scan lies on the 2 mm grid; ``exact`` whether its texture is the scanner's own; ``contrast`` index; ``slices``
+    (2, 160, 224), two axial slices of the same look for the style.
     """
 
     def __init__(self, cache: Cache, sources: list[Scan], side: int, seed: int, *, plain: bool = False) -> None:
@@ -144,8 +145,13 @@ class RendererPatches(IterableDataset):
 
     @staticmethod
     def _weights(found: list[Scan]) -> np.ndarray:
-        """Scans at 1 mm carry texture and rare lesions carry what cannot be had elsewhere."""
-        weights = [(3.0 if s.fine else 1.0) * (2.0 if set(s.case.pathologies) - {"wmh"} else 1.0) for s in found]
+        """Scans at 1 mm carry texture, those with such voxels most; rare lesions are seen in few scans."""
+        weights = [
+            (3.0 if s.fine else 1.0)
+            * (2.0 if max(s.voxel) < SHARP else 1.0)
+            * (2.0 if set(s.case.pathologies) - {"wmh"} else 1.0)
+            for s in found
+        ]
         return np.array(weights) / sum(weights)
 
     def _means(self, scan: Scan) -> np.ndarray:
@@ -155,7 +161,7 @@ class RendererPatches(IterableDataset):
         return self._known_means[scan]
 
     def tissue(self, case: CachedCase) -> np.ndarray:
-        """Soft tissue map of a case on GRID_2MM, float32; kept, because making one takes a while."""
+        """Soft tissue map of a case on its own grid, float32; kept, because making one takes a while."""
         if case.id not in self._known_tissue:
             self._known_tissue[case.id] = tissue_of(self.cache, case)
         return self._known_tissue[case.id].astype(np.float32)
@@ -210,7 +216,7 @@ class RendererPatches(IterableDataset):
         else:
             box = tuple(slice(s, s + side) for s in start)
             classes, image = labels[box], volume[box].astype(np.float32) / 255
-            tissue = soft[tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)]
+            tissue = soft[box]
         if mask_case is not None:
             box = tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)
             mask = (self.cache.labels(mask_case)[box] == anatomy.lesions()[lesion].index).astype(np.uint8)
@@ -250,11 +256,13 @@ class RendererPatches(IterableDataset):
         """Patch on its own grid to a sample on the 1 mm grid."""
         if spacing == 2:
             classes = refine_labels(classes, from_1mm=False)
+            tissue = doubled(tissue)
             for axis in range(3):
                 image = image.repeat(2, axis)
         elif rng.random() < SOFTENED:
-            # Generated labels come from 2 mm: their outlines are smooth, and the renderer must know such ones.
+            # Given labels may come from 2 mm: their outlines are smooth, and so is the tissue sampled for them.
             classes = refine_labels(classes, from_1mm=True)
+            tissue = doubled(half(tissue))
         if not self.plain and rng.random() < 0.5:
             classes = np.array(anatomy.mirrored_classes(), np.uint8)[classes[::-1]]
             image, tissue = image[::-1], tissue[::-1]
@@ -340,17 +348,22 @@ class RendererPatches(IterableDataset):
         if spacing == 2:
             classes = refine_labels(classes, from_1mm=False)
         soft = self.tissue(case)
-        tissue = soft[tuple(slice(s * spacing // 2, (s + side) * spacing // 2) for s in start)]
+        tissue = soft[tuple(slice(s, s + side) for s in start)]
+        if spacing == 2:
+            tissue = doubled(tissue)
         positions = rng.choice(style_positions(labels), 2)
         slices = np.stack(
             [
-                picture(labels[:, :, p].repeat(spacing, 0).repeat(spacing, 1), doubled(soft[:, :, p * spacing // 2]))
+                picture(
+                    labels[:, :, p].repeat(spacing, 0).repeat(spacing, 1),
+                    doubled(soft[:, :, p]) if spacing == 2 else soft[:, :, p],
+                )
                 for p in positions
             ]
         )
         return self._finished(
             classes,
-            picture(classes, doubled(tissue)),
+            picture(classes, tissue),
             tissue,
             slices,
             rng,
@@ -362,11 +375,11 @@ class RendererPatches(IterableDataset):
 
 
 def tissue_of(cache: Cache, case: CachedCase) -> np.ndarray:
-    """Soft tissue map (float16) of a case on GRID_2MM; of its labels alone if the T1w scan shows no tissues."""
-    brain = brain_of(cache, case)
-    if brain is not None:
-        return brain.tissue
-    return typical_values().astype(np.float16)[to_2mm(cache.labels(case))]
+    """Soft tissue map (float16) of a case on its own grid; of its labels alone if the T1w scan shows no tissues."""
+    measured = measured_tissue(cache, case, case.spacing)
+    if measured is not None:
+        return measured[1].astype(np.float16)
+    return typical_values().astype(np.float16)[cache.labels(case)]
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
@@ -389,16 +402,14 @@ def warp(
     spacing: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A patch under a random deformation: classes (nearest), image in [0, 1] (cubic, which keeps its texture), tissue
-    at 2 mm."""
+    """A patch under a random deformation: classes (nearest), image in [0, 1], tissue (cubic, to keep texture)."""
     coordinates = deformation(side, spacing, rng) + np.array(start).reshape(3, 1, 1, 1)
     low = np.clip(np.floor(coordinates.min((1, 2, 3))).astype(int) - 3, 0, None)
     box = tuple(slice(a, max(int(b) + 4, a + 1)) for a, b in zip(low, coordinates.max((1, 2, 3)), strict=True))
     local = coordinates - low.reshape(3, 1, 1, 1)
     classes = ndimage.map_coordinates(labels[box], local, order=0)
     image = ndimage.map_coordinates(volume[box].astype(np.float32) / 255, local, order=3)
-    coarse = coordinates if spacing == 2 else (coordinates - 0.5) / 2
-    soft = ndimage.map_coordinates(tissue, coarse, order=1)
+    soft = ndimage.map_coordinates(tissue[box].astype(np.float32), local, order=3)
     soft = np.where(classes > 0, soft, 0).astype(np.float32)
     image = np.where(classes > 0, np.clip(image, 0, 1), 0).astype(np.float32)
-    return classes, image, soft if spacing == 2 else half(soft)
+    return classes, image, soft

@@ -30,20 +30,32 @@ def half(image: np.ndarray) -> np.ndarray:
     return image.reshape(r // 2, 2, a // 2, 2, s // 2, 2).astype(np.float32).mean((1, 3, 5))
 
 
-def brain_of(cache: Cache, case: CachedCase) -> Brain | None:
-    """Of a labelled case in template space with a T1w scan; None if that does not show the tissues apart.
+def measured_tissue(cache: Cache, case: CachedCase, spacing: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Structures (uint8) and soft tissue (float32) at ``spacing`` mm of a case in template space with a T1w scan.
 
-    Lesions look different in every contrast and are drawn by their labels: in the map they are what they grew in.
+    None if the scan does not show the tissues apart. Lesions look different in every contrast and are drawn by their
+    labels: in the map they are what they grew in.
+
+    Args:
+        spacing: 2, or 1 for a case on GRID_1MM.
     """
-    structures, lesions = split_lesions(to_2mm(cache.labels(case)))
-    image = cache.image(case, "T1w")
-    image = image.astype(np.float32) if image.shape == GRID_2MM.shape else half(image)
-    tissue = tissues.soft_map(structures, np.where(lesions > 0, 0, image), GRID_2MM.spacing)
+    labels, image = cache.labels(case), cache.image(case, "T1w")
+    if spacing == 2:
+        labels = to_2mm(labels)
+        image = image.astype(np.float32) if image.shape == GRID_2MM.shape else half(image)
+    structures, lesions = split_lesions(labels)
+    tissue = tissues.soft_map(structures, np.where(lesions > 0, 0, image), spacing)
     if tissue is None:
         return None
     white = np.isin(structures, tissues.WHITE)
     tissue[lesions > 0] = np.where(white, 1.0, 0.5)[lesions > 0]
-    return Brain(case.id, structures, tissue.astype(np.float16), case.spacing == 1)
+    return structures, tissue
+
+
+def brain_of(cache: Cache, case: CachedCase) -> Brain | None:
+    """Of a labelled case in template space with a T1w scan; None if that does not show the tissues apart."""
+    found = measured_tissue(cache, case, 2)
+    return None if found is None else Brain(case.id, found[0], found[1].astype(np.float16), case.spacing == 1)
 
 
 def brains(cache: Cache, split: str) -> list[Brain]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from BrainGenLib import anatomy, attribution, bundles, requests, spaces
 from BrainGenLib.case import ATTRIBUTION, Case
-from BrainGenLib.counterfactuals import halved
 from BrainGenLib.lesions import DISPLACING, STRUCTURES
 from BrainGenLib.methods import brainspade, brainspade3d, image_model, mass_effect
 from BrainGenLib.methods.brain_ldm import BrainLDM, volume_conditions
@@ -122,7 +121,7 @@ def _labelled(
     lesion = classes >= STRUCTURES
     people = label_model.people
     # An image as T1w scans have it is a soft tissue map.
-    soft = halved(sampled) if sampled is not None and people is not None and people.contrast == "T1w" else None
+    soft = sampled if people is not None and people.contrast == "T1w" else None
     for contrast in request.contrasts:
         own = None
         if sampled is not None and people is not None and contrast == people.contrast and style is None:

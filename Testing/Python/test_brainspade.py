@@ -106,6 +106,19 @@ def test_any_shape_comes_back_in_its_own_shape_with_a_black_background(model: br
     assert not image[classes == 0].any()
 
 
+def test_soft_tissue_of_1mm_shows_what_that_of_2mm_cannot(model: brainspade.Renderer) -> None:
+    torch.nn.init.constant_(model.network.gain.weight, 0.5)
+    classes = np.full((32, 32, 32), CORTEX, np.uint8)
+    tissue = np.full(classes.shape, 0.5, np.float32)
+    tissue[16] = 0  # a sulcus of 1 mm
+    images = [
+        brainspade.render(model, classes, given, "T1w", style=np.zeros(16), seed=0, report=Silent())
+        for given in (tissue, half(tissue))
+    ]
+    fine, coarse = (image[16, 8:24, 8:24].mean() - image[8, 8:24, 8:24].mean() for image in images)
+    assert fine > 1.3 * coarse > 0
+
+
 def test_slabs_of_the_head_leave_no_seam(model: brainspade.Renderer) -> None:
     classes = torch.from_numpy(ball((16, 16, 80)))[None]
     network = model.network
@@ -182,13 +195,13 @@ def test_every_patch_is_a_brain_within_range(cache: Path) -> None:
         sample = patches.sample(rng)
         assert sample["classes"].shape == (32, 32, 32)
         assert sample["image"].shape == (1, 32, 32, 32)
-        assert sample["tissue"].shape == (1, 16, 16, 16)
+        assert sample["tissue"].shape == (1, 32, 32, 32)
         assert sample["slices"].shape == (2, 160, 224)
         assert 0 <= sample["image"].min() <= sample["image"].max() <= 1
         assert sample["classes"].any()
 
 
-def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path) -> None:
+def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path, monkeypatch) -> None:
     torch.set_num_threads(1)
     train(cache, tmp_path / "run", device="cpu", steps=2)
     bundle = export(tmp_path / "run", tmp_path / "bundle")
@@ -198,6 +211,13 @@ def test_training_resumes_and_exports_into_a_bundle(cache: Path, tmp_path: Path)
     classes = torch.from_numpy(ball((32, 32, 32)))[None]
     image = network(classes, torch.full((1, 1, 16, 16, 16), 0.5), torch.tensor([0]), torch.zeros(1, 16))
     assert image[0, 0, 16, 16, 10] > 0
+
+    # A new run may begin with what is in a bundle.
+    monkeypatch.setenv("BRAINGEN_BUNDLES", str(tmp_path))
+    train(cache, tmp_path / "more", device="cpu", steps=1, start=bundle.name)
+    begun = export(tmp_path / "more", tmp_path / "more-bundle").load("renderer").state_dict()
+    for name, weights in network.state_dict().items():
+        assert (begun[name] - weights).abs().max() < 0.02, name
 
 
 def test_brightness_starts_from_a_regression_on_soft_tissue(tmp_path: Path) -> None:
