@@ -67,18 +67,18 @@ def folded(
         share=share,
         device=device,
     )
-    structures = topology.without_handles(topology.without_islands(sampled.classes))
-    image = None if sampled.image is None else np.where(structures > 0, sampled.image, np.float32(0))
+    image = None if sampled.image is None else np.where(sampled.classes > 0, sampled.image, np.float32(0))
     donor = (sampled.donor // 2).astype(np.int16)
+    structures = donors.whole(sampled.classes, people.box)
     del sampled
-    structures = donors.whole(structures, people.box)
     total = random_displacement(generator)
     warp = VentricleWarp(displaced(structures, total))
     toward = warp.to(float(np.clip(ventricles, warp.least, warp.most)))
     # The brain at p is the deformed one at p + toward, which is the sampled one further by the shape there.
     for axis, part in enumerate(total):
         total[axis] = toward[axis] + moved(part, toward, 1)
-    structures = displaced(structures, total)
+    # Not before: nearest voxels of what moved are islands and handles anew.
+    structures = topology.without_handles(topology.without_islands(displaced(structures, total)))
     inside = structures > 0
     corner = np.array([[side.start] for side in people.box])
     points = np.stack(np.nonzero(inside)) - corner + total[:, inside]
