@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional as F
 
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.networks.soft_tissue import TissueDenoiser
-from BrainGenLib.networks.spade_renderer import SpadeRenderer
+from BrainGenLib.networks.spade_renderer import SpadeRenderer, fold
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Reporter
 
 ANY = "any"  # contrast index that lets the style code alone decide
-SLAB = 64  # mm of the S axis that the 1 mm head works on at a time
+SLAB = 32  # mm of the S axis that the 1 mm head works on at a time
 REACH = 6  # mm around a slab that the head looks at; even, to match the 2 mm grid
 AROUND_BRAIN, AROUND_PART = 2, 16
 """Voxels that the trunk looks at around a brain, and around a part of one."""
@@ -122,6 +124,8 @@ def render(
     soft = torch.zeros(1, 1, *(side // spacing for side in padded.shape))
     r, a, i = (slice(c // spacing, c // spacing + n) for c, n in zip(corner, tissue.shape, strict=True))
     soft[0, 0, r, a, i] = torch.from_numpy(np.ascontiguousarray(tissue))
+    if spacing == 2:
+        soft = F.interpolate(soft, scale_factor=2.0, mode="trilinear")
     noise = network.draw_noise((1, *padded.shape), generator)
     mask, margin = (classes > 0, AROUND_BRAIN) if where is None else (where, AROUND_PART)
     needed = _box_around(_pad(mask, network.multiple)[0], margin, network.multiple)
@@ -140,39 +144,36 @@ def render(
     tensor = cut(torch.from_numpy(padded)[None])
     slabs = range(0, tensor.shape[-1], SLAB)
     report.step("", 0, len(slabs) + 1)
-    film, labels = network.describe(tensor, cut(soft), index, code)
-    features = network.trunk(labels, film, noise)
+    fine = cut(soft)
+
+    def described(low: int, high: int) -> tuple[Tensor, Tensor]:
+        """Code and label channels of the slices ``low:high``: those of all are hundreds of megabytes."""
+        return network.describe(tensor[..., low:high], fine[..., low:high], index, code)
+
+    features = network.trunk(*_folded(described, tensor.shape[-1]), noise)
     image = np.zeros(padded.shape, np.float32)
     part = image[needed]
     for number, start in enumerate(slabs):
         report.step("", number + 1, len(slabs) + 1)
         stop = min(start + SLAB, part.shape[2])
-        part[:, :, start:stop] = _finish(network, features, labels, tensor, film, noise[-1], start, stop)
+        low, high = max(start - REACH, 0), min(stop + REACH, part.shape[2])
+        film, labels = described(low, high)
+        slab = network.finish(
+            features[..., low // 2 : high // 2], labels, tensor[..., low:high], film, noise[-1][..., low:high]
+        )
+        part[:, :, start:stop] = slab[0, 0, :, :, start - low : stop - low].float().cpu().numpy()
     report.step("", len(slabs) + 1, len(slabs) + 1)
     box = tuple(slice(c, c + size) for c, size in zip(corner, classes.shape, strict=True))
     return np.clip(image[box], 0, 1)
 
 
-def _finish(
-    network: SpadeRenderer,
-    features: Tensor,
-    labels: Tensor,
-    classes: Tensor,
-    film: Tensor,
-    noise: Tensor,
-    start: int,
-    stop: int,
-) -> np.ndarray:
-    """Slices ``start:stop`` of the image: the head on a slab with its margin."""
-    low, high = max(start - REACH, 0), min(stop + REACH, classes.shape[-1])
-    slab = network.finish(
-        features[..., low // 2 : high // 2],
-        labels[..., low:high],
-        classes[..., low:high],
-        film,
-        noise[..., low:high],
-    )
-    return slab[0, 0, :, :, start - low : stop - low].float().cpu().numpy()
+def _folded(described: Callable[[int, int], tuple[Tensor, Tensor]], size: int) -> tuple[Tensor, Tensor]:
+    """Folded label channels of all slices, and the code."""
+    parts = []
+    for start in range(0, size, SLAB):
+        film, labels = described(start, min(start + SLAB, size))
+        parts.append(fold(labels))
+    return torch.cat(parts, -1), film
 
 
 def _pad(classes: np.ndarray, multiple: int) -> tuple[np.ndarray, list[int]]:

@@ -18,13 +18,14 @@ folds, sulci and shades that no hard label has: at 1 mm of a sampled anatomy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 FOLD = 2  # space-to-depth factor
+SLICES = 16  # of 2 mm that the blocks of the finest level work on at a time
 SLAB = 8
 """Planes that are modulated at a time unless gradients are needed: what lies between takes seven times the memory of
 the result."""
@@ -35,6 +36,20 @@ def fold(x: Tensor) -> Tensor:
     b, c, r, a, s = x.shape
     x = x.view(b, c, r // FOLD, FOLD, a // FOLD, FOLD, s // FOLD, FOLD)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * FOLD**3, r // FOLD, a // FOLD, s // FOLD)
+
+
+def by_slabs(size: int, block: Callable[[int, int], Tensor]) -> Tensor:
+    """What a block with a 3×3×3 convolution makes of ``size`` slices, a few at a time: its input may be large.
+
+    Args:
+        block: (…, high - low) of the slices ``low:high`` of its input.
+    """
+    parts = []
+    for start in range(0, size, SLICES):
+        stop = min(start + SLICES, size)
+        low, high = max(start - 1, 0), min(stop + 1, size)
+        parts.append(block(low, high)[..., start - low : stop - low])
+    return torch.cat(parts, -1)
 
 
 def smooth(x: Tensor) -> Tensor:
@@ -191,21 +206,30 @@ class SpadeRenderer(nn.Module):
         fluid, white = mixture(fine).unbind(-1)
         return code, torch.stack([*labels, fine, plain + in_fluid * fluid + in_white * white], 1)
 
-    def trunk(self, labels: Tensor, code: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Label channels at 1 mm to features (B, 32, R/2, A/2, S/2)."""
-        maps = [fold(labels)]
+    def trunk(self, folded: Tensor, code: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Folded label channels (:func:`fold`) to features (B, 32, R/2, A/2, S/2)."""
+        maps = [folded]
         for _ in range(self.depth - 1):
             maps.append(F.avg_pool3d(maps[-1], 2))
-        x, skips = maps[0], []
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else F.avg_pool3d(x, 2), code, maps[level], None)
+        x = by_slabs(
+            folded.shape[-1], lambda low, high: self.down[0](folded[..., low:high], code, folded[..., low:high], None)
+        )
+        skips = [x]
+        for level, block in enumerate(self.down[1:], 1):
+            x = block(F.avg_pool3d(x, 2), code, maps[level], None)
             skips.append(x)
-        for index, block in enumerate(self.up):
+        for index, block in enumerate(self.up[:-1]):
             level = self.depth - 1 - index // 2
             if index and index % 2 == 0:
                 x = torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips[level]], 1)
             x = block(x, code, maps[level], noise[index])
-        return x
+
+        def last(low: int, high: int) -> Tensor:
+            coarse = F.interpolate(x[..., low // 2 : -(-high // 2)], scale_factor=2.0, mode="nearest")
+            parts = [coarse[..., low % 2 :][..., : high - low], skips[0][..., low:high]]
+            return self.up[-1](torch.cat(parts, 1), code, folded[..., low:high], noise[-2][..., low:high])
+
+        return by_slabs(folded.shape[-1], last)
 
     def finish(self, features: Tensor, labels: Tensor, classes: Tensor, code: Tensor, noise: Tensor) -> Tensor:
         """Features at 2 mm, and labels, classes and noise at 1 mm, to the image (B, 1, R, A, S).
@@ -242,4 +266,4 @@ class SpadeRenderer(nn.Module):
         if noise is None:
             noise = self.draw_noise(classes.shape, device=style.device)
         code, labels = self.describe(classes, tissue, contrast, style)
-        return self.finish(self.trunk(labels, code, noise), labels, classes, code, noise[-1])
+        return self.finish(self.trunk(fold(labels), code, noise), labels, classes, code, noise[-1])
