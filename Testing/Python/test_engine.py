@@ -202,7 +202,7 @@ def test_a_style_is_taken_from_a_scan_in_any_grid(engine, tiny_bundles, tmp_path
         seen["image"] = image
         return np.zeros(16, np.float32)
 
-    def render(model, classes, tissue, contrast, *, style, seed, report):
+    def render(model, classes, tissue, contrast, *, style, seed, report, where):
         seen["style"] = style
         return np.zeros(classes.shape, np.float32)
 

@@ -167,7 +167,7 @@ def test_a_draft_makes_room_and_loads_stay_exact(tiny_bundles):
 def test_labels_and_tissue_that_are_rendered_have_moved(tiny_bundles, monkeypatch):
     rendered = []
 
-    def image_of(work, renderer, classes, tissue, contrast, style):
+    def image_of(work, renderer, classes, tissue, contrast, style, where):
         rendered.append((classes, tissue))
         return np.zeros(classes.shape, np.float32)
 
