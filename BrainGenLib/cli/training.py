@@ -45,6 +45,8 @@ EXPORT = {
     Recipe.RENDERER: "BrainGenLib.training.renderer_export",
     Recipe.IMAGE_DIFFUSION: "BrainGenLib.training.image_export",
 }
+CacheFolder = Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")]
+Steps = Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")]
 Minutes = Annotated[
     float | None,
     typer.Option(help="Stop after that time, towards which the learning rate falls; call again to go on."),
@@ -68,10 +70,10 @@ def prepare(
 
 def _train(recipe: Recipe) -> Callable[..., None]:
     def command(
-        cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
+        cache: CacheFolder,
         run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists; best named after the recipe.")],
         minutes: Minutes = None,
-        steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
+        steps: Steps = None,
         device: Device = "auto",
     ) -> None:
         with guarded(as_json=False):
@@ -102,20 +104,22 @@ for _recipe, _help in _TRAINS.items():
 
 @app.command()
 def renderer(
-    cache: Annotated[Path, typer.Argument(help="Training cache that `braingen prepare` wrote.")],
+    cache: CacheFolder,
     run: Annotated[Path, typer.Argument(help="Run folder, resumed if it exists.")],
     start: Annotated[
         str | None, typer.Option(help="Bundle whose renderer a new run begins with.", show_default="a new one")
     ] = None,
     minutes: Minutes = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
+    steps: Steps = None,
     device: Device = "auto",
 ) -> None:
     """The renderer of label maps in a style, with its style encoder (brainspade3d)."""
     with guarded(as_json=False):
         from BrainGenLib.training.renderer import train
+        from BrainGenLib.training.run import folder_of
 
-        train(cache, run, device=device, minutes=minutes, steps=steps, start=start)
+        with folder_of(run, Recipe.RENDERER.value):
+            train(cache, run, device=device, minutes=minutes, steps=steps, start=start)
 
 
 @app.command()
@@ -135,7 +139,7 @@ def finetune(
         Path | None, typer.Option(help="Where the bundle goes.", show_default="~/.braingen/bundles")
     ] = None,
     minutes: Minutes = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the run.", show_default="the recipe's")] = None,
+    steps: Steps = None,
     device: Device = "auto",
 ) -> None:
     """Fine-tune an image model on a few scans of your own, with or without Latent Drifting, to a new bundle."""

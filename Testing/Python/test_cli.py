@@ -339,16 +339,19 @@ def test_training_without_a_cache_is_refused(braingen, tmp_path, recipe):
 
 
 def test_a_run_of_another_recipe_is_refused_and_each_notes_its_own(braingen, tmp_path):
+    from BrainGenLib.cli.training import Recipe
     from BrainGenLib.training.run import folder_of
 
     run = tmp_path / "run"
     with folder_of(run, "segmenter"):
         run.mkdir()
         (run / "state.pt").write_bytes(b"state")
-    for command in (("donors", tmp_path / "cache", run), ("export", "donors", run, tmp_path / "bundle")):
+    others = [recipe.value for recipe in Recipe if recipe is not Recipe.SEGMENTER]
+    commands = [(recipe, (recipe, tmp_path / "cache", run)) for recipe in others]
+    for recipe, command in [*commands, ("donors", ("export", "donors", run, tmp_path / "bundle"))]:
         code, _, stderr = braingen("train", *command)
         assert code == 2
-        assert f"{run} is a run of segmenter, not of donors; give each recipe a folder of its own." in stderr
+        assert f"{run} is a run of segmenter, not of {recipe}; give each recipe a folder of its own." in stderr
     assert not (tmp_path / "bundle").exists()
     # Where nothing was begun nothing is noted.
     assert braingen("train", "donors", tmp_path / "cache", tmp_path / "other")[0] == 2
