@@ -1,10 +1,15 @@
 """Previews and results of a run on their way into the scene."""
 
 import itertools
+import re
+import weakref
 
 import slicer
 
 PREVIEW = "preview"
+# Panels and scripts that generate at once have a preview each: "preview", "preview-2".
+_PREVIEWS = re.compile(rf"{PREVIEW}(-\d+)?")
+_all = weakref.WeakSet()
 # Cases are called after what made them.
 NAMES = {
     "generate": "sub",
@@ -19,7 +24,7 @@ def caseNames() -> list:
     """Names of the cases in the scene; a preview is none."""
     from BrainGenLib.scene import cases
 
-    return [name for name in cases.case_names(slicer.mrmlScene) if name != PREVIEW]
+    return [name for name in cases.case_names(slicer.mrmlScene) if not _PREVIEWS.fullmatch(name)]
 
 
 class ArrivingCases:
@@ -34,10 +39,12 @@ class ArrivingCases:
     """
 
     def __init__(self, views) -> None:
+        _all.add(self)
         self.draft = False
         self.made = []
         self._views = views
         self._arriving = None
+        self._preview = None
         self._pointed = False
         self._scanID = None
 
@@ -56,7 +63,7 @@ class ArrivingCases:
             update: :class:`BrainGenLib.session.Update` that named it.
         """
         from BrainGenLib.case import Case
-        from BrainGenLib.scene import changes, showing
+        from BrainGenLib.scene import cases, changes, showing
         from BrainGenLib.scene.case_to_scene import adding
 
         case = Case.load(folder)
@@ -69,7 +76,10 @@ class ArrivingCases:
         self.removeUnfinished()
         yield
         # No pause from here to the first node: another panel must not take the same name.
-        name = self._arriving = _freeName(update.request.verb) if final else PREVIEW
+        if final:
+            name = self._arriving = _freeName(update.request.verb)
+        else:
+            name = self._preview = cases.free_name(slicer.mrmlScene, PREVIEW, self._othersPreviews())
         nodes = None
         for nodes in adding(slicer.mrmlScene, case, name):
             yield
@@ -87,24 +97,29 @@ class ArrivingCases:
 
     def forget(self) -> None:
         """The scene is being closed and takes what is unfinished with it."""
-        self._arriving = None
+        self._arriving = self._preview = None
 
     def dropPreview(self) -> None:
         """What will not be finished goes; the newest case takes its place in the views."""
         from BrainGenLib.scene import cases
 
-        seen = PREVIEW in cases.case_names(slicer.mrmlScene)
+        seen = self._preview in cases.case_names(slicer.mrmlScene)
         self.removeUnfinished()
         if seen and (names := caseNames()):
             self._views.show(names[-1])
 
     def removeUnfinished(self) -> None:
-        """The preview, and a case of which only some nodes have arrived."""
+        """The preview, and a case of which only some nodes have arrived; also previews that no panel waits for."""
         from BrainGenLib.scene import cases
 
-        for name in filter(None, (PREVIEW, self._arriving)):
-            cases.remove_case(slicer.mrmlScene, name)
-        self._arriving = None
+        others = self._othersPreviews()
+        for name in cases.case_names(slicer.mrmlScene):
+            if name == self._arriving or (_PREVIEWS.fullmatch(name) and name not in others):
+                cases.remove_case(slicer.mrmlScene, name)
+        self._arriving = self._preview = None
+
+    def _othersPreviews(self) -> set:
+        return {one._preview for one in _all if one is not self and one._preview}
 
 
 def _freeName(verb: str) -> str:

@@ -1,5 +1,6 @@
 """What a panel must survive: nothing lost, nothing leaked, and the panel never frozen."""
 
+import itertools
 import os
 import random
 import shutil
@@ -12,11 +13,11 @@ from patience import PATIENCE
 from quick_worker import cube
 
 from BrainGenLib.errors import BadInput
-from BrainGenLib.jobs import WorkerProcess
+from BrainGenLib.jobs import State, WorkerProcess
 from BrainGenLib.requests import Generate
 from BrainGenLib.scene import cases
 from BrainGenLib.scene.case_to_scene import add_case
-from BrainGenLib.session import Session
+from BrainGenLib.session import Session, Update
 
 
 def start_worker(panel, step_seconds):
@@ -170,6 +171,25 @@ def test_two_panels_at_once_do_not_disturb_each_other(host, panel):
     made = [cases.nodes_of(slicer.mrmlScene, name).segmentation for name in found]
     assert {"99", "100", "101"} < {node.GetAttribute("BrainGen.seed") for node in made}
     other.close()
+
+
+def test_previews_of_two_panels_that_arrive_at_once_stay_apart(host, panel, tmp_path):
+    """They had one name, so that whoever finished first took half of both away, and the rest stayed for good."""
+    from BrainGenPanel.arriving import ArrivingCases
+
+    cube(1).save(tmp_path / "preview")
+    update = Update(Generate(seed=1), 1, 1, State.RUNNING, preview=tmp_path / "preview")
+    panels = [ArrivingCases(panel.logic.views) for _ in range(2)]
+    for _ in itertools.zip_longest(*(one.adding(update.preview, update) for one in panels)):
+        panel.logic.renameTwins()
+    assert cases.case_names(slicer.mrmlScene) == ["preview", "preview-2"]
+    assert panel.logic.caseNames() == []
+    assert all(cases.nodes_of(slicer.mrmlScene, name).segmentation for name in ("preview", "preview-2"))
+    panels[0].removeUnfinished()
+    assert cases.case_names(slicer.mrmlScene) == ["preview-2"]
+    del panels[1]
+    panels[0].removeUnfinished()
+    assert cases.case_names(slicer.mrmlScene) == []
 
 
 def test_two_hundred_cases_in_one_scene(host, panel):
