@@ -103,6 +103,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/methods/brainspade.py
   BrainGenLib/methods/brainspade3d.py
   BrainGenLib/methods/contrast.py
+  BrainGenLib/methods/exact_volumes.py
   BrainGenLib/methods/folded_anatomy.py
   BrainGenLib/methods/image_model.py
   BrainGenLib/methods/intensity_model.py

@@ -32,6 +32,7 @@ from BrainGenLib.diffusion.schedules import Denoiser, Step
 from BrainGenLib.donors import Donors
 from BrainGenLib.lesions import PATHOLOGIES, STRUCTURES, VOXEL_ML, affected_classes, region
 from BrainGenLib.methods import folded_anatomy, label_cleaning
+from BrainGenLib.methods.exact_volumes import BRAIN, VENTRICLES, with_volumes
 from BrainGenLib.methods.folded_anatomy import Folded, folded
 from BrainGenLib.methods.lesion_loads import Placed, place_lesions
 from BrainGenLib.methods.normative import PERSON, NormativeModel
@@ -44,6 +45,9 @@ from BrainGenLib.spaces import GRID_1MM, GRID_2MM, to_grid
 
 ANATOMY = ("ventricles", "brain")
 """Anatomy conditions, mL in template space: lateral ventricles of both sides; brain without fluid."""
+
+LEVELS = "volume_levels"
+"""Parameter of a bundle: :attr:`LabelModel.levels`."""
 
 STEPS = 10
 """Of the label sampler, if the request leaves them open."""
@@ -60,6 +64,8 @@ class LabelModel:
         anatomy_range: anatomy condition to (minimum, maximum) in mL.
         correlation: of the standardised log-volumes of ventricles and brain.
         normative: their distribution given age and sex; None if the bundle has none.
+        levels: how far log volumes of the donors' labels lie above those of the labels that the networks learnt.
+            Volumes that are asked for, drawn and obtained are those of the donors' labels.
     """
 
     autoencoder: LabelAutoencoder
@@ -71,6 +77,7 @@ class LabelModel:
     device: str
     normative: NormativeModel | None = None
     among_donors: attribution.Among = field(default_factory=dict)
+    levels: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str) -> LabelModel:
@@ -80,6 +87,8 @@ class LabelModel:
         if (described := bundle.metadata.networks.get("donors")) is not None:
             donors.check_memory(described.args["count"], described.args["shape"])
             people = cast(Donors, bundle.load("donors"))
+        levels = bundle.metadata.parameters.get(LEVELS, {})
+        normative = NormativeModel.of(bundle.metadata)
         return cls(
             cast(LabelAutoencoder, bundle.load("label_autoencoder", device)),
             cast(LabelDenoiser, bundle.load("label_diffusion", device)),
@@ -88,8 +97,9 @@ class LabelModel:
             {c.name: (c.minimum, c.maximum) for c in conditions if c.name in ANATOMY},
             bundle.metadata.parameters["anatomy_correlation"],
             device,
-            NormativeModel.of(bundle.metadata),
+            None if normative is None else normative.at_level(levels),
             bundle.metadata.parameters.get("among_donors", {}),
+            levels,
         )
 
 
@@ -180,13 +190,7 @@ def upsample(volume: torch.Tensor) -> torch.Tensor:
 def anatomy_volumes(soft_anatomy: np.ndarray) -> dict[str, float]:
     """The anatomy conditions in mL, measured on a soft (S, …) anatomy map of GRID_2MM."""
     volumes = soft_anatomy.reshape(len(soft_anatomy), -1).sum(1) * VOXEL_ML
-    ventricles = [
-        index
-        for name in ("lateral ventricle", "inferior lateral ventricle")
-        for index in anatomy.classes_of(name=name, kind="structure")
-    ]
-    brain = [index for index in anatomy.classes_of(kind="structure") if index not in anatomy.classes_of(tissue="csf")]
-    return {"ventricles": float(volumes[ventricles].sum()), "brain": float(volumes[brain].sum())}
+    return {"ventricles": float(volumes[list(VENTRICLES)].sum()), "brain": float(volumes[list(BRAIN)].sum())}
 
 
 def draw_person(model: LabelModel, asked: dict[str, float], seed: int) -> dict[str, float]:
@@ -207,6 +211,7 @@ def draw_anatomy(
         correlation = model.normative.correlation
     else:
         mean, spread = model.denoiser.anatomy_mean.tolist(), model.denoiser.anatomy_spread.tolist()
+        mean = [value + model.levels.get(name, 0.0) for name, value in zip(ANATOMY, mean, strict=True)]
         correlation = model.correlation
     normal = torch.randn(len(ANATOMY), generator=generator).tolist()
     standard: dict[str, float] = {
@@ -237,7 +242,9 @@ def conditional_denoiser(
     """
     denoiser = model.denoiser
     schedule = schedules.cosine()
-    logs = torch.log(torch.tensor([volumes[name] for name in ANATOMY], device=model.device))
+    logs = torch.tensor(
+        [math.log(volumes[name]) - model.levels.get(name, 0.0) for name in ANATOMY], device=model.device
+    )
     standard = (logs - denoiser.anatomy_mean) / denoiser.anatomy_spread
     vector = torch.tensor([loads.get(name, 0.0) for name in PATHOLOGIES], device=model.device)
     conditions = torch.cat([vector, standard])[None].float()
@@ -325,6 +332,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
 
     logits = draw_logits(model, loads, volumes, regions, request.guidance, count, generator, progress)
     log_anatomy = label_cleaning.clean(logits.anatomy[0].float().log_softmax(0).cpu())
+    log_anatomy = with_volumes(log_anatomy, volumes["brain"], volumes["ventricles"])
     log_lesion = logits.lesion[0].float().cpu().numpy()
     del logits
     structures = largest(log_anatomy).numpy().astype(np.uint8)
@@ -341,7 +349,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
             lambda seed: folded(
                 people,
                 target,
-                volumes["ventricles"],
+                volumes,
                 _generator(seed),
                 fold_progress,
                 request.max_share,

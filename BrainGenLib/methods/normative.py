@@ -75,6 +75,14 @@ class NormativeModel(BaseModel):
                 f"The volumes by age and sex of bundle {bundle.name} cannot be used; install it again."
             ) from error
 
+    def at_level(self, level: Mapping[str, float]) -> NormativeModel:
+        """The model of log volumes that lie higher by ``level``, none where it is silent about a volume."""
+        curves = {
+            name: curve.model_copy(update={"mean": [curve.mean[0] + level.get(name, 0.0), *curve.mean[1:]]})
+            for name, curve in self.curves.items()
+        }
+        return self.model_copy(update={"curves": curves})
+
     def person(self, asked: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
         """Age and sex as asked for; one that is not is drawn from the people that were measured."""
         share, other = rng.random(2)

@@ -20,7 +20,7 @@ from BrainGenLib import anatomy, donors
 from BrainGenLib.diffusion import patches
 from BrainGenLib.diffusion.patches import CELL_MM, CUBE, FACES, Found, PatchDenoiser, Patches
 from BrainGenLib.diffusion.samplers import Callback, sample_ddim
-from BrainGenLib.diffusion.schedules import Denoiser, Step
+from BrainGenLib.diffusion.schedules import Denoiser
 from BrainGenLib.donors import PAD, RANGE, Donors
 from BrainGenLib.requests import MAX_SHARE
 
@@ -37,8 +37,11 @@ SLAB = 8
 """Planes of a coarser grid that are pasted at a time."""
 GUIDE_MM = 4.0
 """What is slower than this (one standard deviation) is guided."""
-PARTS = ((0,), (1, 2), (3,), (4, 5), (6,))
-"""Channels that are guided together: CSF, cerebrum, deep grey matter, cerebellum, ventricles."""
+PARTS = ((0, 1, 2), (3,), (4, 5), (6,))
+"""Channels that are guided together: cerebrum with the CSF around and within it, deep grey matter, cerebellum,
+ventricles."""
+FLUID = 1.3
+"""CSF that is asked of 4 and 2 mm, over that of the guide's map: as much as reaches 1 mm."""
 MIXTURES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.4, 0.6], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
 """Of fluid, grey and white matter, what the channels look like in an image."""
 
@@ -56,12 +59,12 @@ COARSE = Level(
     (1.2, 0.8, 0.55, 0.4, 0.28, 0.2, 0.13, 0.08),
 )
 GUIDED = Level(COARSE.patches, COARSE.noises[2:])
-"""COARSE from a given map rather than from noise."""
+"""COARSE from the donors' mean as the guide corrects it."""
 MIDDLE = Level(Patches(2, ((0.0, 3),), (12, 12, 20), FACES, 8, temperature=0.3), (0.3, 0.2, 0.13, 0.08))
 FINE = Level(Patches(1, ((0.0, 3),), (8, 8, 16), FACES, 6, spread=1), (0.6,))
 
-Guide = Callable[[torch.Tensor, int, Step], torch.Tensor]
-"""(clean estimate (1, C, X, Y, Z), spacing, step) to the one to go on with."""
+Guide = Callable[[torch.Tensor, int], torch.Tensor]
+"""(clean estimate (C, X, Y, Z), spacing) to the one to go on with."""
 
 
 @dataclass
@@ -86,7 +89,6 @@ def sample(
     callback: Callback,
     *,
     guide: Guide | None = None,
-    start: torch.Tensor | None = None,
     share: float = MAX_SHARE,
     device: str = "cpu",
 ) -> Anatomy:
@@ -95,8 +97,7 @@ def sample(
     Args:
         people: donors, of one kind: all have images or none.
         callback: called before every step, counted over all grids.
-        guide: conditions the estimates at 4 and 2 mm.
-        start: (C, …) shares of the channels at 4 mm, to begin with instead of the donors' mean.
+        guide: conditions the donors' mean, from which 4 mm starts, and the estimates at 4 and 2 mm.
         share: of the brain where one donor, mirrored or not, may be used. It holds on all grids: what a coarse grid
             decided with donors that a finer one may not use fuses the cortex there.
         device: that compares patches.
@@ -106,9 +107,11 @@ def sample(
     if people.image is not None:
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
     roots = torch.from_numpy(np.sqrt(weights))[:, None, None, None]
-    first = COARSE if start is None else GUIDED
+    first = COARSE if guide is None else GUIDED
     denoiser = _denoiser(people, first.patches, weights, allowed, device)
-    z = roots * (mean_of(denoiser) if start is None else with_image(start, denoiser))
+    z = roots * mean_of(denoiser)
+    if guide is not None:
+        z = guide(z, first.patches.spacing)
     z, found = _level(denoiser, first, z, generator, guide, callback, 0)
     count = len(first.noises)
     for level in (MIDDLE, FINE):
@@ -163,12 +166,6 @@ def mean_of(denoiser: PatchDenoiser) -> torch.Tensor:
     return torch.from_numpy(denoiser.maps.mean(0, dtype=np.float32)[..., denoiser.pad : -denoiser.pad]) / 255
 
 
-def with_image(shares: torch.Tensor, denoiser: PatchDenoiser) -> torch.Tensor:
-    """(C, …) shares of the channels, and the image that the donors' mean has if they have one."""
-    mean = mean_of(denoiser)
-    return torch.cat([shares, mean[len(shares) :]])
-
-
 def _denoiser(
     people: Donors, how: Patches, weights: np.ndarray, allowed: np.ndarray | None, device: str
 ) -> PatchDenoiser:
@@ -195,7 +192,7 @@ def _denoiser(
 def _guided(denoiser: Denoiser, guide: Guide | None, spacing: int) -> Denoiser:
     if guide is None or spacing == 1:
         return denoiser
-    return lambda x, step: guide(denoiser(x, step), spacing, step)
+    return lambda x, step: guide(denoiser(x, step)[0], spacing)[None]
 
 
 def upsampled(z: torch.Tensor) -> torch.Tensor:
@@ -302,32 +299,39 @@ def _moved(
 def guide_to(target: torch.Tensor, levels: np.ndarray) -> Guide:
     """The guide that puts back what an estimate lacks of the slow part of a coarse map.
 
-    Shares are guided by the parts of :data:`PARTS`; within a part, cortex and white matter for instance, the estimate
-    keeps its own proportions, because a coarse map knows the size of a part and not its folds. The image changes by
-    as much as the tissue that comes and goes is worth.
+    Shares are guided by the parts of :data:`PARTS`; within a part the estimate keeps its own proportions, because a
+    coarse map knows the size of a part and not its folds. Of the CSF around the brain it knows the volume alone: that
+    is brought to the map's (times :data:`FLUID`) by as much everywhere where fluid and tissue meet. The image changes
+    by as much as the tissue that comes and goes is worth.
 
     Args:
         target: (C, X, Y, Z) at 4 mm, shares of the channels, 0 to 1.
         levels: of :class:`~BrainGenLib.donors.Donors`.
     """
     targets = {4: target, 2: upsampled(target)}
-    typical = (MIXTURES @ levels).tolist()
+    kinds = len(donors.groups())
+    values = torch.from_numpy(MIXTURES @ levels - RANGE[0]).float()
 
-    def put_back(z: torch.Tensor, spacing: int, step: Step) -> torch.Tensor:
-        painted = z.shape[1] > len(donors.groups())
+    def put_back(z: torch.Tensor, spacing: int) -> torch.Tensor:
+        painted = len(z) > kinds
         root = z.new_tensor(LABEL_WEIGHT if painted else 1.0).sqrt()
         out = z.clone()
         for part in PARTS:
             members = list(part)
-            total = out[0, members].sum(0)
-            lacking = root * targets[spacing][members].sum(0) - total
+            lacking = root * targets[spacing][members].sum(0) - out[members].sum(0)
             slow = torch.from_numpy(ndimage.gaussian_filter(lacking.numpy(), GUIDE_MM / spacing))
-            own = out[0, members] + 1e-3 * root
-            change = slow * own / own.sum(0)
-            out[0, members] += change
-            if painted:
-                values = z.new_tensor([typical[channel] - RANGE[0] for channel in members])
-                out[0, -1] += (change * values[:, None, None, None]).sum(0) / root
+            own = out[members] + 1e-3 * root
+            out[members] += slow * own / own.sum(0)
+        fluid, tissue = out[0].clamp_min(0), out[1:3].clamp_min(0) + 1e-3 * root
+        whole = tissue.sum(0)
+        # What a shift of the log-odds changes, to first order.
+        meeting = fluid * whole / (fluid + whole)
+        lacking = FLUID * root * targets[spacing][0].sum() - out[0].sum()
+        change = meeting * (lacking / meeting.sum()).clamp(-1, 1)
+        out[0] += change
+        out[1:3] -= change * tissue / whole
+        if painted:
+            out[-1] += torch.tensordot(values, out[:kinds] - z[:kinds], 1) / root
         return out
 
     return put_back

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from BrainGenLib import anatomy
 from BrainGenLib.errors import BadInput
+from BrainGenLib.methods.exact_volumes import VENTRICLES
 from BrainGenLib.spaces import GRID_1MM
 
 OUTSIDE, INSIDE = 9.0, 5.0
@@ -29,6 +29,9 @@ class VentricleWarp:
 
     Args:
         classes: uint8 on GRID_1MM.
+        origin: the map that ``classes`` is a deformation of, and the displacement, float32 (3, R, A, S), mm. Volumes
+            are then those of the original deformed once, by the displacement and by what :meth:`to` returns: a change
+            of less than a voxel shows there, and not in voxels that were chosen before.
 
     Attributes:
         least, most: what can be made of them, mL, both sides with their inferior horns.
@@ -37,9 +40,8 @@ class VentricleWarp:
         BadInput: there is no ventricle.
     """
 
-    def __init__(self, classes: np.ndarray) -> None:
-        names = ("lateral ventricle", "inferior lateral ventricle")
-        ventricles = np.isin(classes, [index for name in names for index in anatomy.classes_of(name=name)])
+    def __init__(self, classes: np.ndarray, origin: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+        ventricles = np.isin(classes, VENTRICLES)
         if not ventricles.any():
             raise BadInput("The scan shows no lateral ventricles that could be changed.")
         self._shape = classes.shape
@@ -57,6 +59,7 @@ class VentricleWarp:
         unit = -normal * np.exp(-((depth / reach) ** 2))
         self._unit = np.stack([ndimage.gaussian_filter(part, 1.0) for part in unit]) * (classes[self._box] > 0)
         self._share = mask.astype(np.float32)
+        self._origin = None if origin is None else (np.isin(origin[0], VENTRICLES).astype(np.float32), origin[1])
         # What lies further from the surface than it may move stays inside or outside.
         band = np.abs(depth) < FURTHEST + 2
         self._points, self._along = np.stack(np.nonzero(band)).astype(np.float32), self._unit[:, band]
@@ -65,7 +68,14 @@ class VentricleWarp:
 
     def _volume(self, distance: float) -> float:
         """mL of the ventricles if their surface moves so far, mm."""
-        share = ndimage.map_coordinates(self._share, self._points + distance * self._along, order=1)
+        points = self._points + distance * self._along
+        if self._origin is None:
+            share = ndimage.map_coordinates(self._share, points, order=1)
+        else:
+            original, displacement = self._origin
+            points += np.array([[side.start] for side in self._box], np.float32)
+            points += np.stack([ndimage.map_coordinates(part, points, order=1) for part in displacement])
+            share = ndimage.map_coordinates(original, points, order=1)
         return (self._always + int((share > 0.5).sum())) * GRID_1MM.spacing**3 / 1000
 
     def to(self, millilitres: float) -> np.ndarray:

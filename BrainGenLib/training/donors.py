@@ -51,9 +51,16 @@ def train(
     donors = gathered(people, contrast)
     used = {person.name for person in people}
     sources = sorted({f"{c.dataset} ({c.licence or 'licence not stated'})" for c in cases if name_of(c) in used})
+    study = {name_of(case): case.dataset for case in cases}
     run = Run(out, {}, {})
     among = attribution.among_people(donors)
-    saved = {"arguments": donors.arguments, "state": donors.state_dict(), "sources": sources, "among": among}
+    saved = {
+        "arguments": donors.arguments,
+        "state": donors.state_dict(),
+        "sources": sources,
+        "studies": [study[name] for name in donors.names],
+        "among": among,
+    }
     temporary = out / "donors.pt.part"
     torch.save(saved, temporary)
     os.replace(temporary, out / "donors.pt")

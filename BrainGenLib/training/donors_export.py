@@ -6,11 +6,17 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from BrainGenLib import bundles
-from BrainGenLib.donors import Donors
+from BrainGenLib.donors import PAD, Donors
 from BrainGenLib.errors import BadInput
+from BrainGenLib.methods.brain_ldm import volume_conditions
+from BrainGenLib.methods.brainspade3d import LEVELS
+from BrainGenLib.methods.normative import NormativeModel
+from BrainGenLib.participants import SEXES
+from BrainGenLib.spaces import GRID_1MM
 from BrainGenLib.training import shared_bundle
 
 BASE = "brainspade3d"
@@ -24,6 +30,9 @@ mirror images. Nothing was trained. **This part of the bundle is people's scans*
 generated is a mosaic of them. It must not be shared as if it were a network; it may go where the scans may go.
 
 **Data** (train split only): {sources}. {ages} {images}
+
+**Volumes** that are asked for, drawn and reported are those of the donors' labels. Against those that the label model
+learnt: {levels}.
 
 **Limits.** What no donor has is not generated: rare anatomy, ages beyond the donors', {others}.
 """
@@ -51,6 +60,7 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
     metadata.networks["donors"] = bundles.Network(target="BrainGenLib.donors.Donors", args=args)
     metadata.donors = len(donors)
     metadata.parameters["among_donors"] = saved["among"]
+    _set_levels(metadata, donors, saved["studies"])
     known = [age for age in donors.ages if age is not None]
     ages = f"Ages {min(known):.0f} to {max(known):.0f} years." if known else "Their ages are not known."
     others = [limit for limit in metadata.limits if not limit.startswith(LIMIT)]
@@ -66,9 +76,37 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
         sources=sources,
         ages=ages,
         images=f"Images are {donors.contrast}." if donors.contrast else "There are label maps, and no images.",
+        levels=shared_bundle.percentages(metadata.parameters[LEVELS]) or "not known",
         others=f"contrasts other than {donors.contrast}" if donors.contrast else "texture of scans",
     )
     return shared_bundle.save(bundle_folder, metadata, {"donors": donors}, f"{HEADING}\n{section}")
+
+
+def _set_levels(metadata: bundles.Metadata, donors: Donors, studies: list[str]) -> None:
+    """Measure how far the donors' labels lie above those that the networks learnt, and offer volumes on their scale.
+
+    Of a study that the model of age and sex knows, the study's level; else what the donors' volumes have above those
+    of their age and sex; nothing where neither is known.
+    """
+    normative = NormativeModel.of(metadata)
+    found = []
+    for row, (study, age, sex) in enumerate(zip(studies, donors.ages, donors.sexes, strict=True)):
+        if normative is not None and study in normative.studies:
+            found.append(normative.studies[study].level)
+        elif normative is not None and age is not None and sex in SEXES:
+            volumes = volume_conditions(donors.classes[row, ..., PAD:-PAD].numpy(), GRID_1MM.spacing)
+            means, _ = normative.at({"age": age, "sex": SEXES[sex]})
+            found.append(
+                {
+                    name: float(np.log(volumes[name]) - mean)
+                    for name, mean in zip(normative.curves, means, strict=True)
+                }
+            )
+    levels = {name: round(float(np.mean([one[name] for one in found])), 5) for name in found[0]} if found else {}
+    before = metadata.parameters.get(LEVELS, {})
+    change = {name: levels.get(name, 0.0) - before.get(name, 0.0) for name in {*levels, *before}}
+    metadata.conditions = shared_bundle.at_level(metadata.conditions, change)
+    metadata.parameters[LEVELS] = levels
 
 
 def _copy_of_base(folder: Path) -> bundles.Metadata:

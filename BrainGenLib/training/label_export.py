@@ -9,6 +9,7 @@ from torch import nn
 
 from BrainGenLib import anatomy, bundles
 from BrainGenLib.lesions import PATHOLOGIES
+from BrainGenLib.methods.brainspade3d import LEVELS
 from BrainGenLib.methods.normative import PERSON
 from BrainGenLib.training import shared_bundle
 
@@ -48,7 +49,9 @@ def write(
     metadata.verbs = sorted({*metadata.verbs, "generate", "counterfactual"})
     # Age and sex are those of the recipe of the normative model.
     person = [condition for condition in metadata.conditions if condition.name in PERSON]
-    metadata.conditions = [*_pathologies(facts), *person, *_anatomy(facts)]
+    # Volumes are offered on the scale of the donors' labels, if there are donors.
+    volumes = shared_bundle.at_level(_anatomy(facts), metadata.parameters.get(LEVELS, {}))
+    metadata.conditions = [*_pathologies(facts), *person, *volumes]
     metadata.parameters["anatomy_correlation"] = facts["correlation"]
     targets = {"label_autoencoder": "LabelAutoencoder", "label_diffusion": "LabelDenoiser"}
     for name, target in targets.items():

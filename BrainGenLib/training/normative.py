@@ -48,7 +48,8 @@ Medians in mL, and between which volumes the middle 90 % lie:
 {table}
 
 Every study has a level of its own, which takes up what scanner and labelling do; what age does is what differs with
-it within studies. Table and cases are at the mean level of all people. Levels of the studies against it:
+it within studies. The table is at the mean level of all people, cases at that of the donors. Levels of the studies
+against it:
 {levels}.
 
 **Limits.** Ages above 70 rest on {old} people. Nobody was followed over time: these are differences between people,
@@ -213,10 +214,7 @@ def _card(model: NormativeModel) -> str:
         female, male = (zip(*model.at({"age": age, "sex": sex}), strict=True) for sex in (0, 1))
         cells = [_middle(*one) for both in zip(female, male, strict=True) for one in both]
         rows.append(f"| {age:.0f} | {' | '.join(cells)} |")
-    levels = ";\n".join(
-        f"{study}: " + ", ".join(f"{name} {100 * np.expm1(value):+.0f} %" for name, value in one.level.items())
-        for study, one in model.studies.items()
-    )
+    levels = ";\n".join(f"{study}: {shared_bundle.percentages(one.level)}" for study, one in model.studies.items())
     return CARD.format(
         correlation=model.correlation,
         people=count,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -29,6 +31,21 @@ def save(folder: Path, metadata: bundles.Metadata, networks: dict[str, nn.Module
     if (folder / "docs" / "README.md").is_file():
         card, licence = ((folder / name).read_text("utf-8") for name in ("docs/README.md", "LICENSE"))
     return bundles.save(folder, metadata, networks, with_section(card, section), licence)
+
+
+def at_level(conditions: list[bundles.Condition], level: Mapping[str, float]) -> list[bundles.Condition]:
+    """Conditions of which the logarithms are higher by ``level``; those that it does not name stay."""
+    changed = []
+    for one in conditions:
+        factor = math.exp(level.get(one.name, 0.0))
+        values = {name: getattr(one, name) * factor for name in ("minimum", "maximum", "default")}
+        changed.append(one.model_copy(update={**values, "marks": [mark * factor for mark in one.marks]}))
+    return changed
+
+
+def percentages(level: Mapping[str, float]) -> str:
+    """What differences of logarithms are in percent, by name."""
+    return ", ".join(f"{name} {100 * math.expm1(value):+.0f} %" for name, value in level.items())
 
 
 def with_section(card: str, section: str) -> str:

@@ -18,9 +18,20 @@ from BrainGenLib import anatomy, bundles, probe, spaces
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import PAD, RANGE, Donors, channels, encoded, groups
 from BrainGenLib.errors import BadInput, OutOfMemory
+from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import patch_diffusion
-from BrainGenLib.methods.brainspade3d import LabelModel, LabelSample
+from BrainGenLib.methods.brain_ldm import volume_conditions
+from BrainGenLib.methods.brainspade3d import (
+    ANATOMY,
+    LEVELS,
+    LabelModel,
+    LabelSample,
+    anatomy_volumes,
+    draw_anatomy,
+)
+from BrainGenLib.methods.exact_volumes import with_volumes
 from BrainGenLib.methods.folded_anatomy import Folded, coarse_target, folded
+from BrainGenLib.methods.normative import NormativeModel
 from BrainGenLib.methods.patch_diffusion import Anatomy
 from BrainGenLib.methods.scan_texture import intensities, with_lesions
 from BrainGenLib.methods.shape_variation import RMS_MM, random_displacement
@@ -276,27 +287,71 @@ def test_maps_are_shares(fine):
             np.testing.assert_allclose(maps[1, channel, ..., 3:-3] / 255, share, atol=0.01)
 
 
-def test_an_anatomy_is_sampled_with_the_asked_ventricles(tiny_folder, probabilities):
+def test_an_anatomy_is_sampled_with_the_asked_volumes(tiny_folder, probabilities):
     people = bundles.Bundle(tiny_folder / "brainspade3d").load("donors")
     assert isinstance(people, Donors)
-    size = np.isin(people.classes[0].numpy(), VENTRICLES).sum() / 1000
+    sizes = volume_conditions(people.classes[0].numpy(), 1)
+    asked = {"brain": 0.95 * sizes["brain"], "ventricles": 1.3 * sizes["ventricles"]}
+    coarse = with_volumes(probabilities.clamp_min(1e-6).log(), **asked)
+    target = coarse_target(people, coarse.softmax(0))
 
-    target = coarse_target(people, probabilities)
+    def sample():
+        return folded(people, target, asked, torch.Generator().manual_seed(0), nothing)
 
-    def sample(seed: int, share: float):
-        return folded(people, target, share * size, torch.Generator().manual_seed(seed), nothing)
-
-    first, again = sample(0, 1.1), sample(0, 1.1)
+    first, again = sample(), sample()
     np.testing.assert_array_equal(first.structures, again.structures)
     assert first.image is not None
     np.testing.assert_array_equal(first.image, again.image)
-    assert np.isin(first.structures, VENTRICLES).sum() / 1000 == pytest.approx(1.1 * size, rel=0.03)
+    assert volume_conditions(first.structures, 1) == pytest.approx(asked, rel=0.025)
     brain = first.structures > 0
     assert set(np.unique(first.donor[brain])) <= {0, 1}
     assert (first.donor[~brain] == -1).mean() > 0.99
     # The image shows the labels: white matter is bright, ventricles are dark.
     assert first.image[np.isin(first.structures, VENTRICLES)].mean() < 0.2
     assert first.image[np.isin(first.structures, groups()[2])].mean() > 0.85
+
+
+def test_a_coarse_map_has_exactly_the_asked_volumes(phantom_classes):
+    one_hot = torch.nn.functional.one_hot(torch.from_numpy(phantom_classes).long(), STRUCTURES).movedim(-1, 0)
+    soft = torch.nn.functional.avg_pool3d(one_hot.float(), 5, 1, 2, count_include_pad=False)
+    before = anatomy_volumes(soft.numpy())
+    for brain, ventricles in ((1.05, 0.8), (0.9, 1.2)):
+        asked = {"brain": brain * before["brain"], "ventricles": ventricles * before["ventricles"]}
+        shares = with_volumes(soft.clamp_min(1e-9).log(), **asked).exp()
+        np.testing.assert_allclose(shares.sum(0), 1, atol=2e-3)
+        assert anatomy_volumes(shares.numpy()) == pytest.approx(asked, rel=0.02)
+
+
+def test_a_bundle_offers_volumes_on_the_scale_of_its_donors_labels(tmp_path, fine, tiny_bundles, phantoms):
+    """By the level of a study that the law of age knows; else by what the people have for their age."""
+    plain = bundles.find("brainspade3d").metadata
+    law = NormativeModel.of(plain)
+    study, known = next(iter(law.studies.items()))
+    for number, (dataset, sex) in enumerate(((study, None), ("elsewhere", "F"), ("elsewhere", None))):
+        run = tmp_path / f"run{number}"
+        recipe.train(cache_of(tmp_path / f"cache{number}", fine, [30.0, 35.0, 40.0], dataset=dataset, sex=sex), run)
+        for _ in range(2):
+            bundle = donors_export.export(run, tmp_path / "bundles" / f"mine{number}")
+        levels = bundle.metadata.parameters[LEVELS]
+        if dataset == study:
+            assert levels == pytest.approx(known.level)
+        elif sex:
+            means, _ = law.at({"age": 35.0, "sex": 0.0})
+            found = np.log([volume_conditions(fine, 1)[name] for name in ANATOMY])
+            assert list(levels.values()) == pytest.approx(list(found - means), abs=0.05)
+        else:
+            assert levels == {}
+        for before, after in zip(plain.conditions, bundle.metadata.conditions, strict=True):
+            assert after.maximum == pytest.approx(before.maximum * np.exp(levels.get(before.name, 0.0)))
+        model = LabelModel.from_bundle(bundle, "cpu")
+        model.anatomy_range = {name: (1e-9, 1e9) for name in ANATOMY}
+        drawn, usual = (
+            draw_anatomy(one, {}, torch.Generator().manual_seed(0), person)
+            for person in ({}, {"age": 50.0, "sex": 1.0})[number % 2 :][:1]
+            for one in (model, replace(model, levels={}, normative=law))
+        )
+        for name in ANATOMY:
+            assert np.log(drawn[name] / usual[name]) == pytest.approx(levels.get(name, 0.0))
 
 
 def test_the_contrast_of_the_donors_is_sampled_and_others_are_rendered(tiny_bundles, fine, monkeypatch):

@@ -73,6 +73,24 @@ def test_a_finer_grid_starts_from_the_voxels_that_were_found() -> None:
     assert pasted[2, 3, 3] == pytest.approx(maps[0, 0, 7 - 2, 3, 3 + 2 + 4])
 
 
+def test_a_guide_knows_how_much_fluid_there_is_and_leaves_where_to_the_donors() -> None:
+    """Gyri of the estimate stay where the map's lie elsewhere; parts and all of the fluid get the map's volume."""
+    shares = torch.zeros(7, 24, 24, 24)
+    stripes = torch.arange(24) % 6 < 2
+    shares[0, 6:18, 6:18] = 0.7 * stripes + 0.15
+    shares[1, 6:18, 6:18] = 0.85 - shares[0, 6:18, 6:18]
+    shares[2, 6:18, 6:18] = 0.15
+    target = shares.roll(3, 3)
+    target[0] *= 0.85
+    target[1] = 0.85 * (target.sum(0) > 0) - target[0]
+    guide = patch_diffusion.guide_to(target, np.array([0.0, 0.5, 1.0]))
+    guided = guide(shares, 4)
+    assert float(guided[0].sum()) == pytest.approx(patch_diffusion.FLUID * float(target[0].sum()), rel=0.01)
+    assert float(guided.sum()) == pytest.approx(float(target.sum()), rel=0.01)
+    inside = (slice(6, 18), slice(6, 18))
+    assert np.corrcoef(guided[0][inside].ravel(), shares[0][inside].ravel())[0, 1] > 0.9
+
+
 def test_tensor_operators_sample_what_compiled_loops_do(monkeypatch: pytest.MonkeyPatch) -> None:
     people = donors_of(3, (32, 48, 32), contrast="T1w")
     devices = []

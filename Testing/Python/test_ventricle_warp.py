@@ -8,6 +8,7 @@ from scipy import ndimage
 from BrainGenLib import anatomy, spaces
 from BrainGenLib.counterfactuals import Aligned, warped_scan
 from BrainGenLib.errors import BadInput
+from BrainGenLib.label_resampling import displaced
 from BrainGenLib.methods.brain_ldm import volume_conditions
 from BrainGenLib.methods.ventricle_warp import VentricleWarp, moved
 from BrainGenLib.reading.volume import Volume
@@ -40,6 +41,17 @@ def test_ventricles_get_the_asked_size(classes, share):
     # No fold: nothing is turned inside out.
     jacobian = np.stack([np.stack(np.gradient(part)) for part in warp], -1).transpose(1, 2, 3, 0, 4) + np.eye(3)
     assert np.linalg.det(jacobian[40:120:2, 60:160:2, 50:110:2]).min() > 0
+
+
+def test_a_deformed_brain_is_measured_as_it_will_be_made(classes):
+    """Half a voxel shows in the original that is deformed once, and not in voxels that were chosen before."""
+    shape = np.zeros((3, *classes.shape), np.float32)
+    shape[0] = 0.5 * np.sin(np.arange(classes.shape[1]) / 5)[None, :, None]
+    warp = VentricleWarp(displaced(classes, shape), (classes, shape))
+    for share in (0.97, 1.02, 1.3):
+        toward = warp.to(share * size(classes))
+        both = np.stack([toward[axis] + moved(part, toward, 1) for axis, part in enumerate(shape)])
+        assert size(displaced(classes, both)) == pytest.approx(share * size(classes), rel=0.01)
 
 
 def test_what_this_brain_does_not_allow_is_refused(classes):
