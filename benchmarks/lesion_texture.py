@@ -1,8 +1,9 @@
-"""How the contrast of real lesions grows from their border inwards, and differs inside: what rendered lesions copy.
+"""How lesions look in scans, as the renderer makes them, and with `methods/lesion_texture.py`.
 
-python benchmarks/lesion_texture.py GLIOMAS STROKE LESION --out benchmarks/results/lesion_texture.json
+python benchmarks/lesion_texture.py CASES --fitted CASE … --out benchmarks/results/lesion_texture.json
 
-GLIOMAS is a folder of <case>_T1.nii.gz, _T2, _FLAIR and _seg (2 is oedema), STROKE a scan and LESION its mask.
+CASES is a folder of <case>_T1w.nii.gz, _T2w, _FLAIR and _labels (values of the label table, lesions among them), all
+of 1 mm. Constants of the texture were measured on the cases that --fitted names; these are not rendered.
 """
 
 from __future__ import annotations
@@ -11,37 +12,49 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
+from BrainGenLib import anatomy, bundles, spaces
 from BrainGenLib.evaluation.results import Result, Table
-from BrainGenLib.methods import lesion_texture
+from BrainGenLib.methods import brainspade, soft_tissue
+from BrainGenLib.methods.lesion_texture import LesionTexture
 from BrainGenLib.reading.volume import read_volume
+from BrainGenLib.reporting import Silent
 
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+PAIRS = (("T1w", "T2w"), ("T1w", "FLAIR"), ("T2w", "FLAIR"))
 DEPTHS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 6), (6, 8))
-"""Distance to healthy tissue, mm: the scans have voxels of 1 mm."""
-INSIDE = 3
+"""Distance to healthy tissue or fluid, mm."""
+INSIDE = 2
 NEAR = 2
 """Distance of two voxels whose covariance holds no noise, mm."""
-FAR = 8
+AWAY = 4
+LEAST = 60
+SEED = 1
 
 
-def shares(image: np.ndarray, white: np.ndarray, part: np.ndarray, depth: np.ndarray) -> list[float | None]:
+def shares(image: np.ndarray, white: np.ndarray, lesion: np.ndarray, depth: np.ndarray) -> list[float | None]:
     """Share of the contrast by depth (medians), its standard deviation, and the distance over which correlation falls
     to a third."""
-    healthy = np.median(image[white])
-    share = (image - healthy) / (np.median(image[part & (depth > INSIDE)]) - healthy)
+    level, inner = np.median(image[white]), lesion & (depth > INSIDE)
+    if inner.sum() < LEAST:
+        inner = lesion & (depth > 1)
+    share = (image - level) / (np.median(image[inner]) - level)
     found: list[float | None] = []
     for low, high in DEPTHS:
-        there = part & (depth > low) & (depth <= high)
-        found.append(round(float(np.median(share[there])), 2) if there.sum() > 100 else None)
-    inner = part & (depth > INSIDE)
+        there = lesion & (depth > low) & (depth <= high)
+        found.append(round(float(np.median(share[there])), 2) if there.sum() > LEAST else None)
     if inner.sum() < 1000:
         return [*found, None, None]
     residual = np.clip(share - np.median(share[inner]), -1.5, 1.5)
 
     def covariance(lag: int) -> float:
-        pairs = inner[lag:] & inner[:-lag]
-        return float((residual[lag:] * residual[:-lag])[pairs].mean())
+        products = []
+        for axis in range(3):
+            mask, values = np.moveaxis(inner, axis, 0), np.moveaxis(residual, axis, 0)
+            products.append((values[lag:] * values[:-lag])[mask[lag:] & mask[:-lag]])
+        return float(np.concatenate(products).mean())
 
     near = covariance(NEAR)
     falls = [lag for lag in range(NEAR, 13) if covariance(lag) < near * np.exp(-1)]
@@ -50,37 +63,63 @@ def shares(image: np.ndarray, white: np.ndarray, part: np.ndarray, depth: np.nda
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gliomas", type=Path)
-    parser.add_argument("stroke", type=Path)
-    parser.add_argument("lesion", type=Path)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--fitted", nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
-    rows: list[list[str | float | int | None]] = []
-    for file in sorted(arguments.gliomas.glob("*_seg.nii.gz")):
-        name = file.name.removesuffix("_seg.nii.gz")
-        parts = read_volume(file).data
-        depth = ndimage.distance_transform_edt(parts > 0)
-        scans = {one: read_volume(file.with_name(f"{name}_{one}.nii.gz")).data for one in ("T1", "T2", "FLAIR")}
-        healthy = (scans["T1"] > 0) & (ndimage.distance_transform_edt(parts == 0) > FAR)
-        white = healthy & (scans["T1"] > np.percentile(scans["T1"][healthy], 60))
-        rows += [[f"{name}, oedema", one, *shares(scan, white, parts == 2, depth)] for one, scan in scans.items()]
-    scan, lesion = read_volume(arguments.stroke).data, read_volume(arguments.lesion).data > 0
-    away = ndimage.distance_transform_edt(~lesion)
-    around = (away > FAR / 2) & (away < 2 * FAR) & (scan > np.percentile(scan, 40))
-    rows.append(["stroke", "T2", *shares(scan, around, lesion, ndimage.distance_transform_edt(lesion))])
-    middles = [(low + high) / 2 for low, high in DEPTHS]
-    model = [1 - lesion_texture.EDGE * np.exp(-(middle - 0.5) / lesion_texture.FADE) for middle in middles]
-    rows.append(["as rendered", "all", *(round(float(one), 2) for one in model), lesion_texture.SPREAD, None])
-    columns = ["lesion", "contrast", *(f"{low}–{high} mm" for low, high in DEPTHS), "sd inside", "correlation, mm"]
+    renderer = brainspade.Renderer.from_bundle(bundles.find("brainspade3d"), "cpu")
+    profiles: list[list[str | float | int | None]] = []
+    together: list[list[str | float | int | None]] = []
+    for file in sorted(arguments.cases.glob("*_labels.nii.gz")):
+        name = file.name.removesuffix("_labels.nii.gz")
+        given = read_volume(file)
+        classes = anatomy.to_classes(spaces.canonical(given.data, given.affine)[0])
+        lesion = np.isin(classes, anatomy.classes_of(kind="lesion"))
+        depth = ndimage.distance_transform_edt(lesion | np.isin(classes, [0, *anatomy.classes_of(tissue="csf")]))
+        white = ndimage.binary_erosion(np.isin(classes, anatomy.classes_of(name="cerebral white matter")))
+        white &= ndimage.distance_transform_edt(~lesion) > AWAY
+        kinds: dict[str, dict[str, np.ndarray]] = {"scan": {}}
+        for contrast in CONTRASTS:
+            scan = read_volume(file.with_name(f"{name}_{contrast}.nii.gz"))
+            kinds["scan"][contrast] = spaces.canonical(scan.data, scan.affine)[0].astype(float)
+        if name not in arguments.fitted:
+            generator = torch.Generator().manual_seed(SEED)
+            tissue = soft_tissue.tissue_of_classes(renderer.tissue, classes, generator, lambda *_: None).cpu().numpy()
+            texture = LesionTexture(classes, SEED)
+            kinds |= {"rendered": {}, "with texture": {}}
+            for contrast in CONTRASTS:
+                image = brainspade.render(renderer, classes, tissue, contrast, style=None, seed=SEED, report=Silent())
+                kinds["rendered"][contrast] = image
+                kinds["with texture"][contrast] = texture.on(image, contrast)
+        case = f"{name}{' (measured)' if name in arguments.fitted else ''}"
+        inner = lesion & (depth > INSIDE)
+        for kind, images in kinds.items():
+            profiles += [[case, kind, one, *shares(image, white, lesion, depth)] for one, image in images.items()]
+            if inner.sum() > 1000:
+                correlations = (np.corrcoef(images[a][inner], images[b][inner])[0, 1] for a, b in PAIRS)
+                together.append([case, kind, *(round(float(one), 2) for one in correlations)])
+    columns = ["case", "image", "contrast", *(f"{low}–{high} mm" for low, high in DEPTHS)]
     result = Result(
         name="lesion_texture",
-        title="Texture of real lesions",
-        tables=[Table(title="Share of the contrast by distance from healthy tissue", columns=columns, rows=rows)],
+        title="Texture of lesions",
+        tables=[
+            Table(
+                title="Share of the contrast by distance from healthy tissue and fluid",
+                columns=[*columns, "sd inside", "correlation, mm"],
+                rows=profiles,
+            ),
+            Table(
+                title="Correlation between contrasts inside",
+                columns=["case", "image", *(f"{a}, {b}" for a, b in PAIRS)],
+                rows=together,
+            ),
+        ],
         notes=[
-            "1 is the median contrast to white matter deeper than 3 mm. The standard deviation is from the "
-            "covariance of voxels 2 mm apart, which holds no noise; correlation is the distance over which it falls "
-            "to 1/e."
+            "1 is the median contrast to white matter deeper than 2 mm (1 mm where lesions are small). The standard "
+            "deviation is from the covariance of voxels 2 mm apart, which holds no noise; correlation is the "
+            "distance over which it falls to 1/e. Constants were measured on the cases marked so, the FLAIR curve "
+            "also on a glioma and white matter hyperintensity of five people; the other cases are held out.",
         ],
     )
     result.print()

@@ -49,7 +49,7 @@ def image_of(
     report = work.stage(f"rendering {contrast}")
     image = brainspade.render(renderer, classes, tissue, contrast, style=style, seed=seed, report=report, where=where)
     # With one seed for all: contrasts differ from place to place alike.
-    return LesionTexture(classes, work.request.seed).on(image)
+    return LesionTexture(classes, work.request.seed).on(image, contrast)
 
 
 def style_of(work: Work, renderer: Any) -> np.ndarray | None:

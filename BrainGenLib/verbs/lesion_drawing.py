@@ -77,4 +77,4 @@ class LesionDrawing:
         image = brainspade.render(
             self._renderer, classes, tissue, self._contrast, style=style, seed=seed, report=report
         )
-        return LesionTexture(classes, seed).on(image)
+        return LesionTexture(classes, seed).on(image, self._contrast)
