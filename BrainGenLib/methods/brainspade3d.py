@@ -353,6 +353,7 @@ def sample_labels(model: LabelModel, request: Generate, report: Reporter) -> Lab
                 _generator(seed),
                 fold_progress,
                 request.max_share,
+                person.get("age"),
                 model.device,
             ),
             request.seed,

@@ -49,6 +49,7 @@ def folded(
     generator: torch.Generator,
     callback: Callback,
     share: float = patch_diffusion.MAX_SHARE,
+    age: float | None = None,
     device: str = "cpu",
 ) -> Folded:
     """Sample an anatomy with the sizes and places of a coarse one.
@@ -62,6 +63,7 @@ def folded(
         volumes: ``brain`` without fluid and lateral ``ventricles``, mL.
         callback: called before each of STEPS steps.
         share: of the brain where one donor may be used.
+        age: years; donors near to it are used in more of the brain.
         device: that compares patches.
     """
     sampled = patch_diffusion.sample(
@@ -70,6 +72,7 @@ def folded(
         callback,
         guide=patch_diffusion.guide_to(target, people.levels),
         share=share,
+        age=age,
         device=device,
     )
     image = None if sampled.image is None else np.where(sampled.classes > 0, sampled.image, np.float32(0))

@@ -1,5 +1,5 @@
 """Volumes of brains by age and sex: a normative model (Marquand et al., Biol Psychiatry 2016; Bethlehem et al.,
-Nature 2022), and how much donors of other ages count.
+Nature 2022).
 
 Given age and sex, the logarithms of the volumes of ventricles and brain in template space are jointly normal: their
 means are quadratic in age, their spreads log-linear in it, their correlation is one number. ``braingen train

@@ -8,7 +8,7 @@ disagree has no sulci, and looks most like donors with fused cortex. The finest 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,15 @@ LABEL_WEIGHT = 0.5
 REGION_MM = 20.0
 """Smoothness (one standard deviation) of the regions in which donors may be used."""
 BALANCING_ROUNDS, BALANCING_PACE = 20, 0.3
-"""After which such regions are equally large within 2 %."""
+"""After which such regions are as large as they should be within 2 % of the brain."""
+FASTEST = 3.0
+"""Excess of a region, over its size, beyond which it shrinks no faster."""
+NEAR_YEARS = 10.0
+"""Difference of ages (one standard deviation of a Gaussian) by which donors count less where an age is asked for."""
+STRANGE = 0.02
+"""How much donors of any other age count, over those of that age."""
+OF_AN_AGE = 2 / 3
+"""Donors that are allowed at a voxel where an age is asked for, over those without: room to prefer some."""
 
 TEXTURE = 0.5
 """Share of the nearest donor's own value in an image; the rest is the posterior mean, which has too little noise."""
@@ -90,6 +98,7 @@ def sample(
     *,
     guide: Guide | None = None,
     share: float = MAX_SHARE,
+    age: float | None = None,
     device: str = "cpu",
 ) -> Anatomy:
     """Sample an anatomy; the same generator gives the same.
@@ -100,9 +109,10 @@ def sample(
         guide: conditions the donors' mean, from which 4 mm starts, and the estimates at 4 and 2 mm.
         share: of the brain where one donor, mirrored or not, may be used. It holds on all grids: what a coarse grid
             decided with donors that a finer one may not use fuses the cortex there.
+        age: years; donors near to it have larger regions, up to ``share``.
         device: that compares patches.
     """
-    allowed = None if share >= 1 else regions(people, share, generator)
+    allowed = None if share >= 1 else regions(people, share, generator, age)
     weights = np.full(len(donors.groups()), 1.0 if people.image is None else LABEL_WEIGHT, np.float32)
     if people.image is not None:
         weights = np.append(weights, np.float32((RANGE[1] - RANGE[0]) ** 2))
@@ -221,23 +231,45 @@ def screened(denoiser: PatchDenoiser, near: np.ndarray, allowed: np.ndarray | No
     return np.ascontiguousarray(np.take_along_axis(ranked, places, 1), np.int32)
 
 
-def regions(people: Donors, share: float, generator: torch.Generator) -> np.ndarray:
-    """(N, …) bool in cells of CELL_MM: smooth random regions, each of at most ``share`` of the brain.
+def sizes_of_regions(ages: Sequence[float | None], share: float, age: float | None) -> np.ndarray:
+    """(N,) shares of the brain, in all a whole number, one at least: equal, or larger for donors near in age.
 
-    The same number of donors is allowed everywhere, one at least, so that fewer than 1 / share donors take equal
-    shares.
+    They are at most ``share``, but for fewer than 1 / share donors, who take equal ones.
     """
+    known = [one for one in ages if one is not None]
+    near_in_age = age is not None and bool(known)
+    count = max(1, int((OF_AN_AGE if near_in_age else 1) * share * len(ages)))
+    most = max(share, count / len(ages))
+    equal = np.full(len(ages), count / len(ages))
+    if age is None or not known:
+        return equal
+    # Beyond the donors' ages, the oldest or youngest are nearest.
+    asked = np.clip(age, min(known), max(known))
+    middle = float(np.mean(known))
+    apart = np.array([middle if one is None else one for one in ages]) - asked
+    weights = np.exp(-0.5 * (apart / NEAR_YEARS) ** 2) + STRANGE
+    low, high = 0.0, most / weights.min()
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(most, middle * weights).sum() < count else (low, middle)
+    return np.asarray(np.minimum(most, high * weights))
+
+
+def regions(people: Donors, share: float, generator: torch.Generator, age: float | None = None) -> np.ndarray:
+    """(N, …) bool in cells of CELL_MM: smooth random regions of the brain, as large as :func:`sizes_of_regions` has
+    them. The same number of donors is allowed everywhere."""
+    wanted = sizes_of_regions(people.ages, share, age)
     x, y, z = (n // CELL_MM for n in people.shape)
     brain = people.brain.reshape(x, CELL_MM, y, CELL_MM, z, CELL_MM).mean((1, 3, 5)).ravel()
     noise = torch.randn((len(people), x, y, z), generator=generator).numpy()
     sigma = REGION_MM / CELL_MM
     fields = ndimage.gaussian_filter(noise, (0, sigma, sigma, sigma))
-    count = max(1, int(share * len(people)))
+    count = round(float(wanted.sum()))
     pace = BALANCING_PACE * fields.std()
     for _ in range(BALANCING_ROUNDS):
         allowed = fields >= np.partition(fields, -count, 0)[-count]
-        excess = allowed.reshape(len(people), -1) @ (brain / brain.sum()) * len(people) / count - 1
-        fields -= (pace * excess)[:, None, None, None]
+        excess = allowed.reshape(len(people), -1) @ (brain / brain.sum()) / wanted - 1
+        fields -= (pace * excess.clip(max=FASTEST))[:, None, None, None]
     return np.asarray(allowed)
 
 

@@ -59,6 +59,34 @@ def test_no_grid_uses_a_donor_where_it_is_not_allowed(people: Donors, monkeypatc
         assert np.take_along_axis(fine, donor[None], 0).all()
 
 
+def test_donors_near_in_age_have_larger_regions_and_none_too_large() -> None:
+    ages = [20.0, 22.0, 24.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0, 65.0, None]
+    plain = patch_diffusion.sizes_of_regions(ages, 0.3, None)
+    np.testing.assert_allclose(plain, 0.25)
+    np.testing.assert_allclose(patch_diffusion.sizes_of_regions([None] * 12, 0.3, 40.0), 0.25)
+    # Ages that no donor has are those of the oldest.
+    for age, oldest in ((22.0, False), (65.0, True), (90.0, True)):
+        sizes = patch_diffusion.sizes_of_regions(ages, 0.3, age)
+        assert sizes.sum() == pytest.approx(2)
+        assert sizes.max() == pytest.approx(0.3)
+        young, old = sizes[:4].sum(), sizes[7:11].sum()
+        assert (old > 3 * young) if oldest else (young > 3 * old)
+    # Too few donors to keep the limit take equal shares.
+    np.testing.assert_allclose(patch_diffusion.sizes_of_regions([20.0, 80.0], 0.3, 20.0), 0.5)
+
+
+def test_regions_are_as_large_as_they_should_be() -> None:
+    people = donors_of(12, (96, 96, 96))
+    people.ages = [19.0, 21.0, 26.0, 28.0, 28.0, 29.0, 33.0, 34.0, 42.0, 44.0, 50.0, 55.0]
+    brain = people.brain.reshape(12, 8, 12, 8, 12, 8).mean((1, 3, 5))
+    for age in (None, 22.0, 80.0):
+        allowed = patch_diffusion.regions(people, 0.3, torch.Generator().manual_seed(1), age)
+        found = (allowed * brain).sum((1, 2, 3)) / brain.sum()
+        wanted = patch_diffusion.sizes_of_regions(people.ages, 0.3, age)
+        np.testing.assert_allclose(found, wanted, atol=0.02)
+        assert (allowed.sum(0) == (3 if age is None else 2)).all()
+
+
 def test_a_finer_grid_starts_from_the_voxels_that_were_found() -> None:
     rng = np.random.default_rng(1)
     maps = rng.integers(0, 256, (2, 1, 8, 8, 8 + 2 * 4)).astype(np.uint8)
