@@ -29,6 +29,8 @@ patients only.
 **Painted, not learned.** Where no real scan shows a pathology in a contrast (every stroke; MS and tumour on PDw;
 white matter hyperintensity on T1ce), its look is taught by pasting lesion masks and painting them with the brightness
 that textbooks give (`training/painted_lesions.py`): stroke as gliosis with, deeper than 5 mm, a fluid-filled cavity.
+The renderer paints one grey between the two; in T1w, T2w, FLAIR and T1ce rim and cavity get levels of their own
+(`methods/lesion_texture.py`): gliosis that of real multiple sclerosis. Acute strokes are not shown.
 
 **Limits.** PDw and T1ce rest on a handful of scans and repeat their look. FLAIR, T2w and PDw come mostly from 3 mm
 slices, so detail across slices is the network's guess. Vessels, dura and skull are not drawn. Pictures are SYNTHETIC

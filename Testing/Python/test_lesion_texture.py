@@ -65,6 +65,23 @@ def test_no_lesion_is_one_intensity(name):
     assert after[inside].std() > 0.3 * SPREAD * 0.3
 
 
+@pytest.mark.parametrize(("contrast", "white", "fluid"), [("T1w", 0.7, 0.1), ("T2w", 0.3, 0.9), ("FLAIR", 0.6, 0.1)])
+def test_a_stroke_is_gliosis_around_a_cavity(contrast, white, fluid):
+    """In FLAIR strokes were as grey as tissue."""
+    classes = np.full((48, 48, 48), WHITE, np.uint8)
+    classes[8:40, 8:40, 8:40] = STROKE
+    classes[:5] = FLUID
+    table = np.full(len(anatomy.labels()), white, np.float32)
+    table[FLUID] = fluid
+    # As a renderer has it that has seen none: it does not differ.
+    after = LesionTexture(classes, 1).on(table[classes], contrast)
+    depth = ndimage.distance_transform_edt(classes == STROKE)
+    core, rim = (np.median(after[(depth > low) & (depth <= high)]) for low, high in ((10, 16), (2, 3)))
+    assert core == pytest.approx(white + 0.9 * (fluid - white), abs=0.05)
+    assert rim > white + 0.05 if contrast != "T1w" else rim < white - 0.1
+    assert abs(core - rim) > 0.1
+
+
 def test_what_is_healthy_stays_and_nothing_leaves_the_range(classes):
     before = rendered(classes, 0.98)
     after = LesionTexture(classes, 1).on(before, "T2w")
