@@ -60,6 +60,8 @@ def _shift(shares: torch.Tensor, total: float) -> None:
         middle = (low + high) / 2
         low, high = (middle, high) if float(torch.sigmoid(odds + middle).sum()) + fixed < total else (low, middle)
     after = torch.sigmoid(odds + low)
-    grown, shrunk = after / own[near], (1 - after) / (1 - own[near])
+    grown, shrunk = torch.ones_like(own), torch.ones_like(own)
+    grown[near] = after / own[near]
+    shrunk[near] = (1 - after) / (1 - own[near])
     for index, share in enumerate(shares):
-        share[near] *= grown if index in members else shrunk
+        share *= grown if index in members else shrunk
