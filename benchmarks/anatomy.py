@@ -48,7 +48,7 @@ SIZES = {
         *anatomy.classes_of(name="inferior lateral ventricle"),
     ],
 }
-MOST = 0.05
+MOST = 0.025
 """By which the brain may differ from what was asked for."""
 
 
@@ -198,7 +198,7 @@ def main() -> None:
             Headline(
                 what="Brain at 1 mm against what was asked for",
                 figure=f"{np.mean(brain):+.1%}, farthest {max(brain, key=abs):+.1%}",
-                target=f"within {MOST:.0%}",
+                target=f"within {MOST:.1%}",
                 met=max(map(abs, brain)) <= MOST,
             ),
             Headline(
@@ -211,8 +211,8 @@ def main() -> None:
         notes=[
             f"{len(made)} maps without pathology, {about['cpu_seconds']:.0f} CPU-seconds each; {len(real)} training "
             "cases. Volumes at 1 mm, of training cases at the resolution of their labels; all else at 2 mm.",
-            "What is asked for and not given is drawn from the training cases. The label diffusion and these draws "
-            "know the labels that it was trained on; donors, whose voxels are given out, have their own.",
+            "What is not asked for is drawn from the distribution of the training cases at the level of the donors' "
+            "labels, to which the map of the label diffusion is brought; training cases have labels of all studies.",
             "Nearest-case Dice is the mean over structures, on every second voxel; a copy would have 1.",
         ],
         settings={"bundle_sha256": about["bundle"], "count": len(made)},
