@@ -239,9 +239,10 @@ def fit_modes(denoiser: ImageDenoiser, contrast: int, z: torch.Tensor, condition
     modes = torch.cat([slopes, v.T * (s / len(vectors) ** 0.5)[:, None]])
     # Fewer images than modes leave some of them zero.
     denoiser.modes[contrast, : len(modes)] = modes.unflatten(1, coarse.shape[1:])
-    fine = denoiser.modes_of(contrast)
-    coefficients = torch.linalg.lstsq(fine.T, z.flatten(1).T).solution
-    left = (z.flatten(1) - coefficients.T @ fine).view_as(z) * denoiser.inside
+    # A component may be nearly one of the slopes: in single precision their large coefficients would not cancel.
+    fine, values = denoiser.modes_of(contrast).double(), z.flatten(1).double()
+    coefficients = torch.linalg.lstsq(fine.T, values.T).solution
+    left = (values - coefficients.T @ fine).float().view_as(z) * denoiser.inside
     some = left[:: -(-len(left) // MEASURED)]
     denoiser.spectrum[contrast] = power_spectrum(list(some), [denoiser.inside[0, 0] > 0] * len(some))
 

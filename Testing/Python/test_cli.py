@@ -234,15 +234,16 @@ def test_every_failure_has_its_exit_code_and_its_sentence(braingen, tmp_path, mo
 def test_a_command_that_is_stopped_leaves_nothing(tiny_bundles, tmp_path, segmentation, name):
     command = [*MAIN, "render", str(segmentation), "--out", str(tmp_path / "out"), "--json"]
     (tmp_path / "temporary").mkdir()
-    # Programs that run in the background are started deaf to it.
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Programs that run in the background, or by nohup, are started deaf to some.
+    number = getattr(signal, name)
+    heard = signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    signal.signal(signal.SIGINT, heard)
+    signal.signal(number, heard)
     assert process.stdout is not None
     process.stdout.readline()
     (worker,) = psutil.Process(process.pid).children()
-    os.kill(process.pid, getattr(signal, name))
+    os.kill(process.pid, number)
     *_, last = process.stdout.read().splitlines()
     assert json.loads(last)["error"]["code"] == "cancelled"
     assert process.wait(30) == 3
