@@ -138,6 +138,7 @@ set(BRAINGENLIB_SCRIPTS
   BrainGenLib/networks/soft_tissue.py
   BrainGenLib/networks/spade_renderer.py
   BrainGenLib/networks/style_encoder.py
+  BrainGenLib/networks/unfilled.py
   BrainGenLib/packing.py
   BrainGenLib/participants.py
   BrainGenLib/probe.py

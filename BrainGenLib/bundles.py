@@ -225,9 +225,11 @@ class Bundle:
         """
         import torch
 
+        from BrainGenLib.networks.unfilled import Unfilled
+
         described = self.metadata.networks[network]
         # Without memory or arithmetic: how many numbers there may be.
-        with torch.device("meta"):
+        with Unfilled(), torch.device("meta"):
             wanted = described.build(device).state_dict()
         weights = packing.load(self.weights(network), sum(value.numel() for value in wanted.values()))
         if {key: value.shape for key, value in weights.items()} != {
@@ -236,7 +238,8 @@ class Bundle:
             raise BadInput(
                 f"{self.weights(network)} does not hold the weights of {network}; install the bundle again."
             )
-        module = described.build(device)
+        with Unfilled():
+            module = described.build(device)
         # Assigned, not copied: donors have hundreds of megabytes.
         module.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in weights.items()},

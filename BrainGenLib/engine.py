@@ -86,8 +86,9 @@ class Engine:
             Cancelled: ``report`` says so.
         """
         device = devices.pick(request.device)
-        # The same seed gives the same bits; operations without such a kernel only warn.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # The same seed gives the same bits; operations without such a kernel only warn. The same flags by
+        # `use_deterministic_algorithms` import PyTorch's compiler: a CPU-second and 66 MB.
+        torch.set_deterministic_debug_mode("warn")
         # It would also fill all new memory with NaN, which costs time and is for debugging.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         work = Work(self, request, inputs, report or Silent(), device)

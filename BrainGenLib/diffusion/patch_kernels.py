@@ -116,6 +116,17 @@ def _row(i, n):
     return min(max(i, 0), n - 1)
 
 
+@njit(nogil=True, inline="always")
+def _anywhere(allowed, cx, cy, cz, size, cell):
+    """Whether a donor is allowed in a cell of the block."""
+    for i in range(cx // cell, (cx + size[0]) // cell):
+        for j in range(cy // cell, (cy + size[1]) // cell):
+            for k in range(cz // cell, (cz + size[2]) // cell):
+                if allowed[i, j, k]:
+                    return True
+    return False
+
+
 @njit(nogil=True, fastmath=True, cache=True)
 def denoise_maps(
     first, last, x, units, maps, pad, weights, corners, candidates, offsets, size, radius, scale, temperature, cell,
@@ -159,7 +170,15 @@ def denoise_maps(
                     given, row = x[c, _row(cx - r + i, nx), _row(cy - r + j, ny)], a[c, i, j * long :]
                     for z in range(n2):
                         row[z] = double * given[_row(cz - r + z, nz)]
+        some = False
+        if allowed.size > 0:
+            for k in range(count):
+                some = some or _anywhere(allowed[candidates[block, k]], cx, cy, cz, size, cell)
         for k in range(count):
+            if some and not _anywhere(allowed[candidates[block, k]], cx, cy, cz, size, cell):
+                # Behind donors that are not allowed at a voxel, but in the block.
+                scores[k * moves : (k + 1) * moves] = np.float32(2 * FAR)
+                continue
             who, mirrored = candidates[block, k] // 2, candidates[block, k] % 2
             for i in range(n0 + 2):
                 xi = _row(cx - r - 1 + i, nx)

@@ -93,11 +93,13 @@ def denoise(
         if near is not None:
             cells = _places(corner // cell, [n // cell for n in size], 0, near.shape[1:], 0)
             if allowed is not None:
-                for k in range(count):
-                    barred = ~allowed[(who[:, k][:, None, None, None], *cells)]
-                    for axis in (1, 2, 3):
-                        barred = barred.repeat_interleave(cell, axis)
-                    distance[k * moves : (k + 1) * moves] += FAR * barred
+                may = torch.stack([allowed[(who[:, k][:, None, None, None], *cells)] for k in range(count)])
+                in_block = may.any(-1, keepdim=True).any(-2, keepdim=True).any(-3, keepdim=True)
+                # Behind donors that are not allowed at a voxel, but in the block.
+                apart = FAR * ((~may).float() + (~in_block & in_block.any(0)).float())
+                for axis in (2, 3, 4):
+                    apart = apart.repeat_interleave(cell, axis)
+                distance += apart.repeat_interleave(moves, 0)
             lowest = distance.amin(0)
             for k in range(count):
                 close = torch.exp((lowest - distance[k * moves : (k + 1) * moves].amin(0)) * temperature)

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.networks.soft_tissue import TissueDenoiser
-from BrainGenLib.networks.spade_renderer import SpadeRenderer, fold
+from BrainGenLib.networks.spade_renderer import FOLD, SpadeRenderer, fold
 from BrainGenLib.networks.style_encoder import StyleEncoder
 from BrainGenLib.reporting import Reporter
 
 ANY = "any"  # contrast index that lets the style code alone decide
 SLAB = 32  # mm of the S axis that the 1 mm head works on at a time
-REACH = 6  # mm around a slab that the head looks at; even, to match the 2 mm grid
+REACH = 4  # mm around a slab that the head looks at; even, to match the 2 mm grid
 AROUND_BRAIN, AROUND_PART = 2, 16
 """Voxels that the trunk looks at around a brain, and around a part of one."""
 STYLE_SLICES = 5
@@ -169,11 +169,18 @@ def render(
 
 def _folded(described: Callable[[int, int], tuple[Tensor, Tensor]], size: int) -> tuple[Tensor, Tensor]:
     """Folded label channels of all slices, and the code."""
-    parts = []
+    whole = film = None
     for start in range(0, size, SLAB):
-        film, labels = described(start, min(start + SLAB, size))
-        parts.append(fold(labels))
-    return torch.cat(parts, -1), film
+        stop = min(start + SLAB, size)
+        film, labels = described(start, stop)
+        part = fold(labels)
+        if whole is None:
+            shape = (*part.shape[:-1], size // FOLD)
+            whole = torch.empty(shape, device=part.device, memory_format=torch.channels_last_3d)
+        whole[..., start // FOLD : stop // FOLD] = part
+    assert whole is not None
+    assert film is not None
+    return whole, film
 
 
 def _pad(classes: np.ndarray, multiple: int) -> tuple[np.ndarray, list[int]]:

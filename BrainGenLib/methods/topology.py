@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from BrainGenLib import anatomy
 
@@ -31,9 +32,12 @@ def without_islands(classes: np.ndarray) -> np.ndarray:
         island[box] |= small[parts]
     if not island.any():
         return classes
-    nearest = ndimage.distance_transform_edt(island, return_distances=False, return_indices=True)
+    lost = np.argwhere(np.pad(island, 1))
+    # The nearest voxel touches an island, by a corner at least.
+    beside = np.unique((lost[:, None] + np.argwhere(NEIGHBOURS) - 1).reshape(-1, 3), axis=0)
+    beside = beside[~np.pad(island, 1, constant_values=True)[tuple(beside.T)]] - 1
     out = classes.copy()
-    out[island] = classes[tuple(nearest[:, island])]
+    out[island] = classes[tuple(beside[cKDTree(beside).query(lost - 1)[1]].T)]
     return out
 
 

@@ -9,39 +9,33 @@ from numba import njit
 
 _PLACES = np.array([(i, j, k) for i in range(3) for j in range(3) for k in range(3)])
 _APART = np.abs(_PLACES[:, None] - _PLACES[None])
-CORNERS = (_APART.max(-1) == 1) & (np.arange(27) != 13)[:, None] & (np.arange(27) != 13)[None]
-"""(27, 27): places of a 3³ neighbourhood that touch each other, by corners too, its centre left out."""
+_CORNERS = (_APART.max(-1) == 1) & (np.arange(27) != 13)[:, None] & (np.arange(27) != 13)[None]
 _EDGES = np.abs(_PLACES - 1).sum(-1) < 3
-FACES = CORNERS & (_APART.sum(-1) == 1) & _EDGES[:, None] & _EDGES[None]
-"""(27, 27): places that share a face, the corners of the neighbourhood left out."""
-BESIDE = np.abs(_PLACES - 1).sum(-1) == 1
-"""(27,): places that share a face with the centre."""
+_FACES = _CORNERS & (_APART.sum(-1) == 1) & _EDGES[:, None] & _EDGES[None]
+_BITS = 1 << np.arange(27)
+CORNERS = _CORNERS @ _BITS
+"""(27,): bits of the places of a 3³ neighbourhood that touch a place, by corners too, its centre left out."""
+FACES = _FACES @ _BITS
+"""(27,): bits of the places that share a face with a place, the corners of the neighbourhood left out."""
+BESIDE = int((np.abs(_PLACES - 1).sum(-1) == 1) @ _BITS)
+"""Bits of the places that share a face with the centre."""
 
 
 @njit(nogil=True, cache=True)
-def _connected(near, value, touch, seeds):
-    """Number of connected parts of the places of ``value`` that hold one of ``seeds``, at most 2."""
-    seen = np.zeros(27, np.bool_)
-    waiting = np.empty(27, np.int64)
-    parts = 0
-    for start in range(27):
-        if start == 13 or seen[start] or near[start] != value or not seeds[start]:
-            continue
-        parts += 1
-        if parts > 1:
-            return parts
-        seen[start] = True
-        waiting[0] = start
-        count = 1
-        while count:
-            count -= 1
-            here = waiting[count]
-            for other in range(27):
-                if touch[here, other] and not seen[other] and near[other] == value:
-                    seen[other] = True
-                    waiting[count] = other
-                    count += 1
-    return parts
+def one_part(places, touch, seeds):
+    """Whether those connected parts of the bits ``places`` that hold one of the bits ``seeds`` are exactly one."""
+    seeds &= places
+    if seeds == 0:
+        return False
+    part = seeds & -seeds
+    before = 0
+    while part != before:
+        new = part & ~before
+        before = part
+        for place in range(27):
+            if new >> place & 1:
+                part |= touch[place] & places
+    return seeds & ~part == 0
 
 
 @njit(nogil=True, cache=True)
@@ -52,8 +46,8 @@ def grow(grown, target, depth, i, j, k, corners, faces, beside):
         grown: bool (R, A, S), empty at its border; written.
         target: bool, depth: float32, of the same shape.
     """
-    everywhere = np.ones(27, np.bool_)
-    near = np.empty(27, np.bool_)
+    everywhere = (1 << 27) - 1
+    centre = 1 << 13
     queued = np.zeros(target.shape, np.bool_)
     heap = [(-depth[i, j, k], i, j, k)]
     first = True
@@ -63,13 +57,15 @@ def grow(grown, target, depth, i, j, k, corners, faces, beside):
         if grown[i, j, k]:
             continue
         if not first:
-            place = 0
+            near, bit = 0, 1
             for x in range(i - 1, i + 2):
                 for y in range(j - 1, j + 2):
                     for z in range(k - 1, k + 2):
-                        near[place] = grown[x, y, z]
-                        place += 1
-            if _connected(near, True, corners, everywhere) != 1 or _connected(near, False, faces, beside) != 1:
+                        if grown[x, y, z]:
+                            near |= bit
+                        bit <<= 1
+            outside = everywhere & ~near & ~centre
+            if not one_part(near, corners, everywhere) or not one_part(outside, faces, beside):
                 continue
         first = False
         grown[i, j, k] = True

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
@@ -125,11 +126,14 @@ class LabelAutoencoder(nn.Module):
         columns = atlas_columns or cells
         self.atlas = nn.Parameter(torch.zeros(atlas_rank, columns))
         # One bit for each cell: 1 has the next column of its own; always-background cells share column 0.
-        own = torch.zeros(-(-cells // 8) * 8, dtype=torch.uint8)
-        own[1:columns] = 1
-        self.register_buffer("own", _packed(own))
+        whole, rest = divmod(columns, 8)
+        own = torch.zeros(-(-cells // 8), dtype=torch.uint8)
+        own[:whole] = 255
+        own[whole : whole + 1] = 256 - 2 ** (8 - rest)
+        own[0] = (255 if whole else 256 - 2 ** (8 - rest)) - 128
+        self.register_buffer("own", own)
         self.typical = nn.Parameter(torch.zeros(1, self.latent_channels, *quarter))
-        self.position = nn.Parameter(0.1 * torch.randn(1, position_channels, *quarter))
+        self.position = nn.Parameter(torch.empty(1, position_channels, *quarter))
         self.expand = nn.Conv3d(anatomy_latent, LATENT_STRIDE**3 * groups, 1, bias=False)
         self.ungroup = nn.Conv3d(groups, structures, 1, bias=False)
         self.lesion_gain = nn.Conv3d(lesion_latent, lesions, 1, bias=False)
@@ -139,6 +143,7 @@ class LabelAutoencoder(nn.Module):
         self.join = nn.Conv3d(width + atlas_rank, width, 1)
         self.shallow = nn.Sequential(*(ResidualBlock(width) for _ in range(2)))
         self.head = nn.Conv3d(width, 8 * (structures + 1 + lesions), 1)
+        nn.init.normal_(self.position, std=0.1)
         for layer in (self.enter, self.up, self.join):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         self.atlas_head = nn.Conv3d(atlas_rank, 8 * (structures + 1 + lesions), 1)
@@ -175,7 +180,7 @@ class LabelAutoencoder(nn.Module):
         # Scaled so that the table has unit variance: it is also an input of the decoder.
         scale = table.std(1, keepdim=True)
         with torch.no_grad():
-            self.own.copy_(_packed(own))
+            self.own.copy_(torch.from_numpy(np.packbits(own.numpy())))
             self.atlas.copy_(table / scale)
             self.atlas_head.weight.copy_((basis * scale.T)[:, :, None, None, None])
             self.atlas_head.bias.copy_(mean[:, 0])  # type: ignore[union-attr]
@@ -237,12 +242,6 @@ class LabelAutoencoder(nn.Module):
         bits = (self.own.long()[:, None] >> places & 1).flatten()
         count = self.atlas_grid[0] * self.atlas_grid[1] * self.atlas_grid[2]
         return (bits.cumsum(0) * bits)[:count].view(1, 1, *self.atlas_grid)
-
-
-def _packed(bits: torch.Tensor) -> torch.Tensor:
-    """Eight numbers that are 0 or 1 in each byte, the first in its highest bit."""
-    weights = 2 ** torch.arange(7, -1, -1)
-    return (bits.long().view(-1, 8) * weights).sum(1).to(torch.uint8)
 
 
 def _box(table: torch.Tensor, corner: Sequence[int], size: Sequence[int]) -> torch.Tensor:

@@ -47,7 +47,9 @@ class UNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, channels: Sequence[int], told: int = 0, code: int = 64) -> None:
         super().__init__()
-        self.register_buffer("frequencies", math.pi * torch.exp2(torch.arange(8) / 2), persistent=False)
+        self.register_buffer(
+            "frequencies", torch.tensor([math.pi * 2 ** (i / 2) for i in range(8)]), persistent=False
+        )
         self.code = nn.Sequential(nn.Linear(16 + told, code), nn.SiLU(), nn.Linear(code, code), nn.SiLU())
         self.first = nn.Conv3d(inputs, channels[0], 3, padding=1)
         widths = [channels[0], *channels]

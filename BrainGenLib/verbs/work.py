@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from BrainGenLib import bundles, spaces
+from BrainGenLib import bundles, devices, spaces
 from BrainGenLib.bundles import Bundle
 from BrainGenLib.case import Case
 from BrainGenLib.errors import BadInput
@@ -63,6 +63,7 @@ class Work:
         return scan, self.engine.last_segmented[1]
 
     def stage(self, name: str) -> Reporter:
+        devices.trim_memory()
         return _Stage(self.report, name)
 
     def show(self, contrast: str, image: np.ndarray, name: str) -> None:

@@ -1,6 +1,8 @@
 import importlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -143,3 +145,15 @@ def test_broken_metadata_are_named(toy):
     config.write_text(json.dumps({"name": "toy"}))
     with pytest.raises(BadInput, match=str(toy.folder)):
         Bundle(toy.folder)
+
+
+def test_loading_networks_does_not_import_the_compiler():
+    """It takes two seconds and 66 MB of every process that generates a case."""
+    script = (
+        "import sys; from BrainGenLib import bundles; "
+        "[one.load(name) for one in bundles.available().values() for name in one.metadata.networks]; "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "BRAINGEN_BUNDLES"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False"]

@@ -96,7 +96,13 @@ def test_donors_are_used_where_they_are_allowed(kernel: str) -> None:
     assert (found.candidate[..., 8:] == 2).all()
     assert (found.near[[0, 1, 3, 4]] == 0).all()
     np.testing.assert_allclose(mean[inner, inner, 3:8], near_the_third[0, 0, inner, inner, 3:8].numpy(), atol=1e-3)
-    # Where nobody is allowed the nearest is used.
+    # Where nobody is allowed, but in the block, those are used.
+    denoiser.allowed = np.zeros_like(allowed)
+    denoiser.allowed[2, :, :, 0] = True
+    denoiser(near_the_third * step.alpha, step)
+    assert (denoiser.found.candidate[..., :8] == 2).all()
+    assert (denoiser.found.candidate[inner, inner, 8:-3] == 5).all()
+    # Where nobody is allowed in all of it, the nearest is used.
     denoiser.allowed = np.zeros_like(allowed)
     denoiser(near_the_third * step.alpha, step)
     assert denoiser.found is not None

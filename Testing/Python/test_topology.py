@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from BrainGenLib import anatomy
 from BrainGenLib.methods import topology
@@ -61,3 +62,49 @@ def test_islands_go_to_their_surroundings(ball: np.ndarray) -> None:
     assert clean[24, 24, 24] == WHITE
     assert clean[24, 24, 40] == ball[24, 24, 40]
     np.testing.assert_array_equal(topology.without_islands(ball), ball)
+
+
+def test_islands_go_to_the_nearest_voxel_that_stays() -> None:
+    rng = np.random.default_rng(0)
+    classes = np.full((30, 30, 30), CORTEX, np.uint8)
+    classes[15:] = WHITE
+    # At the border of the grid, too, and next to each other.
+    for corner in rng.integers(0, 27, (40, 3)):
+        i, j, k = (int(at) for at in corner)
+        classes[i : i + 3, j : j + 2, k : k + 3] = anatomy.classes_of(tissue="deep_gm")[0]
+    # Of a structure that lies elsewhere, too: its parts here are islands, not its largest.
+    classes[2:9, 2:9, 2:9] = anatomy.classes_of(tissue="deep_gm")[0]
+    clean = topology.without_islands(classes)
+    changed = clean != classes
+    assert changed.sum() > 100
+    stays = np.argwhere(~changed)
+    for at in np.argwhere(changed)[::7]:
+        apart = np.square(stays - at).sum(1)
+        assert clean[tuple(at)] in {classes[tuple(place)] for place in stays[apart == apart.min()]}
+
+
+def test_simple_places_are_those_of_one_part_inside_and_one_outside() -> None:
+    """Every neighbourhood of 200: by connected parts as scipy labels them."""
+    kernels = pytest.importorskip("BrainGenLib.methods.topology_kernels")
+    rng = np.random.default_rng(1)
+    faces = ndimage.generate_binary_structure(3, 1)
+    corner = np.abs(np.indices((3, 3, 3)) - 1).sum(0) == 3
+    beside = np.abs(np.indices((3, 3, 3)) - 1).sum(0) == 1
+    bits = 1 << np.arange(27)
+    outcomes = set()
+    for _ in range(200):
+        near = rng.random((3, 3, 3)) < rng.choice([0.2, 0.5, 0.8])
+        near[1, 1, 1] = False
+        outside = ~near
+        outside[1, 1, 1] = False
+        _, count = ndimage.label(near, np.ones((3, 3, 3)))
+        one_inside = count == 1
+        parts, _ = ndimage.label(outside & ~corner, faces)
+        one_outside = len(set(parts[beside].tolist()) - {0}) == 1
+        found = (
+            kernels.one_part(int(near.ravel() @ bits), kernels.CORNERS, (1 << 27) - 1),
+            kernels.one_part(int(outside.ravel() @ bits), kernels.FACES, kernels.BESIDE),
+        )
+        assert found == (one_inside, one_outside)
+        outcomes.add(found)
+    assert len(outcomes) == 4
