@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,9 @@ from BrainGenLib.jobs import Job, State, WorkerProcess
 from BrainGenLib.requests import Counterfactual, Generate, Request, inputs_of
 
 CONTRASTS = ["T1w", "FLAIR"]
-PREVIEW_S, CASE_S, MEMORY_GB = 10.0, 60.0, 5.0
+PREVIEW_S, CASE_S, MEMORY_GB = 3.0, 60.0, 5.0
+CPU_SHARE, MEMORY_SHARE = 0.4, 0.6
+"""Of the CPU-seconds and the memory of the build before anatomy was sampled by patch diffusion, at most."""
 CHANGE_PREVIEW_S, CHANGE_S = 15.0, 90.0
 SAMPLE = Path(__file__).parents[1] / "BrainGen" / "Resources" / "SampleData" / "BrainGenSample_T1w.nii.gz"
 
@@ -132,13 +136,59 @@ def from_command_line(folder: Path, seed: int, device: str) -> Timing:
     return Timing("braingen generate, fresh process", None, time.monotonic() - started, memory.gigabytes)
 
 
+@dataclass
+class Fresh:
+    """What processes that make one case each have used."""
+
+    build: str
+    seconds: list[float]
+    gigabytes: list[float]
+
+    def row(self) -> list[str | float | int | None]:
+        return [self.build, len(self.seconds), statistics.median(self.seconds), statistics.median(self.gigabytes)]
+
+
+def make_one(build: Fresh, folder: Path, seed: int, device: str) -> None:
+    """Make a case in a process of its own, by the library in a checkout."""
+    script = (
+        "from BrainGenLib.engine import Engine; from BrainGenLib.requests import Generate; "
+        f"Engine().run(Generate(pathologies={{'wmh': 0.05}}, contrasts={CONTRASTS}, seed={seed}, device='{device}'))"
+    )
+    # Its folder comes before what is installed.
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=folder)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"The build in {folder} made no case.")
+    build.seconds.append(used.ru_utime + used.ru_stime)
+    build.gigabytes.append(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9)
+
+
+def against(now: Fresh, before: Fresh) -> Iterator[Headline]:
+    """This build's CPU-seconds and memory over those of the one before, if it was measured."""
+    if not before.seconds:
+        return
+    for what, most, ours, theirs in (
+        ("CPU-seconds", CPU_SHARE, now.seconds, before.seconds),
+        ("Peak memory", MEMORY_SHARE, now.gigabytes, before.gigabytes),
+    ):
+        share = statistics.median(ours) / statistics.median(theirs)
+        yield Headline(
+            what=f"{what} of a process that makes one case, over those of the build before patch diffusion",
+            figure=f"{share:.2f}",
+            target=f"≤ {most}",
+            met=share <= most,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--warm", type=int, default=3, help="requests to the warm worker; the median counts")
-    parser.add_argument("--quick", action="store_true", help="one warm request, no command line")
+    parser.add_argument("--before", type=Path, help="checkout of the build before patch diffusion")
+    parser.add_argument("--quick", action="store_true", help="one warm request, no command line, one fresh process")
     arguments = parser.parse_args()
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):
@@ -172,6 +222,16 @@ def main() -> None:
                 started = time.monotonic()
         if not arguments.quick:
             timings.append(from_command_line(folder / "bids", 1, arguments.device))
+    now, before = Fresh("this one", [], []), Fresh("before anatomy was sampled by patch diffusion", [], [])
+    for seed in range(1 if arguments.quick else 1 + arguments.warm):
+        make_one(now, Path(__file__).parents[1], seed, arguments.device)
+        if arguments.before is not None:
+            make_one(before, arguments.before.resolve(), seed, arguments.device)
+        if seed == 0 and not arguments.quick:
+            # They have compiled their loops.
+            for build in (now, before):
+                build.seconds.clear()
+                build.gigabytes.clear()
     warm = sorted((timing for timing in timings if "warm" in timing.what), key=lambda timing: timing.case)
     middle = warm[len(warm) // 2]
     slowest = max(timing.case for timing in timings)
@@ -193,8 +253,14 @@ def main() -> None:
                 columns=["asked", "first preview (s)", "whole change (s)", "peak memory (GB)"],
                 rows=[timing.row() for timing in changed],
             ),
+            Table(
+                title="One case in a process of its own, medians",
+                columns=["build", "processes", "CPU-seconds", "peak memory (GB)"],
+                rows=[build.row() for build in (now, before) if build.seconds],
+            ),
         ],
         headlines=[
+            *against(now, before),
             Headline(
                 what="First preview, warm worker, 2 cores",
                 figure=f"{middle.preview:.1f} s",

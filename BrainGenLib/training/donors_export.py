@@ -45,11 +45,16 @@ def export(run: Path, bundle_folder: Path) -> bundles.Bundle:
 
     Raises:
         FileNotFoundError: the run has no donors yet.
-        BadInput: the folder's name is none for a bundle, or it holds one that generates no labels.
+        BadInput: the folder's name is none for a bundle, or it holds one that generates no labels; the run is of an
+            earlier build.
     """
     if not (run / "donors.pt").is_file():
         raise FileNotFoundError(f"{run} holds no donors (donors.pt); run `braingen train donors` first.")
     saved = torch.load(run / "donors.pt", map_location="cpu", weights_only=True)
+    if "studies" not in saved:
+        raise BadInput(
+            f"{run} is of an earlier build and lacks the donors' studies; run `braingen train donors` again."
+        )
     args = saved["arguments"]
     donors = Donors(**args)
     donors.load_state_dict(saved["state"])

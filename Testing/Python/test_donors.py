@@ -18,6 +18,7 @@ from BrainGenLib import anatomy, bundles, probe, spaces
 from BrainGenLib.diffusion.samplers import nothing
 from BrainGenLib.donors import PAD, RANGE, Donors, channels, encoded, groups
 from BrainGenLib.errors import BadInput, OutOfMemory
+from BrainGenLib.label_resampling import displaced
 from BrainGenLib.lesions import STRUCTURES
 from BrainGenLib.methods import patch_diffusion
 from BrainGenLib.methods.brain_ldm import volume_conditions
@@ -164,6 +165,12 @@ def test_a_bundle_that_cannot_be_made_is_refused(tmp_path, fine, tiny_bundles, p
     shutil.copytree(tiny_bundles / "segmenter", tmp_path / "other")
     with pytest.raises(BadInput, match="Bundle segmenter generates no labels"):
         donors_export.export(tmp_path / "run", tmp_path / "other")
+    of_before = torch.load(tmp_path / "run" / "donors.pt", weights_only=True)
+    del of_before["studies"]
+    torch.save(of_before, tmp_path / "run" / "donors.pt")
+    with pytest.raises(BadInput, match="of an earlier build"):
+        donors_export.export(tmp_path / "run", tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def test_the_contrast_that_most_people_have_is_taken_and_others_are_named(tmp_path, fine, phantoms, capsys):
@@ -383,6 +390,22 @@ def test_a_random_shape_folds_nothing():
     slopes = np.stack(np.gradient(field[:, ::4, ::4, ::4], 4.0, axis=(1, 2, 3)), 1)
     jacobian = np.moveaxis(slopes, (0, 1), (-2, -1)) + np.eye(3)
     assert np.linalg.det(jacobian).min() > 0.3
+
+
+def test_random_shapes_leave_hemispheres_as_alike_as_people_have_them():
+    """Left over right volume differs by 2 % (one standard deviation) between people."""
+    labels = anatomy.classes_of(name="left cerebral cortex") + anatomy.classes_of(name="left cerebral white matter")
+    right = anatomy.classes_of(name="right cerebral cortex") + anatomy.classes_of(name="right cerebral white matter")
+    x, y, z = np.indices(GRID_1MM.shape, dtype=np.float32)
+    middle = [(n - 1) / 2 for n in GRID_1MM.shape]
+    brain = ((x - middle[0]) / 65) ** 2 + ((y - middle[1]) / 85) ** 2 + ((z - middle[2]) / 60) ** 2 < 1
+    classes = np.where(brain, np.where(x < middle[0], labels[0], right[0]), 0).astype(np.uint8)
+    ratios = []
+    for seed in range(6):
+        moved = displaced(classes, random_displacement(torch.Generator().manual_seed(seed)))
+        ratios.append(np.log(np.isin(moved, labels).sum() / np.isin(moved, right).sum()))
+    assert 0.005 < np.std(ratios) < 0.03
+    assert np.abs(ratios).max() < 0.06
 
 
 def test_an_image_has_the_intensities_of_scans():
